@@ -1,0 +1,1 @@
+"""What transcribing costs: time, latency, memory."""
