@@ -1,0 +1,80 @@
+# `make demo` and `make test` do all their own set-up. They need Python >= 3.11, make, and a package index for pip
+# (whichever one pip is configured with).
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first interpreter that is new enough; `make demo PYTHON=/path/to/python` overrides it.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+TEST_VENV := .venv-test
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
+
+# Installed before everything else, and by its exact public version: where pip is configured with a CPU build of torch
+# (2.13.0+cpu), `==2.13.0` selects it, because a local version ranks above the public one. A range would take whatever
+# is newest, which on Linux means gigabytes of CUDA libraries. To get torch in any other way: make test TORCH=...
+TORCH ?= torch==2.13.0
+# One thread per process: the tests run in two processes, and the machine may have two cores.
+TEST_ENV := OMP_NUM_THREADS=1
+PYTEST_ARGS ?= -n 2
+
+SOURCES := $(wildcard *.py runtime/*.py models/*.py models/data/*.py export/*.py benchmarks/*.py runtime/assets/*.onnx)
+
+.PHONY: help demo test test-all lint format types check wheel clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "make %-9s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.installed  ## Transcribe the example with the bundled model
+	$(VENV)/bin/rt-transcribe examples/groove.flac --output demo.mid
+	@echo "MIDI written to $(CURDIR)/demo.mid"
+
+test: $(TEST_VENV)/.installed  ## Run the tests (not those marked slow or gpu)
+	$(TEST_ENV) $(TEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-all: $(TEST_VENV)/.installed  ## Run the slow tests too
+	$(TEST_ENV) $(TEST_VENV)/bin/python -m pytest $(PYTEST_ARGS) -m "not gpu"
+
+lint: $(TEST_VENV)/.installed  ## Formatting and lint rules, checked
+	$(TEST_VENV)/bin/ruff format --check .
+	$(TEST_VENV)/bin/ruff check .
+
+format: $(TEST_VENV)/.installed  ## Formatting and lint rules, applied
+	$(TEST_VENV)/bin/ruff check --fix .
+	$(TEST_VENV)/bin/ruff format .
+
+types: $(TEST_VENV)/.installed  ## mypy --strict on the runtime and the command line
+	$(TEST_VENV)/bin/mypy
+
+check: lint types test  ## lint, types, test: what CI runs
+
+wheel: $(TEST_VENV)/.installed  ## Build the wheel into dist/
+	rm -rf build
+	$(TEST_VENV)/bin/python -m build --wheel --no-isolation
+
+clean:  ## Remove environments, build products and caches
+	rm -rf $(VENV) $(TEST_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.mid
+
+define make_venv
+@test -n "$(PYTHON)" || { echo "ghostnote needs Python 3.11 or newer; none was found. Set PYTHON=/path/to/python." >&2; exit 1; }
+@echo "Setting up $(1) (once; takes a minute or two) ..."
+@$(PYTHON) -m venv --clear $(1) || { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+endef
+
+# Installed as a user would, not in place; therefore again whenever a source file changes. `build` is removed first:
+# setuptools would pick up modules that no longer exist.
+$(VENV)/.installed: $(VENV)/.created $(SOURCES)
+	@rm -rf build
+	@$(VENV)/bin/python $(PIP_INSTALL) '.[cpu]'
+	@touch $@
+
+$(VENV)/.created: pyproject.toml
+	$(call make_venv,$(VENV))
+	@touch $@
+
+$(TEST_VENV)/.installed: pyproject.toml
+	$(call make_venv,$(TEST_VENV))
+	@$(TEST_VENV)/bin/python $(PIP_INSTALL) $(TORCH)
+	@$(TEST_VENV)/bin/python $(PIP_INSTALL) -e '.[dev]'
+	@touch $@

@@ -1,0 +1,131 @@
+"""The `ghostnote` command: one name for every tool of the package.
+
+Each subcommand is a function in its own module, and its options live there. A module is imported only when its
+subcommand is called, so `ghostnote --help` loads no engine and no torch. What a subcommand lacks is answered with the
+line that installs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from . import __version__
+
+__all__ = ["SUBCOMMANDS", "Subcommand", "app", "install_hint", "main"]
+
+
+class Subcommand(NamedTuple):
+    """Where a subcommand lives, what `ghostnote --help` says about it, and the exit code when a library is missing."""
+
+    module: str
+    function: str
+    help: str
+    missing_exit_code: int = 7
+
+
+# Exit code 4 is export's own for "cannot be built here"; the others report a missing library as an unusable engine (7).
+SUBCOMMANDS: dict[str, Subcommand] = {
+    "transcribe": Subcommand("runtime.command", "transcribe", "Audio to drum hits: MIDI, JSON lines, CSV or labels."),
+    "evaluate": Subcommand("models.evaluation_command", "evaluate", "Score an engine against labelled recordings."),
+    "train": Subcommand("models.training_command", "train", "Train a model on audio rendered on the fly."),
+    "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),
+}
+
+# Library (top-level module) -> the extra that brings it.
+_EXTRA_OF = {
+    "accelerate": "train",
+    "cuda": "trt",
+    "mir_eval": "eval",
+    "onnx": "export",
+    "onnxruntime": "cpu",
+    "onnxscript": "export",
+    "scipy": "eval",
+    "tensorrt": "trt",
+    "torch": "train",
+}
+# Libraries that several extras bring: the subcommand says which one is meant.
+_EXTRA_OF_SUBCOMMAND = {"evaluate": "eval", "export": "export", "train": "train"}
+
+
+class _LazyGroup(TyperGroup):
+    """A group whose listed commands are stand-ins; the real one is imported once it is called for."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name in SUBCOMMANDS else stand_in, rest
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    name="ghostnote",
+    help="Drum transcription, live and over whole catalogues. `ghostnote COMMAND --help` shows a command's options.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"ghostnote {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Options that stand before the subcommand."""
+
+
+def _stand_in() -> None:
+    """Never called: `_LazyGroup` puts the real command in its place."""
+
+
+for _name, _subcommand in SUBCOMMANDS.items():
+    app.command(_name, help=_subcommand.help)(_stand_in)
+
+
+def _load(name: str) -> Any:
+    """Import a subcommand's module and make a command of its function."""
+    subcommand = SUBCOMMANDS[name]
+    module = importlib.import_module(f".{subcommand.module}", __package__)
+    function: Callable[..., Any] = getattr(module, subcommand.function)
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name, help=function.__doc__ or subcommand.help)(function)
+    return typer.main.get_command(single)
+
+
+def install_hint(error: ModuleNotFoundError, name: str) -> str | None:
+    """One line on how to install what subcommand `name` lacks; None for a module that no extra of ours brings."""
+    library = (error.name or "").partition(".")[0]
+    extra = _EXTRA_OF.get(library)
+    if extra is None:
+        return None
+    if library != "onnxruntime":
+        extra = _EXTRA_OF_SUBCOMMAND.get(name, extra)
+    either = " (or [gpu] for an NVIDIA GPU, never both)" if extra == "cpu" else ""
+    return f"`{name}` needs {library}, which is not installed: pip install 'ghostnote[{extra}]'{either}"
+
+
+def main() -> None:
+    """Run the `ghostnote` command and exit with the codes of docs/architecture.md."""
+    try:
+        app(prog_name="ghostnote")
+    except ModuleNotFoundError as error:
+        name = next((word for word in sys.argv[1:] if word in SUBCOMMANDS), "")
+        hint = install_hint(error, name) if name else None
+        if hint is None:
+            raise
+        sys.stderr.write(f"ghostnote: {hint}\n")
+        sys.exit(SUBCOMMANDS[name].missing_exit_code)
+
+
+if __name__ == "__main__":
+    main()
