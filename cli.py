@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from . import __version__
+from .runtime.errors import GhostnoteError
 
 __all__ = ["SUBCOMMANDS", "Subcommand", "app", "install_hint", "main"]
 
@@ -37,19 +38,16 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),
 }
 
-# Library (top-level module) -> the extra that brings it.
+# Libraries of the extras, and the extra that is meant where a subcommand does not say so itself. onnxruntime is not
+# among them: the engine reports it (missing, or there twice) with its own error.
 _EXTRA_OF = {
     "accelerate": "train",
-    "cuda": "trt",
     "mir_eval": "eval",
     "onnx": "export",
-    "onnxruntime": "cpu",
     "onnxscript": "export",
     "scipy": "eval",
-    "tensorrt": "trt",
     "torch": "train",
 }
-# Libraries that several extras bring: the subcommand says which one is meant.
 _EXTRA_OF_SUBCOMMAND = {"evaluate": "eval", "export": "export", "train": "train"}
 
 
@@ -79,7 +77,9 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Options that stand before the subcommand."""
 
@@ -105,26 +105,29 @@ def _load(name: str) -> Any:
 def install_hint(error: ModuleNotFoundError, name: str) -> str | None:
     """One line on how to install what subcommand `name` lacks; None for a module that no extra of ours brings."""
     library = (error.name or "").partition(".")[0]
-    extra = _EXTRA_OF.get(library)
-    if extra is None:
+    if library not in _EXTRA_OF:
         return None
-    if library != "onnxruntime":
-        extra = _EXTRA_OF_SUBCOMMAND.get(name, extra)
-    either = " (or [gpu] for an NVIDIA GPU, never both)" if extra == "cpu" else ""
-    return f"`{name}` needs {library}, which is not installed: pip install 'ghostnote[{extra}]'{either}"
+    extra = _EXTRA_OF_SUBCOMMAND.get(name, _EXTRA_OF[library])
+    return f"`{name}` needs {library}, which is not installed; pip install 'ghostnote[{extra}]'"
 
 
 def main() -> None:
     """Run the `ghostnote` command and exit with the codes of docs/architecture.md."""
     try:
         app(prog_name="ghostnote")
+    except GhostnoteError as error:
+        _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
         name = next((word for word in sys.argv[1:] if word in SUBCOMMANDS), "")
         hint = install_hint(error, name) if name else None
         if hint is None:
             raise
-        sys.stderr.write(f"ghostnote: {hint}\n")
-        sys.exit(SUBCOMMANDS[name].missing_exit_code)
+        _fail(hint, SUBCOMMANDS[name].missing_exit_code)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    sys.stderr.write(f"ghostnote: {message}\n")
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":
