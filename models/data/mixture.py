@@ -1,0 +1,72 @@
+"""The mixture of performances to train on: 60 % grooves as played, 20 % re-humanised, 20 % stress patterns.
+
+The grooves lack seven classes and hold little of others, so that a quarter of them has a part swapped to a rare class,
+or one added. Durations in seconds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...runtime.vocabulary import index_of
+from .grooves import GrooveSet
+from .patterns import stress_pattern
+from .performance import Performance, merged
+
+__all__ = ["sample_performance"]
+
+_STRESS_SHARE = 0.2
+_REHUMANISED_SHARE = 0.2
+_SWAPPED_SHARE = 0.25
+
+_SWAPS: dict[str, tuple[str, ...]] = {
+    "CHH": ("RD", "TB", "CRC", "PHH", "SPC", "CHC", "OHH", "CB"),
+    "SD": ("SS", "SS", "CLP"),
+    "RD": ("RB", "CHC", "CRC", "CHH", "TB"),
+    "CRC": ("SPC", "CHC"),
+    "OHH": ("CRC", "RB"),
+}
+_TOMS = ("HT", "MT", "LT")
+
+
+def sample_performance(rng: np.random.Generator, duration_s: float, grooves: GrooveSet | None) -> Performance:
+    """One clip of the mixture; without grooves every clip is a stress pattern."""
+    draw = rng.random()
+    if grooves is None or draw < _STRESS_SHARE:
+        return stress_pattern(rng, duration_s)
+    clip = grooves.sample(rng, duration_s)
+    if rng.random() < _SWAPPED_SHARE:
+        vary = (_swapped, _swapped, _with_toms, _with_layer)[rng.integers(4)]
+        clip = vary(rng, clip)
+    return clip.rehumanised(rng) if draw < _STRESS_SHARE + _REHUMANISED_SHARE else clip
+
+
+def _swapped(rng: np.random.Generator, clip: Performance) -> Performance:
+    """One or two of the clip's parts given to other classes."""
+    present = [code for code in _SWAPS if np.any(clip.classes == index_of(code))]
+    if not present:
+        return clip
+    chosen = rng.choice(present, min(len(present), int(rng.integers(1, 3))), replace=False)
+    return clip.with_classes_swapped({str(code): str(rng.choice(_SWAPS[code])) for code in chosen})
+
+
+def _with_toms(rng: np.random.Generator, clip: Performance) -> Performance:
+    """Stretches of the snare (or the hats) moved to the toms, from high to low as fills go."""
+    classes, source = clip.classes.copy(), index_of(str(rng.choice(["SD", "SD", "CHH", "RD"])))
+    for start_s in np.arange(rng.uniform(0, 2), clip.duration_s, rng.uniform(1, 4)):
+        length_s = rng.uniform(0.3, 1.5)
+        inside = (clip.times_s >= start_s) & (clip.times_s < start_s + length_s) & (classes == source)
+        order = (clip.times_s[inside] - start_s) / length_s * len(_TOMS)
+        classes[inside] = np.array([index_of(code) for code in _TOMS])[order.astype(np.int64)]
+    return Performance.from_hits(clip.times_s, classes, clip.velocities, clip.duration_s)
+
+
+def _with_layer(rng: np.random.Generator, clip: Performance) -> Performance:
+    """A tambourine, cowbell, claves, clap or other small instrument along with one of the parts."""
+    followed = index_of(str(rng.choice(["CHH", "SD", "RD", "BD", "OHH"])))
+    added = index_of(str(rng.choice(["TB", "TB", "CB", "CL", "CLP", "PHH", "SS"])))
+    chosen = (clip.classes == followed) & (rng.random(len(clip)) < rng.choice([0.5, 1.0]))
+    times = clip.times_s[chosen] + rng.normal(0, 0.005, int(chosen.sum()))
+    levels = np.clip(clip.velocities[chosen] + rng.normal(0, 0.1, len(times)), 0.1, 1)
+    layer = Performance.from_hits(times, np.full(len(times), added), levels, clip.duration_s)
+    return merged(clip, layer)
