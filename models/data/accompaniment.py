@@ -107,7 +107,7 @@ def _played(rng: np.random.Generator, notes: list[Note], n_samples: int, sample_
 
 def _breath(rng: np.random.Generator, n_samples: int, sample_rate: int) -> np.ndarray:
     """Noise of a random colour that swells a few times per second, like breath or speech, float32 [n_samples]."""
-    n = 2 ** int(np.ceil(np.log2(n_samples)))
+    n = 2 ** int(np.ceil(np.log2(n_samples + 1)))
     frequencies = np.linspace(1, sample_rate / 2, n // 2 + 1, dtype=np.float32)
     spectrum = rng.standard_normal(2 * (n // 2 + 1), dtype=np.float32).view(np.complex64)
     coloured = np.fft.irfft(spectrum * frequencies ** np.float32(-rng.uniform(0, 1)))[:n_samples]

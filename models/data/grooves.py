@@ -30,8 +30,9 @@ TD11_CODES: dict[int, str] = {note: code for code, notes in _NOTES_OF_TD11.items
 
 _MIN_VELOCITY = 8 / 127  # softer notes are crosstalk between the pads
 _DOUBLE_TRIGGER_S = 0.025
+_TAIL_S = 0.1
 _DRUM_CHANNEL = 9  # counted from 0
-_CACHE_FORMAT = 1  # part of the cache key: raise it when the parsing changes
+_CACHE_FORMAT = 2  # part of the cache key: raise it when the parsing changes
 
 
 def read_midi(path: Path, codes: dict[int, str] | None = None) -> Performance:
@@ -49,7 +50,8 @@ def read_midi(path: Path, codes: dict[int, str] | None = None) -> Performance:
     named = [(t, codes.get(note) if codes else code_of_note(note), v) for t, note, v, _ in hits]
     known = [(t, index_of(code), v) for t, code, v in named if code is not None]
     times, classes, velocities = zip(*known, strict=True) if known else ((), (), ())
-    whole = Performance.from_hits(times, classes, velocities, max(time_s, 1e-3) + 0.1, min_gap_s=0.0)
+    # Some recordings go on for minutes after the last note: a performance ends with its playing.
+    whole = Performance.from_hits(times, classes, velocities, max(times, default=0.0) + _TAIL_S, min_gap_s=0.0)
     return whole.thinned(_DOUBLE_TRIGGER_S, _MIN_VELOCITY)
 
 

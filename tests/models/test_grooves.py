@@ -1,0 +1,135 @@
+"""Reading MIDI folders, with and without info.csv, and drawing clips from them."""
+
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+
+from ghostnote.models.data.grooves import GrooveSet, load_performances, read_midi
+from ghostnote.models.data.mixture import sample_performance
+from ghostnote.runtime.vocabulary import CODES, index_of
+
+TICKS_PER_BEAT = 480  # at mido's default tempo of 120 bpm a beat lasts 0.5 s
+
+
+def write_midi(path: Path, hits: list[tuple[float, int, int]], channel: int = 9) -> None:
+    """Write (seconds, note, velocity) hits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    track, now = mido.MidiTrack(), 0
+    for time_s, note, velocity in sorted(hits):
+        tick = round(time_s * 2 * TICKS_PER_BEAT)
+        track.append(mido.Message("note_on", channel=channel, note=note, velocity=velocity, time=tick - now))
+        now = tick
+    mido.MidiFile(ticks_per_beat=TICKS_PER_BEAT, tracks=[track]).save(path)
+
+
+def beat(length_s: float) -> list[tuple[float, int, int]]:
+    """Eighths on the hi-hat, bass drum and snare in turn."""
+    times = np.arange(0, length_s, 0.25)
+    return [(t, 42, 90) for t in times] + [(t, 36 if k % 2 == 0 else 38, 110) for k, t in enumerate(times[::2])]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A small folder in Groove format: two files for training, one each for validation and test."""
+    root, rows = tmp_path / "grooves", ["drummer,midi_filename,duration,split"]
+    for name, split, length_s in [("a", "train", 12), ("b", "train", 3), ("c", "validation", 4), ("d", "test", 4)]:
+        write_midi(root / "drummer1" / f"{name}.mid", beat(length_s))
+        rows.append(f"drummer1,drummer1/{name}.mid,{length_s},{split}")
+    (root / "info.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_a_split_is_read_with_its_rows(dataset, tmp_path):
+    loaded = load_performances(dataset, "train", tmp_path / "cache")
+    assert [row["midi_filename"] for _, row in loaded] == ["drummer1/a.mid", "drummer1/b.mid"]
+    first = loaded[0][0]
+    assert len(first) == len(beat(12))
+    assert first.duration_s == pytest.approx(11.85, abs=0.01)
+    np.testing.assert_allclose(first.times_s[:3], [0, 0, 0.25], atol=1e-3)
+    assert first.velocities.max() == pytest.approx(110 / 127)
+
+
+def test_only_the_files_of_the_split_are_read(dataset, tmp_path):
+    (dataset / "drummer1" / "d.mid").unlink()
+    assert len(load_performances(dataset, "train", tmp_path / "cache")) == 2
+    with pytest.raises(FileNotFoundError):
+        load_performances(dataset, "test", tmp_path / "cache")
+
+
+def test_the_cache_is_used_and_follows_the_content(dataset, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    first = load_performances(dataset, "train", cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(mido, "MidiFile", None)
+        again = load_performances(dataset, "train", cache)
+    for (one, _), (two, _) in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.times_s, two.times_s)
+        np.testing.assert_array_equal(one.classes, two.classes)
+        np.testing.assert_array_equal(one.velocities, two.velocities)
+        assert one.duration_s == two.duration_s
+    write_midi(dataset / "drummer1" / "b.mid", [(0.5, 36, 100)])
+    assert len(load_performances(dataset, "train", cache)[1][0]) == 1
+
+
+def test_td11_notes_with_info_csv_and_general_midi_without(dataset, tmp_path):
+    hits = [(0.0, 55, 100), (1.0, 52, 100), (2.0, 58, 100)]
+    write_midi(dataset / "drummer1" / "c.mid", hits)
+    (played, _), *_ = load_performances(dataset, "validation", tmp_path / "cache")
+    assert [CODES[k] for k in played.classes] == ["CRC", "CRC", "LT"]
+    write_midi(tmp_path / "plain" / "deep" / "x.mid", hits)
+    (played, row), *_ = load_performances(tmp_path / "plain", "train", tmp_path / "cache")
+    assert [CODES[k] for k in played.classes] == ["SPC", "CHC", "LT"]
+    assert row == {"midi_filename": "deep/x.mid", "split": "train"}
+
+
+def test_soft_notes_double_triggers_and_other_channels_are_dropped(tmp_path):
+    write_midi(
+        tmp_path / "x.mid", [(0.0, 36, 100), (0.02, 36, 60), (0.5, 38, 7), (1.0, 38, 8), (1.01, 42, 50), (2, 99, 90)]
+    )
+    played = read_midi(tmp_path / "x.mid")
+    np.testing.assert_allclose(played.times_s, [0, 1.0, 1.01], atol=2e-3)
+    file = mido.MidiFile(tmp_path / "x.mid")
+    file.tracks.append(mido.MidiTrack([mido.Message("note_on", channel=0, note=38, velocity=99, time=700)]))
+    file.save(tmp_path / "x.mid")
+    assert len(read_midi(tmp_path / "x.mid")) == 3
+
+
+def test_errors_say_what_is_missing(dataset, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        GrooveSet(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="test, train, validation"):
+        GrooveSet(dataset, "eval", tmp_path / "cache")
+    write_midi(tmp_path / "mute" / "x.mid", [(0, 99, 100)])
+    with pytest.raises(ValueError, match="no drum notes"):
+        GrooveSet(tmp_path / "mute", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("duration_s", [0.5, 8.0, 30.0])
+def test_samples_fill_the_clip_and_repeat_with_the_seed(dataset, tmp_path, duration_s):
+    grooves = GrooveSet(dataset, cache_dir=tmp_path / "cache")
+    for seed in range(10):
+        clip = grooves.sample(np.random.default_rng(seed), duration_s)
+        assert clip.duration_s == duration_s
+        assert np.all(np.diff(clip.times_s) >= 0)
+        assert np.all((clip.times_s >= 0) & (clip.times_s < duration_s))
+        hats = clip.times_s[clip.classes == index_of("CHH")]
+        assert len(hats) > 0.6 * duration_s / 0.25 - 2
+        np.testing.assert_array_equal(clip.times_s, grooves.sample(np.random.default_rng(seed), duration_s).times_s)
+
+
+def test_the_mixture_brings_in_what_the_grooves_lack(dataset, tmp_path):
+    grooves = GrooveSet(dataset, cache_dir=tmp_path / "cache")
+    clips = [sample_performance(np.random.default_rng(seed), 4.0, grooves) for seed in range(300)]
+    assert set(np.concatenate([clip.classes for clip in clips])) == set(range(len(CODES)))
+    grooves_as_played = sum(set(clip.classes) <= {index_of(code) for code in ("BD", "SD", "CHH")} for clip in clips)
+    assert 0.5 < grooves_as_played / len(clips) < 0.8
+    for seed, clip in enumerate(clips[:20]):
+        again = sample_performance(np.random.default_rng(seed), 4.0, grooves)
+        np.testing.assert_array_equal(clip.times_s, again.times_s)
+        np.testing.assert_array_equal(clip.velocities, again.velocities)
+
+
+def test_without_grooves_the_mixture_is_stress_patterns():
+    assert sample_performance(np.random.default_rng(0), 5.0, None).duration_s == 5.0
