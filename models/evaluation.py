@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.errors import InputError
 from ..runtime.vocabulary import CODES, FIVE_CLASSES, code_of_note, five_class
 
 __all__ = [
@@ -59,7 +60,7 @@ _COARSE = ("TT", "HH", "CY")  # labels of the five-class kind that no single cod
 _NO_CLASS = ("OT", "OTHER")
 
 
-class LabelError(ValueError):
+class LabelError(InputError):
     """A label file that cannot be read as labels, or labels too coarse for the classes asked for."""
 
 
@@ -181,16 +182,20 @@ def _code_of(label: str) -> str | None:
 
 
 def read_labels(path: Path) -> list[tuple[float, str]]:
-    """Read `seconds label [...]` lines; shorter lines are skipped. Raises LabelError, OSError."""
+    """Read `seconds label [...]` lines; shorter lines are skipped. Raises LabelError."""
     try:
         rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
         return [(float(row[0]), row[1]) for row in rows if len(row) >= 2]
+    except OSError as error:
+        raise LabelError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # UnicodeDecodeError is one
         raise LabelError(f"{path}: not a label file ({error}); expected lines 'seconds<TAB>label'") from None
 
 
 def read_folder(folder: Path, tracks: Iterable[str] = ()) -> dict[str, list[tuple[float, str]]]:
     """Labels of every NAME.txt in a folder, by name; of `tracks` only, where any are named."""
+    if not folder.is_dir():
+        raise LabelError(f"{folder}: no such folder; expected one with label files NAME.txt")
     wanted = set(tracks)
     paths = sorted(path for path in folder.glob("*.txt") if not wanted or path.stem in wanted)
     return {path.stem: read_labels(path) for path in paths}
