@@ -1,1 +1,1 @@
-"""The network, its data, its training and its evaluation (extras `train` and `eval`)."""
+"""The model: definition, data rendering, training and evaluation. Needs the extra `train` (PyTorch)."""

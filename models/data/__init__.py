@@ -1,1 +1,1 @@
-"""Rendered training data: performances, sounds, rooms, exact labels."""
+"""Training data made on the fly: performances (MIDI grooves, stress patterns) rendered to audio with exact labels."""

@@ -17,10 +17,11 @@ __all__ = ["sample_performance"]
 
 _STRESS_SHARE = 0.2
 _REHUMANISED_SHARE = 0.2
-_SWAPPED_SHARE = 0.25
+_SWAPPED_SHARE = 0.45
+_ACCENTED_SHARE = 0.25  # of grooves get crashes on some of their kicks: the grooves hold fewer than songs do
 
 _SWAPS: dict[str, tuple[str, ...]] = {
-    "CHH": ("RD", "TB", "CRC", "PHH", "SPC", "CHC", "OHH", "CB"),
+    "CHH": ("RD", "RD", "TB", "TB", "CRC", "CRC", "PHH", "SPC", "CHC", "OHH", "CB", "CL"),
     "SD": ("SS", "SS", "CLP"),
     "RD": ("RB", "CHC", "CRC", "CHH", "TB"),
     "CRC": ("SPC", "CHC"),
@@ -38,6 +39,8 @@ def sample_performance(rng: np.random.Generator, duration_s: float, grooves: Gro
     if rng.random() < _SWAPPED_SHARE:
         vary = (_swapped, _swapped, _with_toms, _with_layer)[rng.integers(4)]
         clip = vary(rng, clip)
+    if rng.random() < _ACCENTED_SHARE:
+        clip = _with_accents(rng, clip)
     return clip.rehumanised(rng) if draw < _STRESS_SHARE + _REHUMANISED_SHARE else clip
 
 
@@ -59,6 +62,22 @@ def _with_toms(rng: np.random.Generator, clip: Performance) -> Performance:
         order = (clip.times_s[inside] - start_s) / length_s * len(_TOMS)
         classes[inside] = np.array([index_of(code) for code in _TOMS])[order.astype(np.int64)]
     return Performance.from_hits(clip.times_s, classes, clip.velocities, clip.duration_s)
+
+
+def _with_accents(rng: np.random.Generator, clip: Performance) -> Performance:
+    """Crashes (or splashes, chinas) on some of the kicks, where the hand leaves the hi-hat."""
+    kicks = clip.times_s[(clip.classes == index_of("BD")) & (rng.random(len(clip)) < rng.uniform(0.05, 0.3))]
+    if not len(kicks):
+        return clip
+    near = np.abs(clip.times_s[:, None] - kicks[None, :]).min(axis=1) < 0.03
+    kept = ~(near & np.isin(clip.classes, [index_of(code) for code in ("CHH", "OHH", "RD")]))
+    crash = index_of(str(rng.choice(["CRC", "CRC", "CRC", "CRC", "SPC", "CHC"])))
+    return Performance.from_hits(
+        np.concatenate([clip.times_s[kept], kicks + rng.normal(0, 0.006, len(kicks))]),
+        np.concatenate([clip.classes[kept], np.full(len(kicks), crash)]),
+        np.concatenate([clip.velocities[kept], rng.uniform(0.55, 1, len(kicks)).astype(np.float32)]),
+        clip.duration_s,
+    )
 
 
 def _with_layer(rng: np.random.Generator, clip: Performance) -> Performance:

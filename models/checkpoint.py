@@ -1,0 +1,120 @@
+"""A checkpoint: one `.pt` file of tensors and plain data, loaded only with `weights_only=True`, so nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..runtime.errors import InputError
+from ..runtime.manifest import Manifest
+from ..runtime.vocabulary import NOTE_OF
+from .config import ModelConfig
+from .transformer import DrumTransformer
+
+__all__ = ["FORMAT", "Checkpoint", "load", "save"]
+
+FORMAT = 1
+LOOKAHEAD_FRAMES = 1  # the decoder's rule for a local maximum
+REFRACTORY_FRAMES = 3
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass
+class Checkpoint:
+    """Weights with all that is needed to use, export or go on training them."""
+
+    config: ModelConfig
+    weights: dict[str, Tensor]
+    provenance: dict[str, Any] = field(default_factory=dict)  # data, licences, recipe, commit, date
+    scores: dict[str, Any] = field(default_factory=dict)
+    thresholds: list[list[float]] = field(default_factory=list)  # [delays][C], probabilities
+    training: dict[str, Any] = field(default_factory=dict)  # optimiser, step: only in checkpoints to resume from
+
+    def __post_init__(self) -> None:
+        if not self.thresholds:
+            self.thresholds = [[DEFAULT_THRESHOLD] * len(self.config.classes) for _ in self.config.delays_ms]
+
+    def model(self) -> DrumTransformer:
+        """The model with these weights, in evaluation mode."""
+        model = DrumTransformer(self.config)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+    def manifest(self) -> Manifest:
+        """What a runtime needs to know, for the exported artifact."""
+        c = self.config
+        return Manifest.from_dict(
+            {
+                "schema_version": 1,
+                "name": c.name,
+                "sample_rate": c.sample_rate,
+                "samples_per_token": c.samples_per_token,
+                "frames_per_token": c.frames_per_token,
+                "classes": [{"code": code, "note": NOTE_OF[code]} for code in c.classes],
+                "delays_ms": list(c.delays_ms),
+                "default_delay": self.scores.get("default_delay", len(c.delays_ms) - 1),
+                "decoder": {
+                    "lookahead_frames": LOOKAHEAD_FRAMES,
+                    "refractory_frames": REFRACTORY_FRAMES,
+                    "thresholds": self.thresholds,
+                },
+                "states": {name: list(shape) for name, shape in self.model().state_shapes().items()},
+                "precision": "float32",
+                "weights_sha256": self.weights_sha256(),
+                "licence": "Apache-2.0",
+                "training": self.provenance,
+                "scores": self.scores,
+                "verified": False,
+                "notes": [],
+            }
+        )
+
+    def weights_sha256(self) -> str:
+        """Hash of names and values, independent of the file's layout."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.weights.items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write aside and rename, so that an interrupted save never costs the last good one."""
+    document = {
+        "format": FORMAT,
+        "config": checkpoint.config.to_dict(),
+        "weights": {name: value.detach().cpu() for name, value in checkpoint.weights.items()},
+        "provenance": checkpoint.provenance,
+        "scores": checkpoint.scores,
+        "thresholds": checkpoint.thresholds,
+        "training": checkpoint.training,
+    }
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save(document, aside)
+    aside.replace(path)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint. Raises InputError for a missing file, one that is not ours, or one of a newer format."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; give a .pt file written by `ghostnote train`")
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for bytes that are no checkpoint
+        raise InputError(
+            f"{path}: not a ghostnote checkpoint ({type(error).__name__}); expected a .pt of `ghostnote train`"
+        ) from error
+    if not isinstance(document, dict) or "format" not in document or "config" not in document:
+        raise InputError(f"{path}: a torch file, but not a ghostnote checkpoint; expected a .pt of `ghostnote train`")
+    if document["format"] > FORMAT:
+        raise InputError(
+            f"{path}: checkpoint format {document['format']}, this version reads up to {FORMAT}; upgrade ghostnote"
+        )
+    document.pop("format")
+    return Checkpoint(**document | {"config": ModelConfig.from_dict(document["config"])})

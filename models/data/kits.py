@@ -1,0 +1,148 @@
+"""Drum sounds: a folder of one-shots with `kits.csv`, kits from our synthesiser, and the choice of a kit for a clip.
+
+A sound's attack lies at sample `ATTACK_SAMPLE` of its file (5 ms), as the tools that cut the kits left it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...runtime.vocabulary import CODES
+from .synthesiser import synthesise_kit
+
+__all__ = ["ATTACK_SAMPLE", "OTHER", "Kit", "KitShelf", "Sound"]
+
+ATTACK_SAMPLE = 220
+SAMPLE_RATE = 44100
+OTHER = "OTHER"  # percussion that is no target: rendered, never labelled
+SYNTHESISED_SHARE = 0.2  # of clips, where a kits folder is given
+REPLACED_PIECES = 0.3  # share of a kit's pieces taken from another kit, which multiplies the few real kits
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """One one-shot: loudness rank 0..1 inside its class, playing technique, and samples [n] int16 at 44.1 kHz."""
+
+    rank: float
+    articulation: str
+    samples: np.ndarray
+
+
+@dataclass
+class Kit:
+    """Sounds by class code."""
+
+    name: str
+    sounds: dict[str, list[Sound]] = field(default_factory=lambda: defaultdict(list))
+
+
+class KitShelf:
+    """Every kit to draw from: those of a folder (rows of one split of its `kits.csv`) and synthesised ones.
+
+    Raises FileNotFoundError where the folder has no `kits.csv`, ValueError where the split is empty.
+    """
+
+    def __init__(self, folder: Path | None, split: str = "train", cache: Path | None = None):
+        self.kits = _load_folder(folder, split, cache) if folder else []
+        if folder and not self.kits:
+            raise ValueError(f"{folder}/kits.csv has no rows with split={split!r}")
+        self._by_class: dict[str, list[Kit]] = {c: [k for k in self.kits if k.sounds.get(c)] for c in (*CODES, OTHER)}
+        self._full = [kit for kit in self.kits if sum(bool(kit.sounds.get(c)) for c in CODES) >= 5]
+        self._synthesised: list[Kit] = []
+
+    def draw(self, rng: np.random.Generator) -> Kit:
+        """A kit with every class: one base kit, missing and some other pieces borrowed, or a synthesised one."""
+        synthetic = self._draw_synthesised(rng)
+        if not self._full or rng.random() < SYNTHESISED_SHARE:
+            return synthetic
+        base = self._full[rng.integers(len(self._full))]
+        drawn = Kit(base.name)
+        for code in (*CODES, OTHER):
+            owners = self._by_class[code]
+            borrowed = not base.sounds.get(code) or rng.random() < REPLACED_PIECES
+            source = owners[rng.integers(len(owners))] if borrowed and owners else base
+            drawn.sounds[code] = source.sounds.get(code) or synthetic.sounds.get(code, [])
+        return drawn
+
+    def _draw_synthesised(self, rng: np.random.Generator) -> Kit:
+        """A synthesised kit, new with falling probability: its sounds take longer to make than a clip to render."""
+        # The pool depends on the seed alone, never on what was drawn before: clip i is the same on every machine and worker.
+        seed = int(rng.integers(SYNTHESISED_POOL))
+        return _synthesised_kit(seed)
+
+
+SYNTHESISED_POOL = 120
+_synthesised_cache: dict[int, Kit] = {}
+
+
+def _synthesised_kit(seed: int) -> Kit:
+    if seed not in _synthesised_cache:
+        kit = Kit(f"synthesised-{seed}")
+        for code, layers in synthesise_kit(np.random.default_rng([seed, 77])).items():
+            kit.sounds[code] = [Sound(rank, "synthesised", _to_int16(samples)) for rank, samples in layers]
+        _synthesised_cache[seed] = kit
+    return _synthesised_cache[seed]
+
+
+def _to_int16(samples: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+
+
+def _load_folder(folder: Path, split: str, cache: Path | None) -> list[Kit]:
+    rows = [row for row in _read_rows(folder) if row["split"] == split]
+    store = _packed(folder, rows, split, cache)
+    kits: dict[str, Kit] = {}
+    start = 0
+    for row, length in zip(rows, store.lengths, strict=True):
+        kit = kits.setdefault(row["kit"], Kit(row["kit"]))
+        if row["class"] in CODES or row["class"] == OTHER:
+            sound = Sound(float(row["velocity_rank"]), row["articulation"], store.samples[start : start + length])
+            kit.sounds[row["class"]].append(sound)
+        start += length
+    return list(kits.values())
+
+
+def _read_rows(folder: Path) -> list[dict[str, str]]:
+    table = folder / "kits.csv"
+    if not table.is_file():
+        raise FileNotFoundError(f"{table} not found: a kits folder has kits.csv beside its kits (docs/training.md)")
+    with table.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+@dataclass(frozen=True)
+class _Packed:
+    samples: np.ndarray
+    lengths: np.ndarray
+
+
+def _packed(folder: Path, rows: list[dict[str, str]], split: str, cache: Path | None) -> _Packed:
+    """All sounds in one array, memory-mapped from a cache so that several processes share it."""
+    if cache is None:
+        return _decode(folder, rows)
+    key = hashlib.sha256(repr([sorted(row.items()) for row in rows]).encode()).hexdigest()[:16]
+    samples, lengths = cache / f"kits-{split}-{key}.npy", cache / f"kits-{split}-{key}-lengths.npy"
+    if not lengths.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        packed = _decode(folder, rows)
+        np.save(samples, packed.samples)
+        np.save(lengths, packed.lengths)  # written last: its presence says that both are whole
+    return _Packed(np.load(samples, mmap_mode="r"), np.load(lengths))
+
+
+def _decode(folder: Path, rows: list[dict[str, str]]) -> _Packed:
+    import soundfile
+
+    parts = []
+    for row in rows:
+        samples, rate = soundfile.read(folder / row["path"], dtype="int16", always_2d=True)
+        if rate != SAMPLE_RATE:
+            raise ValueError(f"{folder / row['path']}: {rate} Hz; kits must be at {SAMPLE_RATE} Hz")
+        parts.append(samples[:, 0])
+    return _Packed(np.concatenate(parts), np.array([len(part) for part in parts]))

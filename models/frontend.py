@@ -1,0 +1,211 @@
+"""Three views of the same audio, as constant or learned matrix products (no STFT or DFT operator, so every exporter takes them).
+
+Letters: B streams, N samples, T tokens, V features of a view per token.
+Every window ends at or before the end of its token, so a view of token t depends on no later sample.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .config import ModelConfig
+
+__all__ = ["AttackView", "ToneView", "WaveView", "tail_samples"]
+
+# Power below which a band counts as silent, relative to full scale: about -70 dB, above the rounding noise of a loud neighbour band.
+POWER_FLOOR = 1e-7
+
+
+def tail_samples(config: ModelConfig) -> int:
+    """Samples of the past that the views need before the first new sample (the length of `state_audio`)."""
+    block = _decimated_block(config)
+    decimated = -(-config.tone_window // block) * block
+    return decimated * config.tone_decimation + config.tone_fir_taps - config.tone_decimation
+
+
+def frames(x: Tensor, window: int, hop: int, skip: int = 0) -> Tensor:
+    """Cut [B, N] into overlapping windows [B, n, window], n = (N - skip - window) // hop + 1, from sample `skip` on.
+
+    Made of reshapes and one concatenation, which costs less than a gather and exports to plain operators.
+    """
+    shifts = -(-window // hop)
+    n = (x.shape[1] - skip - window) // hop + 1
+    parts = []
+    for i in range(shifts):
+        length = min(hop, window - i * hop)
+        start = skip + i * hop
+        # The last block may reach past the end: take whole hops where possible, else pad by what the window never reads.
+        block = x[:, start : start + (n - 1) * hop + length]
+        block = nn.functional.pad(block, (0, hop - length)) if length < hop else block
+        parts.append(block.reshape(x.shape[0], n, hop)[:, :, :length])
+    return torch.cat(parts, dim=2)
+
+
+class ToneView(nn.Module):
+    """Which drum: log-frequency bands up to 2 kHz from a 52 ms window, and their increase since the previous window.
+
+    Factored: a low-pass and decimation by 9 first (block Toeplitz product), then a small DFT at 4.9 kHz.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        rate = config.sample_rate / config.tone_decimation
+        bins = torch.arange(1, int(2050 / rate * config.tone_window) + 1)
+        bands = _tone_bands(bins * rate / config.tone_window)
+        self.per_token = config.samples_per_token // config.tone_decimation // config.tone_hop
+        self.features = 2 * self.per_token * bands.shape[1]
+        self.register_buffer("decimate", _decimation_matrix(config), persistent=False)
+        self.register_buffer("dft", _dft_matrix(config.tone_window, bins), persistent=False)
+        self.register_buffer("bands", bands, persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """[B, tail + T * samples_per_token] -> [B, T, V]."""
+        c = self.config
+        block = _decimated_block(c)
+        window = c.tone_fir_taps - c.tone_decimation + block * c.tone_decimation
+        blocks = frames(audio, window, block * c.tone_decimation)
+        low = torch.matmul(blocks, self.decimate).flatten(1)
+        # The decimated past is a whole number of blocks; the windows need exactly tone_window of it.
+        skip = -(-c.tone_window // block) * block - c.tone_window
+        spectrum = torch.matmul(frames(low, c.tone_window, c.tone_hop, skip), self.dft)
+        return _with_rise(_log_bands(spectrum, self.bands), self.per_token)
+
+
+class AttackView(nn.Module):
+    """When: 64 log-mel bands up to 18 kHz of 11.6 ms windows, three per token, and their increase since the previous window."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        bins = torch.arange(1, int(18000 / config.sample_rate * config.attack_window) + 1)
+        frequencies = bins * config.sample_rate / config.attack_window
+        self.per_token = config.samples_per_token // config.attack_hop
+        self.features = 2 * self.per_token * config.attack_bands
+        cosine, sine = _folded_dft(config.attack_window, bins)
+        self.register_buffer("cosine", cosine, persistent=False)
+        self.register_buffer("sine", sine, persistent=False)
+        self.register_buffer("bands", _mel_bands(frequencies, config.attack_bands, 60.0, 18000.0), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """[B, tail + T * samples_per_token] -> [B, T, V]."""
+        c = self.config
+        half = c.attack_window // 2
+        # The windows needed are those of the new tokens and one before (for the increase).
+        skip = tail_samples(c) - c.attack_window
+        x = frames(audio, c.attack_window, c.attack_hop, skip)
+        # A symmetric window lets sample n and window - n share one cosine and one sine: half the products.
+        left, right = x[:, :, 1:half], x[:, :, half + 1 :].flip(2)
+        even = torch.cat([left + right, x[:, :, half : half + 1]], dim=2)
+        spectrum = torch.cat([torch.matmul(even, self.cosine), torch.matmul(left - right, self.sine)], dim=2)
+        return _with_rise(_log_bands(spectrum, self.bands), self.per_token)
+
+
+class WaveView(nn.Module):
+    """Sub-frame detail: learned strided filters on the waveform, their log envelope every 1.4 ms."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.per_token = config.samples_per_token // (config.wave_stride * config.wave_pool)
+        self.features = self.per_token * config.wave_filters
+        self.filters = nn.Parameter(_wave_filters(config))
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """[B, tail + T * samples_per_token] -> [B, T, V]."""
+        c = self.config
+        skip = tail_samples(c) - (c.wave_taps - c.wave_stride)
+        x = torch.matmul(frames(audio, c.wave_taps, c.wave_stride, skip), self.filters)
+        power = x.square().reshape(x.shape[0], -1, c.wave_pool, c.wave_filters).mean(2)
+        level = _scaled_log(power)
+        return level.reshape(level.shape[0], -1, self.features)
+
+
+def _scaled_log(power: Tensor) -> Tensor:
+    """Log power with silence near -1.5 and full scale near +1.5, so that every view enters the network at a like scale."""
+    return torch.log(power + POWER_FLOOR) * 0.2 + 1.7
+
+
+def _log_bands(spectrum: Tensor, bands: Tensor) -> Tensor:
+    """[B, n, 2 * bins] (cosine part, sine part) -> [B, n, bands] log power."""
+    real, imaginary = spectrum.chunk(2, dim=2)
+    return _scaled_log(torch.matmul(real * real + imaginary * imaginary, bands))
+
+
+def _with_rise(level: Tensor, per_token: int) -> Tensor:
+    """[B, 1 + T * per_token, bands] -> [B, T, 2 * per_token * bands]: levels and their positive differences."""
+    now = level[:, 1:]
+    rise = torch.relu(now - level[:, :-1])
+    both = torch.cat([now, rise], dim=2)
+    return both.reshape(level.shape[0], -1, per_token * both.shape[2])
+
+
+def _decimated_block(config: ModelConfig) -> int:
+    """Decimated samples computed per matrix row: seven rows per token keep the Toeplitz matrix small."""
+    return config.samples_per_token // config.tone_decimation // 7
+
+
+def _decimation_matrix(config: ModelConfig) -> Tensor:
+    """Block Toeplitz matrix [block * decimation + taps - decimation, block] of a Hamming-windowed sinc at 0.45 of the new rate."""
+    taps, factor, block = config.tone_fir_taps, config.tone_decimation, _decimated_block(config)
+    n = torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
+    fir = torch.sinc(0.9 * n / factor) * torch.hamming_window(taps, periodic=False, dtype=torch.float64)
+    fir = fir / fir.sum()
+    matrix = torch.zeros(block * factor + taps - factor, block, dtype=torch.float64)
+    for i in range(block):
+        matrix[i * factor : i * factor + taps, i] = fir
+    return matrix.float()
+
+
+def _dft_matrix(window: int, bins: Tensor) -> Tensor:
+    """Hann-windowed DFT [window, 2 * bins], a full-scale sine giving power 1."""
+    n = torch.arange(window, dtype=torch.float64)
+    phase = 2 * math.pi * n[:, None] * bins[None, :] / window
+    hann = torch.hann_window(window, periodic=True, dtype=torch.float64)[:, None] * 4 / window
+    return torch.cat([hann * phase.cos(), hann * phase.sin()], dim=1).float()
+
+
+def _folded_dft(window: int, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """The same DFT for samples folded about the window's middle: cosine [window/2, bins] (n = 1..half), sine [window/2 - 1, bins]."""
+    full = _dft_matrix(window, bins)
+    cosine, sine = full.chunk(2, dim=1)
+    return cosine[1 : window // 2 + 1].clone(), sine[1 : window // 2].clone()
+
+
+def _tone_bands(frequencies: Tensor) -> Tensor:
+    """Single bins up to 500 Hz, then triangles an eighth of an octave apart: [bins, bands]."""
+    single = int((frequencies <= 500).sum())
+    edges = 500 * 2 ** (torch.arange(0, 18) / 8.0)
+    upper = _triangles(frequencies.float(), edges[edges <= 2200])
+    lower = torch.zeros(len(frequencies), single)
+    lower[:single, :single] = torch.eye(single)
+    return torch.cat([lower, upper], dim=1)
+
+
+def _mel_bands(frequencies: Tensor, count: int, lowest: float, highest: float) -> Tensor:
+    """Triangular bands equally spaced on the mel scale (O'Shaughnessy 1987), each at least two bins wide: [bins, count]."""
+    mel = torch.linspace(2595 * math.log10(1 + lowest / 700), 2595 * math.log10(1 + highest / 700), count + 2)
+    edges = 700 * (10 ** (mel / 2595) - 1)
+    spacing = float(frequencies[1] - frequencies[0])
+    for i in range(1, len(edges)):  # low mel bands are narrower than a bin: spread them to one bin each
+        edges[i] = max(edges[i], edges[i - 1] + spacing)
+    return _triangles(frequencies.float(), edges)
+
+
+def _triangles(frequencies: Tensor, edges: Tensor) -> Tensor:
+    """Triangles with unit peak between each edge's neighbours: [bins, edges - 2]."""
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    rising = (frequencies[:, None] - left) / (centre - left)
+    falling = (right - frequencies[:, None]) / (right - centre)
+    return torch.minimum(rising, falling).clamp(min=0)
+
+
+def _wave_filters(config: ModelConfig) -> Tensor:
+    """Start of the learned filters: Hann-windowed sinusoids from 150 Hz to 16 kHz, log spaced: [taps, filters]."""
+    n = torch.arange(config.wave_taps, dtype=torch.float32)
+    frequency = 150 * (16000 / 150) ** (torch.arange(config.wave_filters) / (config.wave_filters - 1))
+    phase = 2 * math.pi * frequency[None, :] / config.sample_rate * n[:, None]
+    return phase.cos() * torch.hann_window(config.wave_taps)[:, None] * 2 / config.wave_taps

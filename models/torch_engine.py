@@ -1,0 +1,52 @@
+"""PyTorch behind the runtime's engine protocol: what parity, the laws and the choice of thresholds compare with."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..runtime.engine import State, StepOutput
+from ..runtime.manifest import Manifest
+from .checkpoint import Checkpoint
+from .transformer import DrumTransformer
+
+__all__ = ["TorchEngine"]
+
+
+class TorchEngine:
+    """Runs `DrumTransformer.step` on arrays; see `ghostnote.runtime.engine.Engine` for shapes."""
+
+    def __init__(self, model: DrumTransformer, manifest: Manifest) -> None:
+        self._model, self._manifest = model.eval(), manifest
+        self._names = tuple(model.state_shapes())
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> TorchEngine:
+        """The engine of a checkpoint."""
+        return cls(checkpoint.model(), checkpoint.manifest())
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._manifest
+
+    def zero_state(self, batch: int) -> State:
+        return {name: value.cpu().numpy() for name, value in zip(self._names, self._zeros(batch), strict=True)}
+
+    def step(self, audio: NDArray[np.float32], delay: NDArray[np.int64], state: State) -> StepOutput:
+        device = self._model.head.weight.device
+        arrays = [audio, delay, *(state[name] for name in self._names)]
+        with torch.inference_mode():
+            result = self._model.step(*(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
+        heads, states = [value.cpu().numpy() for value in result[:3]], [value.cpu().numpy() for value in result[3:]]
+        return StepOutput(*heads, state=dict(zip(self._names, states, strict=True)))
+
+    def describe(self) -> str:
+        m = self._manifest
+        return f"{m.name} ({m.precision}) on PyTorch {torch.__version__}, {self._model.head.weight.device}"
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _zeros(self, batch: int) -> tuple[torch.Tensor, ...]:
+        return self._model.zero_state(batch)

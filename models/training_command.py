@@ -1,0 +1,59 @@
+"""`ghostnote train`: train a preset on rendered audio, resume, stop after some minutes."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..runtime.errors import InputError
+
+__all__ = ["train"]
+
+LICENCES = {
+    "kits": "drum one-shots: CC0, public domain, CC BY 3.0/4.0 and CC BY-SA 3.0 sources, listed in docs/model_card.md",
+    "grooves": "Groove MIDI Dataset v1.0.0, CC BY 4.0 (rows split=train)",
+    "own": "ghostnote's own stress patterns, drum synthesiser and accompaniment",
+}
+
+
+def train(
+    folder: Annotated[Path, typer.Argument(help="Folder of the run; an interrupted run in it is resumed.")],
+    kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
+    grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
+    preset: Annotated[str, typer.Option(help="Model shape: small, base or large.")] = "base",
+    steps: Annotated[int, typer.Option(help="Steps of the whole run (the schedule's length).")] = 8000,
+    clips: Annotated[int, typer.Option(help="Clips per step, all processes together.")] = 8,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after these minutes, ready to resume.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
+) -> None:
+    """Train a model and keep its best weights in FOLDER/best.pt."""
+    from .config import PRESETS
+    from .data.dataset import Sources
+    from .training import Recipe, Trainer
+
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+    sources = Sources(kits, grooves, cache or folder / "cache")
+    recipe = replace(Recipe(), steps=steps, clips=clips, seed=seed)
+    trainer = Trainer(PRESETS[preset], recipe, sources, folder, _provenance(sources))
+    best = trainer.run(max_minutes)
+    typer.echo(f"step {trainer.step} of {steps}; best weights: {best}")
+
+
+def _provenance(sources: Any) -> dict[str, Any]:
+    """What the weights are made from, as the manifest and the model card will say."""
+    given = [name for name in ("kits", "grooves") if getattr(sources, name)]
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "data": {name: LICENCES[name] for name in [*given, "own"]},
+        "commit": commit or "unknown",
+        "date": datetime.now(UTC).date().isoformat(),
+    }

@@ -1,0 +1,197 @@
+"""`DrumTransformer`: three views, cross-view attention, gated fusion, causal windowed attention, three heads.
+
+Letters: B streams, T tokens in the call, F = T * frames_per_token, C classes, D width, L layers, H heads, W window_tokens.
+State is explicit: every tensor that outlives a call comes in and goes out, and `step` changes nothing else. A whole file is one step
+from zero state; a stream is many.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .frontend import AttackView, ToneView, WaveView, tail_samples
+
+__all__ = ["STATE_NAMES", "VIEWS", "DrumTransformer", "StepOutput"]
+
+STATE_NAMES = ("state_audio", "state_cache", "state_taps")
+VIEWS = ("tone", "attack", "wave")
+MASKED = -1e4  # finite, so that no IsNaN guard enters the exported graph; exp(-1e4) is exactly 0 in float32
+
+
+class StepOutput(NamedTuple):
+    """Result of one step, in the order of the exported graph's outputs."""
+
+    onset_logits: Tensor  # [B, F, C]
+    velocity: Tensor  # [B, F, C], 0..1
+    offset: Tensor  # [B, F, C], frames, -0.5..1.5
+    state_audio: Tensor  # [B, tail]
+    state_cache: Tensor  # [B, L, 2, W, D]
+    state_taps: Tensor  # [B, L, conv_tokens - 1, D]
+
+
+class ViewEncoder(nn.Module):
+    """One view's features of a token -> its latent: [B, T, V] -> [B, T, view_width]."""
+
+    def __init__(self, features: int, config: ModelConfig):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(features, 2 * config.view_width), nn.GELU(), nn.Linear(2 * config.view_width, config.view_width)
+        )
+        self.norm = nn.LayerNorm(config.view_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.layers(x))
+
+
+class CrossViewFusion(nn.Module):
+    """The views of a token question one another (attention over 3 latents), then a gated sum fuses them: [B, T, 3, E] -> [B, T, D]."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        width, self.heads = config.view_width, 4
+        self.view_embedding = nn.Parameter(torch.randn(len(VIEWS), width) * 0.02)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.gate = nn.Linear(len(VIEWS) * width, len(VIEWS))
+        self.project = nn.Linear(len(VIEWS) * width, config.width)
+
+    def forward(self, views: Tensor) -> Tensor:
+        b, t, v, e = views.shape
+        views = views + self.view_embedding
+        qkv = self.qkv(views).reshape(b, t, v, 3, self.heads, e // self.heads).permute(3, 0, 1, 4, 2, 5)
+        q, k, value = qkv.unbind(0)
+        weights = torch.softmax(q @ k.transpose(-1, -2) * (e // self.heads) ** -0.5, dim=-1)
+        mixed = (weights @ value).transpose(2, 3).reshape(b, t, v, e)
+        views = self.norm(views + self.out(mixed))
+        gates = torch.sigmoid(self.gate(views.flatten(2)))
+        # One matrix holds the three projections, so that the gated sum is a single product.
+        return self.project((views * (2 * gates).unsqueeze(3)).flatten(2))
+
+
+class Block(nn.Module):
+    """Causal depthwise convolution, windowed attention and feed-forward, each pre-norm and residual."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        width = config.width
+        self.heads, self.window, self.taps = config.heads, config.window_tokens, config.conv_tokens
+        self.conv_norm = nn.LayerNorm(width)
+        self.conv = nn.Parameter(torch.randn(config.conv_tokens, width) * 0.1)
+        self.attention_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.feed_norm = nn.LayerNorm(width)
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, bias: Tensor, cache: Tensor, taps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, T, D], bias [B, H, T, W + T], cache [B, 2, W, D], taps [B, conv_tokens - 1, D] -> x, cache, taps."""
+        history = torch.cat([taps, self.conv_norm(x)], dim=1)
+        t = x.shape[1]
+        for i in range(self.taps):
+            x = x + history[:, i : i + t] * self.conv[i]
+        attended, cache = self._attend(self.attention_norm(x), bias, cache)
+        x = x + attended
+        x = x + self.feed(self.feed_norm(x))
+        return x, cache, history[:, -(self.taps - 1) :]
+
+    def _attend(self, x: Tensor, bias: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
+        b, t, width = x.shape
+        q, k, v = self.qkv(x).chunk(3, dim=2)
+        keys = torch.cat([cache[:, 0], k], dim=1)
+        values = torch.cat([cache[:, 1], v], dim=1)
+        size = width // self.heads
+        q = q.reshape(b, t, self.heads, size).transpose(1, 2) * size**-0.5
+        scores = q @ keys.reshape(b, -1, self.heads, size).permute(0, 2, 3, 1) + bias
+        mixed = torch.softmax(scores, dim=-1) @ values.reshape(b, -1, self.heads, size).transpose(1, 2)
+        cache = torch.stack([keys[:, -self.window :], values[:, -self.window :]], dim=1)
+        return self.out(mixed.transpose(1, 2).reshape(b, t, width)), cache
+
+
+class DrumTransformer(nn.Module):
+    """PCM to onset logits, velocities and sub-frame offsets, streaming. `forward` is `step`."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.views = nn.ModuleDict({"tone": ToneView(config), "attack": AttackView(config), "wave": WaveView(config)})
+        self.encoders = nn.ModuleDict({name: ViewEncoder(self.views[name].features, config) for name in VIEWS})
+        self.fusion = CrossViewFusion(config)
+        self.delay_embedding = nn.Embedding(len(config.delays_ms), config.width)
+        # Relative bias per delay, layer, head and distance 0..W: look-ahead decides which past matters.
+        self.bias = nn.Parameter(_initial_bias(config))
+        self.blocks = nn.ModuleList([Block(config) for _ in range(config.layers)])
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, config.frames_per_token * 3 * len(config.classes))
+        nn.init.normal_(self.delay_embedding.weight, std=0.02)
+        with torch.no_grad():  # hits are rare: start near their prior so that the first steps are not spent on it
+            self.head.bias.view(config.frames_per_token, 3, -1)[:, 0] = -4.0
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the states without the batch dimension."""
+        c = self.config
+        return {
+            "state_audio": (tail_samples(c),),
+            "state_cache": (c.layers, 2, c.window_tokens, c.width),
+            "state_taps": (c.layers, c.conv_tokens - 1, c.width),
+        }
+
+    def zero_state(self, batch: int) -> tuple[Tensor, ...]:
+        """The start of a stream: all zeros, [B, ...] each."""
+        like = self.head.weight
+        return tuple(like.new_zeros(batch, *shape) for shape in self.state_shapes().values())
+
+    def step(
+        self, audio: Tensor, delay: Tensor, state_audio: Tensor, state_cache: Tensor, state_taps: Tensor
+    ) -> StepOutput:
+        """audio [B, T * samples_per_token], delay [B, 1] int64 and states -> outputs and states."""
+        latents, tail = self.encode(audio, state_audio)
+        return self.read(latents, delay, tail, state_cache, state_taps)
+
+    def forward(self, audio: Tensor, delay: Tensor, *states: Tensor) -> StepOutput:
+        return self.step(audio, delay, *states)
+
+    def encode(self, audio: Tensor, state_audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Views of every token: [B, T * samples_per_token] -> latents [B, T, 3, E] and the new audio tail."""
+        heard = torch.cat([state_audio, audio], dim=1)
+        latents = torch.stack([self.encoders[name](self.views[name](heard)) for name in VIEWS], dim=2)
+        return latents, heard[:, -state_audio.shape[1] :]
+
+    def read(self, latents: Tensor, delay: Tensor, tail: Tensor, state_cache: Tensor, state_taps: Tensor) -> StepOutput:
+        """Fuse the views and read the rhythm: latents [B, T, 3, E] -> outputs."""
+        c = self.config
+        x = self.fusion(latents) + self.delay_embedding(delay)
+        bias = self._banded_bias(delay, x.shape[1])
+        caches, taps = [], []
+        for i, block in enumerate(self.blocks):
+            x, cache, tap = block(x, bias[:, i], state_cache[:, i], state_taps[:, i])
+            caches.append(cache)
+            taps.append(tap)
+        out = self.head(self.norm(x)).reshape(x.shape[0], -1, 3, len(c.classes))
+        onset, velocity, offset = out.unbind(2)
+        return StepOutput(
+            onset, torch.sigmoid(velocity), 0.5 + torch.tanh(offset), tail, torch.stack(caches, 1), torch.stack(taps, 1)
+        )
+
+    def _banded_bias(self, delay: Tensor, t: int) -> Tensor:
+        """Bias of query i on key j, [B, L, H, T, W + T]: the learned value at distance i + W - j, masked outside 0..W."""
+        window = self.config.window_tokens
+        table = self.bias[delay[:, 0]]
+        table = torch.cat([table, torch.full_like(table[..., :1], MASKED)], dim=-1)
+        i = torch.arange(t, device=table.device)[:, None]
+        j = torch.arange(window + t, device=table.device)[None, :]
+        distance = i + window - j
+        inside = (distance >= 0) & (distance <= window)
+        return table[..., torch.where(inside, distance, window + 1)]
+
+
+def _initial_bias(config: ModelConfig) -> Tensor:
+    """Start of the relative bias: gentle recency slopes, steeper from head to head (ALiBi, Press et al. 2022). [delays, L, H, W + 1]."""
+    slopes = 2.0 ** -(1 + torch.arange(config.heads, dtype=torch.float32))
+    distance = torch.arange(config.window_tokens + 1, dtype=torch.float32)
+    bias = -slopes[:, None] * distance[None, :]
+    return bias.expand(len(config.delays_ms), config.layers, -1, -1).clone()
