@@ -27,8 +27,11 @@ help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "make %-9s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.installed  ## Transcribe the example with the bundled model
-	$(VENV)/bin/rt-transcribe examples/groove.flac --output demo.mid
-	@echo "MIDI written to $(CURDIR)/demo.mid"
+	@echo "The hits in examples/groove.flac:"
+	@$(VENV)/bin/rt-transcribe examples/groove.flac
+	@echo "The same as a MIDI file:"
+	@$(VENV)/bin/rt-transcribe examples/groove.flac --output demo.mid
+	@echo "To hear it, open $(CURDIR)/demo.mid in a player or a drum sampler."
 
 test: $(TEST_VENV)/.installed  ## Run the tests (not those marked slow or gpu)
 	$(TEST_ENV) $(TEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
