@@ -1,1 +1,76 @@
-"""Transcribing: audio in, hits out. Light by rule: neither torch nor onnx is ever imported from here."""
+"""The runtime: audio in, drum hits out, through an exported model. Never imports torch or onnx.
+
+    from ghostnote.runtime import StreamingTranscriber, open_engine
+
+    transcriber = StreamingTranscriber(open_engine())
+    for block in blocks:  # mono float32 at the manifest's rate, any size
+        for hit in transcriber.feed(block):
+            print(hit.time_s, hit.code, hit.velocity)
+    hits = transcriber.flush()
+
+Names are imported on first use, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .audio import AudioReader
+    from .decoder import StreamingDecoder, decode
+    from .engine import Engine, OnnxRuntimeEngine, StepOutput, open_engine
+    from .errors import EngineError, GhostnoteError, InputError, ManifestError, OutputError, UsageError
+    from .events import Hit
+    from .job import transcribe_file
+    from .manifest import Manifest
+    from .stream import StreamingTranscriber
+    from .writers import write_hits
+
+_HOME = {
+    "AudioReader": "audio",
+    "Engine": "engine",
+    "EngineError": "errors",
+    "GhostnoteError": "errors",
+    "Hit": "events",
+    "InputError": "errors",
+    "Manifest": "manifest",
+    "ManifestError": "errors",
+    "OnnxRuntimeEngine": "engine",
+    "OutputError": "errors",
+    "StepOutput": "engine",
+    "StreamingDecoder": "decoder",
+    "StreamingTranscriber": "stream",
+    "UsageError": "errors",
+    "decode": "decoder",
+    "open_engine": "engine",
+    "transcribe_file": "job",
+    "write_hits": "writers",
+}
+
+__all__ = [
+    "AudioReader",
+    "Engine",
+    "EngineError",
+    "GhostnoteError",
+    "Hit",
+    "InputError",
+    "Manifest",
+    "ManifestError",
+    "OnnxRuntimeEngine",
+    "OutputError",
+    "StepOutput",
+    "StreamingDecoder",
+    "StreamingTranscriber",
+    "UsageError",
+    "decode",
+    "open_engine",
+    "transcribe_file",
+    "write_hits",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,213 @@
+"""Reading audio: mono float32 blocks at the model's rate from files of any kind, pipes and raw PCM, in bounded memory.
+
+Channels are mixed down by their mean, then resampled (soxr, streaming). At another rate than the model's the resampler
+holds back some input (about 10 ms at 48 kHz, 0.1 s at 8 kHz): live use at the model's own rate avoids that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+from .pcm import PcmFormat, read_pcm, read_wav_header
+from .stream import silence_non_finite
+
+__all__ = ["STDIN", "AudioReader"]
+
+Floats = NDArray[np.float32]
+
+STDIN = "-"
+_BLOCK_SAMPLES = 1 << 13  # of all channels together; small, because a decoding error loses the block it falls into
+_MAX_CHANNELS = 1024  # libsndfile's own limit; more means that a header is nonsense
+
+
+class AudioReader:
+    """Iterates mono float32 blocks [n] at `sample_rate` from `source`: a path, or "-" for standard input.
+
+    `raw` says that the source is headerless PCM. Standard input and other pipes are WAV otherwise. Opening raises
+    InputError for what is missing, not audio, or empty; iterating raises it when decoding fails half-way, after having
+    yielded what came before.
+    """
+
+    def __init__(self, source: str | Path, sample_rate: int, *, raw: PcmFormat | None = None) -> None:
+        self.name = "standard input" if str(source) == STDIN else str(source)
+        self._sample_rate = sample_rate
+        self._stream: IO[bytes] | None = None  # a pipe, or raw PCM
+        self._file: Any = None  # a soundfile.SoundFile
+        self._frames_read = 0
+        self.non_finite_samples = 0
+        self.warnings: list[str] = []
+        try:
+            self._open(source, raw)
+            if self.channels > _MAX_CHANNELS or self.source_rate < 1:
+                raise InputError(
+                    f"{self.name}: {self.channels} channels at {self.source_rate} Hz; the header is damaged"
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_live(self) -> bool:
+        """True where audio may arrive in real time (a pipe), so that it should be processed as it comes."""
+        return self._file is None
+
+    @property
+    def duration_s(self) -> float | None:
+        """Length of the input as its header announces it, in seconds; None where unknown."""
+        return None if self._frames is None else self._frames / self.source_rate
+
+    def __enter__(self) -> AudioReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened; standard input stays open."""
+        if self._file is not None:
+            self._file.close()
+        if self._stream is not None and self._stream is not sys.stdin.buffer:
+            self._stream.close()
+
+    def __iter__(self) -> Iterator[Floats]:
+        """Blocks as they can be had; once only."""
+        resampler = self._resampler()
+        for block in self._source_blocks():
+            self._frames_read += len(block)
+            # Before resampling, whose filter would smear one NaN over its whole length.
+            mono, replaced = silence_non_finite(_downmix(block))
+            self.non_finite_samples += replaced
+            yield mono if resampler is None else resampler.resample_chunk(mono)
+        if resampler is not None:
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        self._check_end()
+
+    def _open(self, source: str | Path, raw: PcmFormat | None) -> None:
+        if str(source) == STDIN:
+            if sys.stdin is None or sys.stdin.isatty():
+                raise InputError("standard input is a terminal; pipe WAV or raw PCM into it, or name a file")
+            self._open_stream(sys.stdin.buffer, raw)
+            return
+        path = Path(source)
+        try:
+            if path.is_dir():
+                raise InputError(f"{path}: is a folder; name an audio file")
+            stream = path.open("rb")
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
+        if raw is not None or not path.is_file():
+            self._open_stream(stream, raw)
+            return
+        with stream:
+            self._open_file(path, stream)
+
+    def _open_stream(self, stream: Any, raw: PcmFormat | None) -> None:
+        self._stream = stream
+        self._data_bytes: int | None = None
+        pcm = raw
+        if pcm is None:
+            header = read_wav_header(stream, self.name)
+            pcm, self._data_bytes = header.pcm, header.data_bytes
+            if pcm is None:
+                raise InputError(f"{self.name}: WAV encoding not supported on a pipe; expected PCM 8..32 bit or float")
+        self._pcm = pcm
+        self.source_rate, self.channels = pcm.rate, pcm.channels
+        self._frames = None if self._data_bytes is None else self._data_bytes // pcm.frame_bytes
+
+    def _open_file(self, path: Path, stream: IO[bytes]) -> None:
+        import soundfile
+
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: empty (0 bytes); expected audio")
+        try:
+            self._file = soundfile.SoundFile(str(path))
+        except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw, which soundfile asks parameters for
+            hint = "; for raw PCM give --raw-format, --rate and --channels" if path.suffix == ".raw" else ""
+            raise InputError(f"{path}: not audio that libsndfile reads ({_reason(error)}){hint}") from None
+        if self._file.frames == 0:
+            raise InputError(f"{path}: contains no audio samples")
+        self.source_rate, self.channels = self._file.samplerate, self._file.channels
+        self._frames = self._announced_frames(stream)
+
+    def _announced_frames(self, stream: IO[bytes]) -> int:
+        """Frames that the header promises; of a truncated WAV libsndfile tells only what is there."""
+        frames = int(self._file.frames)
+        if self._file.format not in ("WAV", "WAVEX"):
+            return frames
+        try:
+            header = read_wav_header(stream, self.name)  # type: ignore[arg-type]
+        except InputError:  # big-endian RIFX and the like, which libsndfile reads
+            return frames
+        if header.pcm is None or header.data_bytes is None:
+            return frames
+        return max(frames, header.data_bytes // header.pcm.frame_bytes)
+
+    def _resampler(self) -> Any:
+        if self.source_rate == self._sample_rate:
+            return None
+        import soxr
+
+        return soxr.ResampleStream(self.source_rate, self._sample_rate, 1, dtype="float32")
+
+    def _source_blocks(self) -> Iterator[Floats]:
+        """Blocks [n, channels] at the source's rate."""
+        return self._file_blocks() if self._file is not None else self._stream_blocks()
+
+    def _file_blocks(self) -> Iterator[Floats]:
+        import soundfile
+
+        buffer = np.empty((max(1, _BLOCK_SAMPLES // self.channels), self.channels), np.float32)
+        while True:
+            try:
+                block = self._file.read(out=buffer)
+            except soundfile.SoundFileError as error:
+                raise InputError(f"{self.name}: damaged after {self._position_s():.1f} s ({_reason(error)})") from None
+            if not len(block):
+                return
+            yield block
+
+    def _stream_blocks(self) -> Iterator[Floats]:
+        assert self._stream is not None
+        try:
+            yield from read_pcm(self._stream, self._pcm, self._data_bytes)  # type: ignore[arg-type]
+        except OSError as error:
+            raise InputError(f"{self.name}: failed after {self._position_s():.1f} s ({error.strerror})") from None
+        if not self._frames_read:
+            raise InputError(f"{self.name}: contains no audio samples")
+
+    def _check_end(self) -> None:
+        """Say so when the input held less than its header announced."""
+        if self._frames is not None and self._frames_read < self._frames:
+            announced, found = self._frames / self.source_rate, self._position_s()
+            self.warnings.append(
+                f"{self.name} is truncated: {announced:.2f} s announced, {found:.2f} s found and transcribed"
+            )
+
+    def _position_s(self) -> float:
+        return self._frames_read / self.source_rate
+
+
+def _downmix(block: Floats) -> Floats:
+    """The mean of the channels, [n, channels] -> [n]; always a copy, because the reader's block is used again."""
+    if block.shape[1] == 1:
+        return block[:, 0].copy()
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd samples become infinite and are counted as such
+        return np.asarray(block.mean(axis=1), np.float32)
+
+
+def _reason(error: BaseException) -> str:
+    """libsndfile's own words without the path and the word 'Error'."""
+    text = getattr(error, "error_string", None) or str(error)
+    return text.strip().rstrip(".").removeprefix("Error : ")

@@ -1,0 +1,213 @@
+"""Engines: what runs the network's `step`. One protocol, one implementation per inference library.
+
+Letters: B streams, N samples in the call (a multiple of samples_per_token), F frames, C classes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import EngineError, ManifestError
+from .manifest import METADATA_KEY, Manifest
+
+__all__ = ["Engine", "OnnxRuntimeEngine", "State", "StepOutput", "open_engine"]
+
+Floats = NDArray[np.float32]
+State = dict[str, Floats]
+
+_HEADS = ("onset_logits", "velocity", "offset")
+_INSTALL = "install exactly one: pip install 'ghostnote[cpu]' or pip install 'ghostnote[gpu]'"
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Network output of one call, each head [B, F, C], and the state to hand to the next call."""
+
+    onset_logits: Floats
+    velocity: Floats
+    offset: Floats
+    state: State
+
+
+class Engine(Protocol):
+    """Runs the pure function `step`; holds weights, never a stream's state, so one engine serves many streams."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact says about itself."""
+
+    def zero_state(self, batch: int) -> State:
+        """The state [batch, ...] of streams that begin."""
+
+    def step(self, audio: Floats, delay: NDArray[np.int64], state: State) -> StepOutput:
+        """audio [B, N], delay [B, 1] (index into delays_ms), state as returned by the last call or `zero_state`."""
+
+    def describe(self) -> str:
+        """One line for humans: model, library, device, precision."""
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+
+
+class OnnxRuntimeEngine:
+    """A model.onnx on onnxruntime's CPU provider."""
+
+    def __init__(self, path: Path | str, *, threads: int = 1) -> None:
+        self._path = Path(path)
+        ort = _import_onnxruntime()
+        self._library = f"onnxruntime {ort.__version__}"
+        self._threads = threads
+        self._session: Any = _open_session(ort, self._path, threads)
+        self._manifest = _read_manifest(self._session, self._path)
+        _check_signature(self._session, self._manifest, self._path)
+        self._states = sorted(self._manifest.states)
+        self._outputs = [*_HEADS, *(f"{name}_out" for name in self._states)]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the model file says about itself."""
+        return self._manifest
+
+    def zero_state(self, batch: int) -> State:
+        """All zeros: the start of `batch` streams."""
+        return {name: np.zeros((batch, *self._manifest.states[name]), np.float32) for name in self._states}
+
+    def step(self, audio: Floats, delay: NDArray[np.int64], state: State) -> StepOutput:
+        """One call of the network; see `Engine.step`. Raises EngineError when the library fails."""
+        if self._session is None:
+            raise EngineError(f"{self._path}: the engine is closed; open it again")
+        try:
+            values = self._session.run(self._outputs, {"audio": audio, "delay": delay, **state})
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise EngineError(f"{self._path}: onnxruntime failed: {_first_line(error)}") from error
+        heads, states = values[: len(_HEADS)], values[len(_HEADS) :]
+        self._check_heads(heads, audio)
+        onset_logits, velocity, offset = heads
+        return StepOutput(onset_logits, velocity, offset, dict(zip(self._states, states, strict=True)))
+
+    def describe(self) -> str:
+        """One line for humans."""
+        m = self._manifest
+        return f"{m.name} ({m.precision}) on {self._library}, CPU, {self._threads} thread(s)"
+
+    def close(self) -> None:
+        """Free the session; further steps raise EngineError."""
+        self._session = None
+
+    def _check_heads(self, heads: Sequence[Floats], audio: Floats) -> None:
+        """Wrong shapes and non-finite numbers stop the stream: they would silently turn into 'no hits' for ever."""
+        m = self._manifest
+        frames = audio.shape[1] // m.samples_per_frame
+        expected = (audio.shape[0], frames, m.n_classes)
+        for name, value in zip(_HEADS, heads, strict=True):
+            if value.shape != expected:
+                raise EngineError(f"{self._path}: output '{name}' has shape {value.shape}, expected {expected}")
+            if not np.isfinite(value).all():
+                raise EngineError(
+                    f"{self._path}: output '{name}' is not finite; is the input far beyond full scale 1.0?"
+                )
+
+
+def open_engine(path: Path | str | None = None, *, threads: int = 1) -> Engine:
+    """Open a model file, or the bundled model when `path` is None. Raises EngineError."""
+    if path is not None:
+        return OnnxRuntimeEngine(path, threads=threads)
+    bundled = importlib.resources.files(__package__) / "assets" / "base.onnx"
+    if not bundled.is_file():
+        raise EngineError("this installation has no bundled model; name one with --engine model.onnx")
+    with importlib.resources.as_file(bundled) as file:
+        return OnnxRuntimeEngine(file, threads=threads)
+
+
+def _import_onnxruntime() -> Any:
+    """onnxruntime, once it is clear that exactly one distribution provides it."""
+    installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
+    if len(installed) == 2:
+        raise EngineError(
+            "onnxruntime and onnxruntime-gpu are both installed and break each other: "
+            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {_INSTALL}"
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        if installed:
+            raise EngineError(
+                f"{installed[0]} is installed but does not load ({_first_line(error)}); reinstall it"
+            ) from error
+        raise EngineError(f"onnxruntime is not installed; {_INSTALL}") from None
+    return onnxruntime
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _open_session(ort: Any, path: Path, threads: int) -> Any:
+    if not path.is_file():
+        raise EngineError(f"{path}: no such model file; expected a model.onnx made by export-model")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # fatal only: failures reach us as exceptions, once
+    # The arena and its plans never shrink; without them memory stays flat whatever mixture of call sizes comes.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise EngineError(f"{path}: not a model that onnxruntime can load ({_first_line(error)})") from error
+
+
+def _read_manifest(session: Any, path: Path) -> Manifest:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise EngineError(f"{path}: not a ghostnote model (no '{METADATA_KEY}' metadata); make one with export-model")
+    try:
+        return Manifest.from_json(text)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from None
+
+
+def _check_signature(session: Any, manifest: Manifest, path: Path) -> None:
+    """The graph must have exactly the inputs and outputs that the manifest announces."""
+    states = {name: (None, *shape) for name, shape in manifest.states.items()}
+    head = (None, None, manifest.n_classes)
+    inputs = {"audio": (None, None), "delay": (None, 1), **states}
+    outputs = dict.fromkeys(_HEADS, head) | {f"{name}_out": shape for name, shape in states.items()}
+    for kind, expected, found in (("input", inputs, session.get_inputs()), ("output", outputs, session.get_outputs())):
+        names = {node.name for node in found}
+        if names != set(expected):
+            wrong = ", ".join(sorted(names ^ set(expected)))
+            raise EngineError(f"{path}: {kind}s of graph and manifest differ ({wrong}); export the model again")
+        for node in found:
+            _check_node(node, expected[node.name], kind, path)
+
+
+def _check_node(node: Any, shape: tuple[int | None, ...], kind: str, path: Path) -> None:
+    """Type and shape of one graph input or output; None and named dimensions are free."""
+    wanted = "tensor(int64)" if node.name == "delay" else "tensor(float)"
+    # Shape inference may leave dimensions of outputs without a number; those are checked when they run.
+    fits = len(node.shape) == len(shape) and all(
+        free is None or not isinstance(have, int) or have == free for have, free in zip(node.shape, shape, strict=True)
+    )
+    if node.type != wanted or not fits:
+        raise EngineError(
+            f"{path}: {kind} '{node.name}' is {node.type} {node.shape}, the manifest says {wanted} {list(shape)}; "
+            "export the model again"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

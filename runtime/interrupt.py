@@ -1,0 +1,79 @@
+"""SIGINT and SIGTERM as a polite request: finish the current step, write what is known, leave.
+
+A signal only sets a flag, so that no write is cut in half; while waiting for input, which may take for ever, it raises
+`Interrupted`. A second signal has its usual effect.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+__all__ = ["Interrupted", "Interruption"]
+
+T = TypeVar("T")
+
+
+class Interrupted(Exception):  # noqa: N818 - a request, not an error
+    """Raised inside `Interruption.wait_for` when a signal arrives or has arrived."""
+
+
+class Interruption:
+    """Context manager that listens for SIGINT and SIGTERM; outside the main thread it hears nothing."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._waiting = False
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """128 + signal number, 0 without a signal."""
+        return 0 if self.signum is None else 128 + self.signum
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                # Who started us with a signal ignored (nohup, a shell's background job) wants it ignored.
+                if signal.getsignal(signum) is not signal.SIG_IGN:
+                    self._previous[signum] = signal.signal(signum, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def wait_for(self, call: Callable[[], T]) -> T:
+        """call(), during which a signal raises Interrupted."""
+        if self.signum is not None:
+            raise Interrupted
+        self._waiting = True
+        try:
+            return call()
+        finally:
+            self._waiting = False
+
+    def until_signalled(self, blocks: Iterable[T]) -> Iterator[T]:
+        """The blocks, ending early when a signal arrives."""
+        iterator = iter(blocks)
+        while True:
+            try:
+                block = self.wait_for(lambda: next(iterator))
+            except (Interrupted, StopIteration):
+                return
+            yield block
+
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        self.signum = signum
+        self._restore()
+        if self._waiting:
+            raise Interrupted
+
+    def _restore(self) -> None:
+        while self._previous:
+            signum, handler = self._previous.popitem()
+            signal.signal(signum, handler)

@@ -1,0 +1,98 @@
+"""One transcription from beginning to end: reader -> transcriber -> sink, keeping what is known if something breaks."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .audio import AudioReader
+from .engine import Engine
+from .errors import EngineError, GhostnoteError, InputError
+from .events import Hit
+from .interrupt import Interruption
+from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
+from .writers import Sink
+
+__all__ = ["Report", "run", "transcribe_file"]
+
+
+@dataclass
+class Report:
+    """What happened: hits per class, audio and wall-clock seconds, what the user should know, what stopped it."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    audio_s: float = 0.0
+    elapsed_s: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    error: GhostnoteError | None = None
+    written: bool = False
+
+
+def run(
+    reader: AudioReader,
+    transcriber: StreamingTranscriber,
+    sink: Sink,
+    *,
+    interruption: Interruption,
+    watch: Callable[[float], None],
+) -> Report:
+    """Transcribe all of `reader` into `sink`.
+
+    Errors of input or engine end the stream early; the hits up to there are written and the error is in the report.
+    Errors of the output are raised.
+    """
+    report = Report()
+    start = time.perf_counter()
+
+    def keep(hits: list[Hit]) -> None:
+        report.counts.update(hit.code for hit in hits)
+        sink.write(hits)
+
+    def listen() -> None:
+        for block in interruption.until_signalled(reader):
+            keep(transcriber.feed(block))
+            watch(transcriber.samples_fed / transcriber.sample_rate)
+
+    report.error = _attempt(listen)
+    if not isinstance(report.error, EngineError):
+        report.error = _attempt(lambda: keep(transcriber.flush())) or report.error
+    report.written = report.error is None or transcriber.samples_processed > 0
+    if report.written:
+        sink.close()
+    else:
+        sink.discard()
+    report.audio_s = transcriber.samples_fed / transcriber.sample_rate
+    report.elapsed_s = time.perf_counter() - start
+    report.warnings = _warnings(reader, transcriber)
+    return report
+
+
+def transcribe_file(
+    source: str | Path, engine: Engine, delay_index: int | None = None, *, latency_ms: float | None = None
+) -> list[Hit]:
+    """All hits of an audio file, sorted by time. Raises InputError and EngineError, also half-way."""
+    transcriber = StreamingTranscriber(engine, delay_index, latency_ms=latency_ms, tokens_per_call=FILE_TOKENS_PER_CALL)
+    with AudioReader(source, engine.manifest.sample_rate) as reader:
+        hits = [hit for block in reader for hit in transcriber.feed(block)]
+    return _by_time(hits + transcriber.flush())
+
+
+def _by_time(hits: Iterable[Hit]) -> list[Hit]:
+    return sorted(hits, key=lambda hit: hit.time_s)
+
+
+def _attempt(action: Callable[[], None]) -> GhostnoteError | None:
+    try:
+        action()
+    except (InputError, EngineError) as error:
+        return error
+    return None
+
+
+def _warnings(reader: AudioReader, transcriber: StreamingTranscriber) -> list[str]:
+    bad = reader.non_finite_samples + transcriber.non_finite_samples
+    replaced = [f"{bad} sample(s) were NaN or infinite and were taken as silence"] if bad else []
+    return reader.warnings + replaced

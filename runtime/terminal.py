@@ -1,0 +1,79 @@
+"""What a person sees: hits listed as they are found, progress, and the closing line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from .events import Hit
+from .job import Report
+from .vocabulary import CLASSES
+
+__all__ = ["ProgressLine", "TerminalSink", "describe"]
+
+_NAME_OF = {c.code: c.name for c in CLASSES}
+_BAR = "▏▎▍▌▋▊▉█"
+
+
+class TerminalSink:
+    """Lists hits on a terminal as they are found."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console: Any = Console(highlight=False)
+        self._console.print(f"[bold]{'time':>10}  {'class':<5} {'drum':<14} velocity[/bold]")
+
+    def write(self, hits: Iterable[Hit]) -> None:
+        """One line per hit."""
+        for hit in hits:
+            name = _NAME_OF.get(hit.code, "")
+            self._console.print(
+                f"{hit.time_s:>8.3f} s  [cyan]{hit.code:<5}[/cyan] {name:<14} [green]{_bar(hit.velocity)}[/green]"
+            )
+
+    def close(self) -> None:
+        """Nothing to finish."""
+
+    def discard(self) -> None:
+        """Nothing to forget."""
+
+
+class ProgressLine:
+    """One line on stderr that says how far the work is, redrawn at most ten times a second; silent off a terminal."""
+
+    def __init__(self, duration_s: float | None, *, shown: bool) -> None:
+        self._of = "" if duration_s is None else f" / {duration_s:.0f}"
+        self._shown = shown
+        self._drawn_at = 0.0
+
+    def __call__(self, seconds_done: float) -> None:
+        """Show that so many seconds of audio are done."""
+        now = time.monotonic()
+        if self._shown and now - self._drawn_at > 0.1:
+            self._drawn_at = now
+            sys.stderr.write(f"\r{seconds_done:.0f}{self._of} s")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown and self._drawn_at:
+            sys.stderr.write("\r\x1b[K")
+
+
+def describe(report: Report, total_latency_ms: float) -> str:
+    """The closing line: counts per class, duration, speed, latency."""
+    counts = ", ".join(f"{code} {n}" for code, n in report.counts.most_common())
+    speed = report.audio_s / report.elapsed_s if report.elapsed_s else 0.0
+    return (
+        f"{report.counts.total()} hits{f' ({counts})' if counts else ''} in {report.audio_s:.1f} s of audio; "
+        f"took {report.elapsed_s:.2f} s, {speed:.{0 if speed >= 10 else 1}f} times real time; "
+        f"total latency {total_latency_ms:g} ms"
+    )
+
+
+def _bar(velocity: float) -> str:
+    eighths = max(1, round(velocity * 64))
+    return "█" * (eighths // 8) + (_BAR[eighths % 8 - 1] if eighths % 8 else "")

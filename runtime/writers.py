@@ -1,0 +1,268 @@
+"""Writing hits: formats (how a hit becomes bytes) and sinks (where the bytes go).
+
+Times in seconds, velocities 0..1 except in MIDI. Files appear under their name only when complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from .errors import OutputError, UsageError
+from .events import Hit
+from .manifest import Manifest
+
+__all__ = [
+    "FORMATS",
+    "FileSink",
+    "Format",
+    "Sink",
+    "StreamSink",
+    "TextFormat",
+    "format_for",
+    "make_format",
+    "write_hits",
+]
+
+_FORMAT_OF_SUFFIX = {
+    ".mid": "midi",
+    ".midi": "midi",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".labels": "labels",
+    ".txt": "txt",
+}
+FORMATS = ("midi", "jsonl", "csv", "labels", "txt")
+
+
+class Format(Protocol):
+    """Hits, in order of time, to bytes."""
+
+    def begin(self) -> bytes:
+        """What stands before the first hit."""
+
+    def add(self, hit: Hit) -> bytes:
+        """One hit; may be empty when the format keeps it for later."""
+
+    def end(self) -> bytes:
+        """What stands after the last hit."""
+
+
+class Sink(Protocol):
+    """A place for the hits of one transcription."""
+
+    def write(self, hits: Iterable[Hit]) -> None:
+        """Take hits in the order in which they were found. Raises OutputError."""
+
+    def close(self) -> None:
+        """Everything was written: make it final. Raises OutputError."""
+
+    def discard(self) -> None:
+        """Forget what was written, as far as that is possible; nothing after `close`."""
+
+
+class TextFormat:
+    """One line per hit."""
+
+    def __init__(self, line: Callable[[Hit], str], header: str = "") -> None:
+        self._line = line
+        self._header = header
+
+    def begin(self) -> bytes:
+        """The header line, if the format has one."""
+        return self._header.encode()
+
+    def add(self, hit: Hit) -> bytes:
+        """The hit's line."""
+        return (self._line(hit) + "\n").encode()
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+def make_format(name: str, manifest: Manifest) -> Format:
+    """A fresh format by name (see FORMATS); MIDI notes come from the manifest."""
+    note_of = manifest.note_of
+
+    def json_line(hit: Hit) -> str:
+        return json.dumps(
+            {
+                "time": round(hit.time_s, 6),
+                "class": hit.code,
+                "note": note_of[hit.code],
+                "velocity": round(hit.velocity, 4),
+                "confidence": round(hit.confidence, 4),
+            }
+        )
+
+    def csv_line(hit: Hit) -> str:
+        return f"{hit.time_s:.6f},{hit.code},{note_of[hit.code]},{hit.velocity:.4f},{hit.confidence:.4f}"
+
+    def label_line(hit: Hit) -> str:  # Audacity's label track: start, end, text
+        return f"{hit.time_s:.6f}\t{hit.time_s:.6f}\t{hit.code}"
+
+    def scorer_line(hit: Hit) -> str:
+        return f"{hit.time_s:.6f}\t{hit.code}\t{hit.velocity:.6f}"
+
+    if name == "midi":
+        from .midi import MidiFormat  # mido, which only this format needs
+
+        return MidiFormat(note_of)
+    if name == "csv":
+        return TextFormat(csv_line, header="time,class,note,velocity,confidence\n")
+    lines = {"jsonl": json_line, "labels": label_line, "txt": scorer_line}
+    if name not in lines:
+        raise UsageError(f"unknown format '{name}'; choose one of {', '.join(FORMATS)}")
+    return TextFormat(lines[name])
+
+
+def format_for(path: Path) -> str:
+    """The format that a file name asks for. Raises UsageError where it asks for none."""
+    try:
+        return _FORMAT_OF_SUFFIX[path.suffix.lower()]
+    except KeyError:
+        known = " ".join(_FORMAT_OF_SUFFIX)
+        raise UsageError(
+            f"{path}: no format known for the ending '{path.suffix}'; use --format, or one of {known}"
+        ) from None
+
+
+class StreamSink:
+    """Hits to an open byte stream, each flushed as soon as it is found (so times may be out of order by two frames)."""
+
+    def __init__(self, stream: BinaryIO, form: Format, name: str = "standard output") -> None:
+        self._stream = stream
+        self._form = form
+        self._name = name
+        self._put(form.begin())
+
+    def write(self, hits: Iterable[Hit]) -> None:
+        """Write and flush. BrokenPipeError passes through: the reader has seen enough."""
+        for hit in hits:
+            self._put(self._form.add(hit))
+
+    def close(self) -> None:
+        """Write what stands at the end; the stream stays open."""
+        self._put(self._form.end())
+
+    def discard(self) -> None:
+        """What is written to a stream is written."""
+
+    def _put(self, data: bytes) -> None:
+        if not data:
+            return
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{self._name}: cannot be written ({error.strerror})") from None
+
+
+class FileSink:
+    """Hits in order of time to a file that appears, whole, on `close`.
+
+    Opening already creates the temporary file beside it, so that an unwritable place is known before the work begins.
+    Devices and named pipes are written directly.
+    """
+
+    def __init__(self, path: Path, form: Format, frame_s: float) -> None:
+        self._path = path
+        self._form = form
+        self._order = _TimeOrder(2 * frame_s)
+        self._temporary: Path | None = None
+        try:
+            self._file = self._open()
+        except OSError as error:
+            raise self._failure(error) from None
+        self._put([form.begin()])
+
+    def write(self, hits: Iterable[Hit]) -> None:
+        """Write the hits that nothing earlier can follow."""
+        self._put([self._form.add(hit) for hit in self._order.push(hits)])
+
+    def close(self) -> None:
+        """Complete the file and give it its name."""
+        self._put([*(self._form.add(hit) for hit in self._order.rest()), self._form.end()])
+        try:
+            self._file.close()
+            if self._temporary is not None:
+                self._temporary.replace(self._target)
+        except OSError as error:
+            self.discard()
+            raise self._failure(error) from None
+        self._temporary = None
+
+    def discard(self) -> None:
+        """Leave nothing behind; what stood under the name before stays."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    def _open(self) -> BinaryIO:
+        if self._path.is_dir():
+            raise IsADirectoryError(0, "is a folder")
+        if self._path.exists() and not self._path.is_file():
+            return self._path.open("wb")
+        self._target = self._path.resolve()  # through a link, as writing in place would
+        if self._target.exists() and not os.access(self._target, os.W_OK):
+            raise PermissionError(0, "is write-protected")
+        # Not tempfile's: its files are private (0600), and this one becomes the result.
+        temporary = self._target.with_name(f".ghostnote-{os.getpid()}-{secrets.token_hex(4)}.part")
+        file = temporary.open("xb")
+        self._temporary = temporary
+        return file
+
+    def _put(self, pieces: list[bytes]) -> None:
+        try:
+            self._file.writelines(pieces)
+        except OSError as error:
+            self.discard()
+            raise self._failure(error) from None
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()})")
+
+
+class _TimeOrder:
+    """Sorts a stream of hits that is out of order by less than `reach_s`, holding back no more than that."""
+
+    def __init__(self, reach_s: float) -> None:
+        self._reach_s = reach_s
+        self._latest_s = 0.0
+        self._count = 0
+        self._waiting: list[tuple[float, int, Hit]] = []
+
+    def push(self, hits: Iterable[Hit]) -> list[Hit]:
+        """Take hits; return, sorted, those that no later one can precede."""
+        for hit in hits:
+            self._count += 1  # hits at the same time stay in the order in which they came
+            heapq.heappush(self._waiting, (hit.time_s, self._count, hit))
+            self._latest_s = max(self._latest_s, hit.time_s)
+        ready = []
+        while self._waiting and self._waiting[0][0] <= self._latest_s - self._reach_s:
+            ready.append(heapq.heappop(self._waiting)[-1])
+        return ready
+
+    def rest(self) -> list[Hit]:
+        """All that is left, sorted."""
+        return [heapq.heappop(self._waiting)[-1] for _ in range(len(self._waiting))]
+
+
+def write_hits(hits: Iterable[Hit], path: Path | str, manifest: Manifest, format_name: str | None = None) -> None:
+    """Write a list of hits to a file, atomically; the format follows from the file's ending unless named."""
+    path = Path(path)
+    sink = FileSink(path, make_format(format_name or format_for(path), manifest), manifest.frame_s)
+    sink.write(sorted(hits, key=lambda hit: hit.time_s))
+    sink.close()
