@@ -71,12 +71,9 @@ def engine_for(path: Path | None, threads: int = 1) -> Engine:
 
 def estimate(engine: Engine, recording: Path, latency_ms: float | None = None) -> list[tuple[float, str]]:
     """Transcribe a recording: (seconds, class code), sorted; times in whole microseconds, as label files hold them."""
-    from ..runtime.audio import AudioReader
-    from ..runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
+    from ..runtime.job import transcribe_file
 
-    transcriber = StreamingTranscriber(engine, latency_ms=latency_ms, tokens_per_call=FILE_TOKENS_PER_CALL)
-    with AudioReader(recording, engine.manifest.sample_rate) as reader:
-        hits = [hit for block in reader for hit in transcriber.feed(block)] + transcriber.flush()
+    hits = transcribe_file(recording, engine, latency_ms=latency_ms)
     return sorted((float(f"{hit.time_s:.6f}"), hit.code) for hit in hits)
 
 
