@@ -1,8 +1,60 @@
-"""Makes the helper modules beside this file importable from every test folder."""
+"""Helper modules importable from every test folder, and a tiny model in its forms, made once per session."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ghostnote.models.checkpoint import Checkpoint
+    from ghostnote.models.torch_engine import TorchEngine
+    from ghostnote.runtime.engine import OnnxRuntimeEngine
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Checkpoint:
+    """The tiny checkpoint of tiny.py, in memory."""
+    from tiny import tiny_checkpoint
+
+    return tiny_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as exported, verified by streaming parity. Do not change the file."""
+    from filelock import FileLock
+
+    from ghostnote.export.onnx_export import export_onnx
+
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # shared by the worker processes
+    path = folder / "tiny.onnx"
+    with FileLock(folder / "tiny.onnx.lock"):
+        if not path.exists():
+            assert export_onnx(tiny, path).passed
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_torch(tiny: Checkpoint) -> TorchEngine:
+    """The tiny model on PyTorch, behind the engine protocol."""
+    from ghostnote.models.torch_engine import TorchEngine
+
+    return TorchEngine.of(tiny)
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_onnx: Path) -> Iterator[OnnxRuntimeEngine]:
+    """The tiny model on onnxruntime."""
+    from ghostnote.runtime.engine import OnnxRuntimeEngine
+
+    engine = OnnxRuntimeEngine(tiny_onnx)
+    yield engine
+    engine.close()
