@@ -102,8 +102,9 @@ class Block(nn.Module):
     def _attend(self, x: Tensor, bias: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         b, t, width = x.shape
         q, k, v = self.qkv(x).chunk(3, dim=2)
-        keys = torch.cat([cache[:, 0], k], dim=1)
-        values = torch.cat([cache[:, 1], v], dim=1)
+        past_keys, past_values = cache.unbind(1)
+        keys = torch.cat([past_keys, k], dim=1)
+        values = torch.cat([past_values, v], dim=1)
         size = width // self.heads
         q = q.reshape(b, t, self.heads, size).transpose(1, 2) * size**-0.5
         scores = q @ keys.reshape(b, -1, self.heads, size).permute(0, 2, 3, 1) + bias
@@ -167,8 +168,10 @@ class DrumTransformer(nn.Module):
         x = self.fusion(latents) + self.delay_embedding(delay)
         bias = self._banded_bias(delay, x.shape[1])
         caches, taps = [], []
-        for i, block in enumerate(self.blocks):
-            x, cache, tap = block(x, bias[:, i], state_cache[:, i], state_taps[:, i])
+        # unbind, not indexing: its gradient is one stack instead of a tensor of zeros per layer.
+        parts = zip(self.blocks, bias.unbind(1), state_cache.unbind(1), state_taps.unbind(1), strict=True)
+        for block, *inputs in parts:
+            x, cache, tap = block(x, *inputs)
             caches.append(cache)
             taps.append(tap)
         out = self.head(self.norm(x)).reshape(x.shape[0], -1, 3, len(c.classes))
