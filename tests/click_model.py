@@ -7,7 +7,7 @@ maximum and selection, so that results are bit-identical whatever the size of a 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,14 @@ DELAYS_MS = (10, 30, 50, 70, 120, 220)
 MEMORY_TOKENS = 4  # of the second state, which makes logits depend on the peak four tokens earlier
 _HISTORY = max(DELAYS_MS) * RATE // 1000
 _C = len(CLASSES)
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """Mono audio [N] with one-sample clicks, and what they are: (sample, channel)."""
+
+    pcm: np.ndarray
+    attacks: tuple[tuple[int, int], ...]
 
 
 def click_amplitude(channel: int) -> float:

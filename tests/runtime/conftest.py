@@ -1,0 +1,62 @@
+"""Fixtures: the click model as a file and as an engine, and audio with marked clicks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click_model
+import numpy as np
+import pytest
+import soundfile
+
+from ghostnote.runtime import Engine, open_engine
+
+_RUN_COMMAND = "from ghostnote.runtime.command import main; main()"
+
+
+@pytest.fixture(scope="session")
+def click_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return click_model.build(tmp_path_factory.mktemp("model") / "click.onnx")
+
+
+@pytest.fixture(scope="session")
+def click_engine(click_path: Path) -> Iterator[Engine]:
+    engine = open_engine(click_path)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def clicks() -> click_model.Clicks:
+    """About 6 s, clicks of all classes at odd places, 60 ms or more apart, also at the very first and last sample."""
+    rng = np.random.default_rng(7)
+    length = 6 * click_model.RATE + 137
+    places = np.cumsum(rng.integers(2700, 9000, 60))
+    places = [0, *places[places < length - 2700].tolist(), length - 1]
+    attacks = tuple((int(place), 1 + i % 17) for i, place in enumerate(places))
+    pcm = np.zeros(length, np.float32)
+    for place, channel in attacks:
+        pcm[place] = click_model.click_amplitude(channel) * (-1) ** channel
+    return click_model.Clicks(pcm, attacks)
+
+
+@pytest.fixture
+def click_wav(tmp_path: Path, clicks: click_model.Clicks) -> Path:
+    path = tmp_path / "clicks.wav"
+    soundfile.write(path, clicks.pcm, click_model.RATE, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture
+def start(click_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
+    """Start rt-transcribe with the click model in a process of its own; pipes on all three streams."""
+
+    def call(*args: object, **options: object) -> subprocess.Popen[bytes]:
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
+        words = [sys.executable, "-c", _RUN_COMMAND, "--engine", str(click_path), *map(str, args)]
+        return subprocess.Popen(words, **pipes)
+
+    return call

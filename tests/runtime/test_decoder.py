@@ -1,0 +1,126 @@
+"""Peak picking: the rule, its edges, and independence of how the stream is cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click_model
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ghostnote.runtime import Hit, Manifest, StreamingDecoder, decode
+
+MANIFEST = click_model.make_manifest()
+DELAY = 0  # 10 ms: one frame
+C = MANIFEST.n_classes
+
+
+def hits_of(probabilities: list[float], *, offset: float = 0.0, manifest: Manifest = MANIFEST) -> list[Hit]:
+    """Decode one class (SD) with the given probability per frame; all frames but the last are decided."""
+    p = np.full((len(probabilities), C), 1e-6)
+    p[:, 1] = probabilities
+    logits = (np.log(p) - np.log1p(-p)).astype(np.float32)
+    return decode(logits, np.full_like(logits, 0.7), np.full_like(logits, offset), manifest, DELAY)
+
+
+def frames(hits: list[Hit]) -> list[int]:
+    """Picked frames, for offset 0 and the delay of one frame."""
+    return [round(hit.time_s * 100 + 0.5) for hit in hits]
+
+
+def test_a_hit_and_its_values() -> None:
+    (hit,) = hits_of([0.1, 0.1, 0.9, 0.2, 0.1], offset=0.25)
+    assert hit.code == "SD"
+    assert hit.time_s == pytest.approx((2 + 0.5 + 0.25) * 0.01 - 0.01, abs=1e-12)
+    assert hit.velocity == pytest.approx(0.7)
+    assert hit.confidence == pytest.approx(0.9, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ([0.1, 0.6, 0.7, 0.8, 0.6, 0.1], [3]),  # the maximum only
+        ([0.1, 0.8, 0.8, 0.8, 0.1], [1]),  # a plateau: its first frame
+        ([0.1, 0.5, 0.1], [1]),  # the threshold itself counts
+        ([0.1, 0.49, 0.1], []),
+        ([0.1, 0.1, 0.9], []),  # the last frame waits for its successor
+        ([0.1, 0.9, 0.1, 0.9, 0.1], [1]),  # inside the refractory time of 3 frames
+        ([0.1, 0.9, 0.1, 0.1, 0.9, 0.1], [1, 4]),  # exactly 3 frames apart
+        ([0.1, 0.9, 0.1, 0.95, 0.1, 0.9, 0.1], [1, 5]),  # what was suppressed suppresses nothing
+        ([0.9, 0.1, 0.1], []),  # frame 0 ends at time 0: ignored,
+        ([0.9, 0.8, 0.1], [1]),  # and counts as 0 for its successor
+    ],
+)
+def test_the_rule(probabilities: list[float], expected: list[int]) -> None:
+    assert frames(hits_of(probabilities)) == expected
+
+
+def test_first_frame_of_a_stream_without_delay() -> None:
+    manifest = replace(MANIFEST, delays_ms=(0, *MANIFEST.delays_ms[1:]))
+    (hit,) = hits_of([0.9, 0.1], manifest=manifest)
+    assert hit.time_s == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_an_attack_at_time_zero_is_not_rounded_below_it(index: int) -> None:
+    first = MANIFEST.delays_ms[index] // 10
+    logits = np.full((first + 2, C), -9, np.float32)
+    logits[first] = 9
+    offset = np.full_like(logits, -0.5)
+    hits = decode(logits, offset, offset, MANIFEST, index)
+    assert [hit.time_s for hit in hits] == [0.0] * C
+
+
+def test_values_outside_the_contract_are_held_to_it() -> None:
+    (hit,) = hits_of([0.1, 0.1, 0.9, 0.1], offset=-3.0)
+    assert hit.time_s == pytest.approx(0.01)  # not before the picked frame: reports stay within the total latency
+    low = decode(
+        np.array([[9.0] * C, [9.5] * C, [0.0] * C], np.float32), *[np.full((3, C), -2, np.float32)] * 2, MANIFEST, 0
+    )
+    assert {hit.velocity for hit in low} == {0.0}
+
+
+def test_saturated_probabilities_still_have_an_order() -> None:
+    logits = np.full((6, C), -9, np.float32)
+    logits[2:5, 0] = 30, 50, 40  # all 1.0 as float32 probabilities
+    (hit,) = decode(logits, logits * 0, logits * 0, MANIFEST, DELAY)
+    assert frames([hit]) == [3]
+    assert hit.confidence == 1.0
+
+
+def test_extreme_thresholds() -> None:
+    logits = np.array([[-50.0] * C, [60.0] * C, [-50.0] * C], np.float32)
+    for threshold, count in ((0.0, C), (1.0, 0)):
+        decoder = replace(MANIFEST.decoder, thresholds=((threshold,) * C,) * 6)
+        assert len(decode(logits, logits, logits * 0, replace(MANIFEST, decoder=decoder), DELAY)) == count
+
+
+def test_hits_at_or_after_the_end_are_dropped() -> None:
+    logits = np.full((40, C), -9, np.float32)
+    logits[10, 0] = logits[20, 0] = 9
+    zeros = np.zeros_like(logits)
+    for end, count in ((0.195, 1), (0.1951, 2), (0.05, 0)):
+        assert len(decode(logits, zeros, zeros, MANIFEST, DELAY, duration_s=end)) == count
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(0, 5))
+def test_any_cutting_gives_the_same_hits(seed: int, sizes: list[int], delay_index: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (sum(sizes), C)
+    # Coarse steps, so that plateaus and hits at the threshold occur.
+    logits = rng.integers(-4, 4, shape).astype(np.float32)
+    velocity, offset = rng.random(shape, np.float32), rng.uniform(-0.5, 1.5, shape).astype(np.float32)
+    whole = StreamingDecoder(MANIFEST, delay_index).push(logits, velocity, offset)
+    decoder = StreamingDecoder(MANIFEST, delay_index)
+    for _ in range(2):  # the second time after a reset
+        pieces, start = [], 0
+        for size in sizes:
+            part = slice(start, start + size)
+            pieces += decoder.push(logits[part], velocity[part], offset[part])
+            start += size
+        assert pieces == whole
+        decoder.reset()
+    assert sorted(whole, key=lambda hit: hit.time_s) == decode(logits, velocity, offset, MANIFEST, delay_index)
