@@ -60,7 +60,7 @@ def show(report: ParityReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"Parity with PyTorch over {report.chunks} chunks, batch 1 and 3, from zero state")
+    table = Table(title=f"Parity with PyTorch, {report.chunks} streamed chunks", title_justify="left")
     for column in ("output", "max |diff|", "mean |diff|", "tolerance", ""):
         table.add_column(column, justify="left" if column == "output" else "right", no_wrap=True)
     for row in report.outputs:
