@@ -1,0 +1,121 @@
+"""`ghostnote evaluate`: recordings or estimates in, tables and JSON out; what it writes scores the same again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+from tiny import write_tiny_checkpoint
+
+from ghostnote.export.signals import drum_like
+from ghostnote.models import evaluation
+from ghostnote.models.evaluation_command import engine_for, estimate, evaluate
+from ghostnote.runtime.engine import OnnxRuntimeEngine
+from ghostnote.runtime.errors import InputError, OutputError, UsageError
+
+pytest.importorskip("mir_eval")
+
+LABELS = Path(__file__).parent / "goldens" / "labels"
+ESTIMATES, REFERENCES = LABELS / "estimates", LABELS / "references"
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A folder with two recordings, `one` and `two`; references of them in `labels` beside it."""
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    (tmp_path / "labels").mkdir()
+    for seed, name in enumerate(("one", "two")):
+        soundfile.write(folder / f"{name}.wav", drum_like(seed, 1.5), 44100)
+        (tmp_path / "labels" / f"{name}.txt").write_text("0.1\tKD\n0.5\tSD\n1.0\tHH\n")
+    return folder
+
+
+def test_estimates_are_scored_as_the_goldens_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(ESTIMATES, REFERENCES, json_file=tmp_path / "out" / "scores.json", per_track=True)
+    goldens = json.loads((LABELS.parent / "scores.json").read_text())
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert written["results"] == goldens[:2]
+    assert written["classes"] == "five"
+    shown = capsys.readouterr().out
+    assert f"{goldens[0]['micro']['F']:.3f}" in shown
+    assert "charlie" in shown
+
+
+def test_window_tracks_and_classes(tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    evaluate(ESTIMATES, REFERENCES, window=[0.01], tracks="alpha,delta", classes="three", json_file=out)
+    (result,) = json.loads(out.read_text())["results"]
+    assert result["window_s"] == 0.01
+    assert list(result["tracks"]) == ["alpha", "delta"]
+    assert list(result["classes"]) == ["BD", "SD", "HH"]
+
+
+def test_adtof_counts_side_stick_as_snare(tmp_path: Path) -> None:
+    for name, label in (("est", "37"), ("ref", "SS")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.txt").write_text(f"1.0\t{label}\n")
+    found = []
+    for adtof in (False, True):
+        evaluate(tmp_path / "est", tmp_path / "ref", adtof=adtof, json_file=tmp_path / "s.json")
+        found.append(json.loads((tmp_path / "s.json").read_text())["results"][0]["classes"]["SD"]["tp"])
+    assert found == [0, 1]
+
+
+def test_an_engine_is_scored_and_its_estimates_score_the_same(
+    recordings: Path, tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, out = tmp_path / "labels", tmp_path / "estimates"
+    evaluate(recordings, labels, engine=tiny_onnx, latency_ms=100, estimates=out, json_file=tmp_path / "a.json")
+    assert "total latency 100 ms" in capsys.readouterr().out
+    evaluate(out, labels, json_file=tmp_path / "b.json")
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert first["results"] == second["results"]
+    assert first["total_latency_ms"] == 100
+    assert len(first["weights_sha256"]) == 64
+    assert first["results"][0]["micro"]["tp"] > 0
+
+
+def test_a_checkpoint_is_an_engine_too(recordings: Path, tiny_engine: OnnxRuntimeEngine, tmp_path: Path) -> None:
+    checkpoint = engine_for(write_tiny_checkpoint(tmp_path / "ckpt.pt"))
+    ours, exported = (estimate(engine, recordings / "one.wav") for engine in (checkpoint, tiny_engine))
+    assert [code for _, code in ours] == [code for _, code in exported]
+    assert [time_s for time_s, _ in ours] == pytest.approx([time_s for time_s, _ in exported], abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"classes": "seven"}, UsageError, "five, three or all"),
+        ({"classes": "three", "adtof": True}, UsageError, "five classes only"),
+        ({"tracks": "nobody"}, InputError, "nobody"),
+        ({"latency_ms": 100}, UsageError, "holds estimates"),
+        ({"classes": "all"}, InputError, "too coarse"),
+        ({"labels_dir": Path("missing")}, InputError, "missing"),
+        ({"audio_dir": Path("missing")}, InputError, "missing"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        evaluate(**{"audio_dir": ESTIMATES, "labels_dir": REFERENCES, **options})
+
+
+def test_a_missing_recording_is_named(recordings: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    (recordings / "two.wav").unlink()
+    with pytest.raises(InputError, match="no recordings of two"):
+        evaluate(recordings, tmp_path / "labels", engine=tiny_onnx)
+
+
+def test_an_unwritable_json(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        evaluate(ESTIMATES, REFERENCES, json_file=tmp_path / "file" / "scores.json")
+
+
+def test_times_are_whole_microseconds(recordings: Path, tiny_engine: OnnxRuntimeEngine) -> None:
+    found = estimate(tiny_engine, recordings / "one.wav")
+    assert found == sorted(found)
+    assert all(time_s == float(f"{time_s:.6f}") for time_s, _ in found)
+    assert evaluation.classes_of(found, "all")
