@@ -24,7 +24,7 @@ __all__ = ["STDIN", "AudioReader"]
 Floats = NDArray[np.float32]
 
 STDIN = "-"
-_BLOCK_SAMPLES = 1 << 13  # of all channels together; small, because a decoding error loses the block it falls into
+_BLOCK_SAMPLES = 1 << 14  # of all channels together; small, because a decoding error loses the block it falls into
 _MAX_CHANNELS = 1024  # libsndfile's own limit; more means that a header is nonsense
 
 
@@ -201,10 +201,12 @@ class AudioReader:
 
 def _downmix(block: Floats) -> Floats:
     """The mean of the channels, [n, channels] -> [n]; always a copy, because the reader's block is used again."""
-    if block.shape[1] == 1:
-        return block[:, 0].copy()
+    mono = block[:, 0].copy()
     with np.errstate(over="ignore", invalid="ignore"):  # absurd samples become infinite and are counted as such
-        return np.asarray(block.mean(axis=1), np.float32)
+        for channel in range(1, block.shape[1]):  # several times as fast as a mean over short rows
+            mono += block[:, channel]
+        mono *= np.float32(1 / block.shape[1])
+    return mono
 
 
 def _reason(error: BaseException) -> str:

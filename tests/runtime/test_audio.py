@@ -107,7 +107,7 @@ def test_blocks_are_small_and_not_shared(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     with AudioReader(tmp_path / "a.wav", RATE) as reader:
         blocks = list(reader)
-    assert max(map(len, blocks)) <= 8192
+    assert max(map(len, blocks)) <= 16384
     np.testing.assert_array_equal(np.concatenate(blocks), samples[:, 0])
 
 
