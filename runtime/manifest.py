@@ -116,17 +116,27 @@ class Manifest:
             )
         return fitting[-1]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The document of docs/architecture.md as plain data."""
+        document: dict[str, Any] = json.loads(self.to_json())
+        return document
+
     def to_json(self) -> str:
         """The document of docs/architecture.md."""
         return json.dumps({"schema_version": SCHEMA_VERSION} | asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Parse and validate. Raises ManifestError; a newer schema is refused with a message that says so."""
+        """Parse and validate. Raises ManifestError."""
         try:
             document = json.loads(text)
         except json.JSONDecodeError as error:
             raise ManifestError(f"manifest is not JSON ({error})") from None
+        return cls.from_dict(document)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Manifest:
+        """Validate plain data. Raises ManifestError; a newer schema is refused with a message that says so."""
         _expect(isinstance(document, dict), "document", "a JSON object", document)
         _check_schema(document.get("schema_version"))
         return _parse(document)

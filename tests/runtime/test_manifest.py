@@ -22,6 +22,8 @@ def edited(**changes: Any) -> str:
 
 def test_round_trip() -> None:
     assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
+    assert Manifest.from_dict(MANIFEST.to_dict()) == MANIFEST
+    assert MANIFEST.to_dict() == json.loads(MANIFEST.to_json())
 
 
 def test_document_has_the_keys_of_the_contract() -> None:
