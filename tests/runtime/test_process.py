@@ -1,0 +1,139 @@
+"""`rt-transcribe` in a process of its own: signals, broken pipes, what gets imported."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import click_model
+import mido
+import numpy as np
+import pytest
+import soundfile
+
+RATE = click_model.RATE
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("ending", ["mid", "jsonl"])
+def test_signals_while_listening(signum: int, code: int, ending: str, start: Start, tmp_path: Path) -> None:
+    out = tmp_path / f"a.{ending}"
+    process = start("-", "--raw-format", "f32le", "--rate", RATE, "-o", out)
+    assert process.stdin
+    audio = np.zeros(RATE, np.float32)
+    audio[1000] = 0.95
+    process.stdin.write(audio.tobytes())
+    process.stdin.flush()
+    _wait_for(lambda: _unread(process.stdin) == 0)
+    time.sleep(0.1)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert b"interrupted after " in errors
+    assert b" s: the hits up to there are written" in errors
+    assert b"Traceback" not in errors
+    assert [p.name for p in tmp_path.iterdir()] == [out.name]
+    notes = sum(m.type == "note_on" for m in mido.MidiFile(out)) if ending == "mid" else out.read_text().count("\n")
+    assert notes == 1
+
+
+def test_signal_in_the_middle_of_a_file(start: Start, tmp_path: Path) -> None:
+    path, out = tmp_path / "long.wav", tmp_path / "a.txt"
+    audio = np.zeros(1200 * RATE, np.int16)
+    audio[::RATE] = 31_000
+    soundfile.write(path, audio, RATE)
+    process = start(path, "-o", out)
+    _wait_for(lambda: any(p.name.startswith(".ghostnote") for p in tmp_path.iterdir()))
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    lines = out.read_text().splitlines()
+    assert 0 < len(lines) < 1200
+    assert [round(float(line.split()[0])) for line in lines] == list(range(len(lines)))
+
+
+def test_signal_before_any_input(start: Start, tmp_path: Path) -> None:
+    """Waiting for the WAV header of a pipe that says nothing."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = start(pipe, "-o", tmp_path / "a.mid")
+    with pipe.open("wb"):  # returns when the command has opened the other end
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert errors == b"interrupted before any audio was read\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+def _unread(stream: IO[bytes]) -> int:
+    """Bytes that wait in a pipe."""
+    return int.from_bytes(fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _wait_for(condition: Callable[[], object], timeout_s: float = 20) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.01)
+
+
+def test_closed_output_pipe_is_no_error(start: Start) -> None:
+    process = start("-", "--raw-format", "f32le", "--rate", RATE)
+    assert process.stdin
+    assert process.stdout
+    process.stdout.close()
+    audio = np.zeros(2 * RATE, np.float32)
+    audio[::5000] = 0.95
+    _, errors = process.communicate(audio.tobytes(), timeout=20)
+    assert (process.returncode, errors) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_full_standard_output(start: Start, click_wav: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = start(click_wav, stdout=full)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 6
+    assert errors.splitlines() == [b"error: standard output: cannot be written (No space left on device)"]
+
+
+_PROBE = """
+import json, sys
+import ghostnote.runtime
+light = sorted({name.partition(".")[0] for name in sys.modules})
+from ghostnote.runtime import command
+try:
+    command.main()
+finally:
+    print(json.dumps([light, sorted({name.partition(".")[0] for name in sys.modules})]), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("ending", ["mid", "jsonl", "csv", "labels", "txt"])
+def test_transcribing_loads_neither_torch_nor_onnx(ending: str, click_path: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros(48_000), 48_000)  # resampled, decoded: all of the runtime
+    words = [sys.executable, "-c", _PROBE, "--engine", click_path, tmp_path / "a.flac", "-o", tmp_path / f"a.{ending}"]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True)
+    light, loaded = json.loads(done.stderr.splitlines()[-1])
+    assert {"onnxruntime", "soundfile", "soxr"} <= set(loaded)
+    assert not {"torch", "onnx", "scipy", "mir_eval"} & set(loaded)
+    assert not {"numpy", "onnxruntime", "soundfile", "soxr", "mido", "typer"} & set(light)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", _PROBE, "--help"], capture_output=True, text=True, check=True)
+    _, loaded = json.loads(done.stderr.splitlines()[-1])
+    assert not {"numpy", "onnxruntime", "soundfile", "soxr", "mido"} & set(loaded)
