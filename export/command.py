@@ -75,3 +75,7 @@ def show(report: ParityReport) -> None:
         f"{hits.unexplained} different: {verdict}",
         highlight=False,
     )
+
+
+if __name__ == "__main__":
+    main()
