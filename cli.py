@@ -36,6 +36,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "evaluate": Subcommand("models.evaluation_command", "evaluate", "Score an engine against labelled recordings."),
     "train": Subcommand("models.training_command", "train", "Train a model on audio rendered on the fly."),
     "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),
+    "bench": Subcommand("benchmarks.cost", "bench", "What transcribing costs here: time, latency, memory."),
 }
 
 # Libraries of the extras, and the extra that is meant where a subcommand does not say so itself. onnxruntime is not
