@@ -24,7 +24,7 @@ SOURCES := $(wildcard *.py runtime/*.py models/*.py models/data/*.py export/*.py
 .PHONY: help demo test test-all lint format types check wheel clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "make %-9s %s\n", $$1, $$2 }'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## Transcribe the example with the bundled model
 	@echo "The hits in examples/groove.flac:"

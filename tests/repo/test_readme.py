@@ -61,9 +61,6 @@ def test_links_lead_to_files(root: Path, document: str) -> None:
 
 
 def test_ci_and_pre_commit_run_the_same_checks(root: Path) -> None:
-    ci = (root / ".ci/run").read_text()
-    hooks = (root / ".pre-commit-config.yaml").read_text()
-    for target in ("lint", "types"):
-        assert re.search(rf"^make .*\b{target}\b", ci, re.MULTILINE)
-        assert f"make --silent {target}" in hooks
-    assert re.search(r"^make test\b", ci, re.MULTILINE)
+    ci = re.findall(r"^make ([a-z]+)\b", (root / ".ci/run").read_text(), re.MULTILINE)
+    hooks = re.findall(r"make --silent (\w+)", (root / ".pre-commit-config.yaml").read_text())
+    assert ci == [*hooks, "test"]
