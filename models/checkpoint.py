@@ -1,4 +1,7 @@
-"""A checkpoint: one `.pt` file of tensors and plain data, loaded only with `weights_only=True`, so nothing is ever unpickled."""
+"""A checkpoint: one `.pt` file of tensors and plain data, loaded only with `weights_only=True`.
+
+Nothing is ever unpickled, so a checkpoint from a stranger cannot run code.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ __all__ = ["PRESETS", "ModelConfig"]
 class ModelConfig:
     """Shape of a `DrumTransformer`. Lengths in samples unless the name says otherwise.
 
-    The presets differ in width and depth only; the rest is the contract (token and frame length, delays) and the front-end.
+    The presets differ in width and depth only; the rest is the contract (token and frame length, delays) and the
+    front-end.
     """
 
     name: str = "base"
@@ -31,7 +32,8 @@ class ModelConfig:
     samples_per_token: int = 882
     frames_per_token: int = 2
 
-    # `tone` view: low-pass, decimate to 4.9 kHz, then a 52 ms window. Long windows only where low frequencies need them.
+    # `tone` view: low-pass, decimate to 4.9 kHz, then a 52 ms window. Long windows only where low frequencies need
+    # them.
     tone_decimation: int = 9
     tone_fir_taps: int = 81
     tone_window: int = 256  # decimated samples

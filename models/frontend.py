@@ -1,4 +1,4 @@
-"""Three views of the same audio, as constant or learned matrix products (no STFT or DFT operator, so every exporter takes them).
+"""Three views of the same audio, as constant or learned matrix products that every exporter takes (no DFT operator).
 
 Letters: B streams, N samples, T tokens, V features of a view per token.
 Every window ends at or before the end of its token, so a view of token t depends on no later sample.
@@ -15,7 +15,8 @@ from .config import ModelConfig
 
 __all__ = ["AttackView", "ToneView", "WaveView", "tail_samples"]
 
-# Power below which a band counts as silent, relative to full scale: about -70 dB, above the rounding noise of a loud neighbour band.
+# Power below which a band counts as silent, relative to full scale: about -70 dB, above the rounding noise of a loud
+# neighbour band.
 POWER_FLOOR = 1e-7
 
 
@@ -37,7 +38,8 @@ def frames(x: Tensor, window: int, hop: int, skip: int = 0) -> Tensor:
     for i in range(shifts):
         length = min(hop, window - i * hop)
         start = skip + i * hop
-        # The last block may reach past the end: take whole hops where possible, else pad by what the window never reads.
+        # The last block may reach past the end: take whole hops where possible, else pad by what the window never
+        # reads.
         block = x[:, start : start + (n - 1) * hop + length]
         block = nn.functional.pad(block, (0, hop - length)) if length < hop else block
         parts.append(block.reshape(x.shape[0], n, hop)[:, :, :length])
@@ -76,7 +78,7 @@ class ToneView(nn.Module):
 
 
 class AttackView(nn.Module):
-    """When: 64 log-mel bands up to 18 kHz of 11.6 ms windows, three per token, and their increase since the previous window."""
+    """When: log-mel bands up to 18 kHz of 11.6 ms windows, three per token, and their increase since the last."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -125,7 +127,7 @@ class WaveView(nn.Module):
 
 
 def _scaled_log(power: Tensor) -> Tensor:
-    """Log power with silence near -1.5 and full scale near +1.5, so that every view enters the network at a like scale."""
+    """Log power with silence near -1.5 and full scale near +1.5: every view enters the network at a like scale."""
     return torch.log(power + POWER_FLOOR) * 0.2 + 1.7
 
 
@@ -149,7 +151,7 @@ def _decimated_block(config: ModelConfig) -> int:
 
 
 def _decimation_matrix(config: ModelConfig) -> Tensor:
-    """Block Toeplitz matrix [block * decimation + taps - decimation, block] of a Hamming-windowed sinc at 0.45 of the new rate."""
+    """Block Toeplitz [block * decimation + taps - decimation, block] of a windowed sinc at 0.45 of the new rate."""
     taps, factor, block = config.tone_fir_taps, config.tone_decimation, _decimated_block(config)
     n = torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
     fir = torch.sinc(0.9 * n / factor) * torch.hamming_window(taps, periodic=False, dtype=torch.float64)
@@ -169,7 +171,7 @@ def _dft_matrix(window: int, bins: Tensor) -> Tensor:
 
 
 def _folded_dft(window: int, bins: Tensor) -> tuple[Tensor, Tensor]:
-    """The same DFT for samples folded about the window's middle: cosine [window/2, bins] (n = 1..half), sine [window/2 - 1, bins]."""
+    """The DFT for samples folded about the window's middle: cosine [window/2, bins], sine [window/2 - 1, bins]."""
     full = _dft_matrix(window, bins)
     cosine, sine = full.chunk(2, dim=1)
     return cosine[1 : window // 2 + 1].clone(), sine[1 : window // 2].clone()
@@ -186,7 +188,7 @@ def _tone_bands(frequencies: Tensor) -> Tensor:
 
 
 def _mel_bands(frequencies: Tensor, count: int, lowest: float, highest: float) -> Tensor:
-    """Triangular bands equally spaced on the mel scale (O'Shaughnessy 1987), each at least two bins wide: [bins, count]."""
+    """Triangles equally spaced on the mel scale (O'Shaughnessy 1987), at least two bins wide: [bins, count]."""
     mel = torch.linspace(2595 * math.log10(1 + lowest / 700), 2595 * math.log10(1 + highest / 700), count + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     spacing = float(frequencies[1] - frequencies[0])

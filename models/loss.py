@@ -2,9 +2,10 @@
 
 Letters: B clips, M hits of the fullest clip, F frames, C classes.
 
-An attack at time a (seconds) heard with delay d belongs to frame k = floor((a + d) / frame). Labels are rendered, so exact: the frame
-before k is forgiven in part (its offset can still say the right time), the frame after k hardly, because tolerance to the late side
-is hidden delay. Offset and velocity are supervised at the frame that the decoder would pick: the stronger of k - 1 and k.
+An attack at time a (seconds) heard with delay d belongs to frame k = floor((a + d) / frame). Labels are rendered, so
+exact: the frame before k is forgiven in part (its offset can still say the right time), the frame after k hardly,
+because tolerance to the late side is hidden delay. Offset and velocity are supervised at the frame that the decoder
+would pick: the stronger of k - 1 and k.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..runtime.vocabulary import CLASSES, CODES, five_class
+from ..runtime.vocabulary import CODES, five_class
 from .config import ModelConfig
 from .transformer import StepOutput
 
@@ -23,8 +24,8 @@ __all__ = ["CLASS_WEIGHTS", "Losses", "Targets", "alignment_loss", "make_targets
 
 # Positives' weights: inverse entropy of the classes in human grooves (Vogl et al. 2018), spread over the 18 classes.
 CLASS_WEIGHTS = {
-    "BD": 1.0, "SD": 1.4, "SS": 2.5, "CLP": 2.5, "CHH": 1.1, "PHH": 1.5, "OHH": 1.6, "TB": 2.0, "LT": 3.0, "MT": 3.0, "HT": 3.0,
-    "CRC": 2.0, "SPC": 2.5, "CHC": 2.5, "RD": 1.6, "RB": 2.5, "CB": 2.5, "CL": 2.5,
+    "BD": 1.0, "SD": 1.4, "SS": 2.5, "CLP": 2.5, "CHH": 1.1, "PHH": 1.5, "OHH": 1.6, "TB": 2.0, "LT": 3.0, "MT": 3.0,
+    "HT": 3.0, "CRC": 2.0, "SPC": 2.5, "CHC": 2.5, "RD": 1.6, "RB": 2.5, "CB": 2.5, "CL": 2.5,
 }  # fmt: skip
 EARLY_WEIGHT = 0.25  # of a negative one frame before an attack
 LATE_WEIGHT = 0.7  # of a negative one frame after it
@@ -110,16 +111,13 @@ def _parent_loss(logits: Tensor, targets: Targets) -> Tensor:
 
 
 def alignment_loss(latents: Tensor, temperature: float = 0.1) -> Tensor:
-    """Contrast between views: a token's latent in one view should find its own token in another (InfoNCE, van den Oord 2018).
+    """Contrast between views (InfoNCE, van den Oord 2018): a latent should find its own token in another view.
 
-    latents [B, N, 3, E]: N tokens per clip; the other tokens of the same clip are the negatives, so the loss of a clip does not
-    depend on its batch.
+    latents [B, N, 3, E]: N tokens per clip; the other tokens of the same clip are the negatives, so the loss of a
+    clip does not depend on its batch.
     """
     unit = functional.normalize(latents, dim=3)
     own = torch.arange(latents.shape[1], device=latents.device).expand(latents.shape[0], -1)
     pairs = [(0, 1), (1, 2), (2, 0)]
     similar = [unit[:, :, a] @ unit[:, :, b].transpose(1, 2) / temperature for a, b in pairs]
     return torch.stack([functional.cross_entropy(s, own) for s in similar]).mean()
-
-
-assert set(CLASS_WEIGHTS) == {c.code for c in CLASSES}

@@ -1,6 +1,7 @@
-"""The training loop: one process or many (Hugging Face Accelerate), exact resume, an average of the weights (EMA) as the result.
+"""The training loop: one process or many (Hugging Face Accelerate), exact resume, averaged weights (EMA) as the result.
 
-Files in the run's folder: `last.pt` (to resume from), `best.pt` (EMA weights with the lowest validation loss), `metrics.jsonl`.
+Files in the run's folder: `last.pt` (to resume from), `best.pt` (EMA weights with the lowest validation loss),
+`metrics.jsonl`.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.step += 1
         self._update_average()
-        return {name: float(value) for name, value in parts.items()} if self.step % 20 == 0 else {}
+        return {name: float(value.detach()) for name, value in parts.items()} if self.step % 20 == 0 else {}
 
     def _schedule(self) -> float:
         """Linear warm-up, then a cosine to 2 % of the rate."""

@@ -1,8 +1,8 @@
 """`DrumTransformer`: three views, cross-view attention, gated fusion, causal windowed attention, three heads.
 
-Letters: B streams, T tokens in the call, F = T * frames_per_token, C classes, D width, L layers, H heads, W window_tokens.
-State is explicit: every tensor that outlives a call comes in and goes out, and `step` changes nothing else. A whole file is one step
-from zero state; a stream is many.
+Letters: B streams, T tokens in the call, F = T * frames_per_token, C classes, D width, L layers, H heads, W
+window_tokens. State is explicit: every tensor that outlives a call comes in and goes out, and `step` changes nothing
+else. A whole file is one step from zero state; a stream is many.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ViewEncoder(nn.Module):
 
 
 class CrossViewFusion(nn.Module):
-    """The views of a token question one another (attention over 3 latents), then a gated sum fuses them: [B, T, 3, E] -> [B, T, D]."""
+    """Attention over a token's three latents, then a gated sum: [B, T, 3, E] -> [B, T, D]."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -181,7 +181,7 @@ class DrumTransformer(nn.Module):
         )
 
     def _banded_bias(self, delay: Tensor, t: int) -> Tensor:
-        """Bias of query i on key j, [B, L, H, T, W + T]: the learned value at distance i + W - j, masked outside 0..W."""
+        """Bias of query i on key j, [B, L, H, T, W + T]: learned at distance i + W - j, masked outside 0..W."""
         window = self.config.window_tokens
         table = self.bias[delay[:, 0]]
         table = torch.cat([table, torch.full_like(table[..., :1], MASKED)], dim=-1)
@@ -193,7 +193,7 @@ class DrumTransformer(nn.Module):
 
 
 def _initial_bias(config: ModelConfig) -> Tensor:
-    """Start of the relative bias: gentle recency slopes, steeper from head to head (ALiBi, Press et al. 2022). [delays, L, H, W + 1]."""
+    """Start of the bias [delays, L, H, W + 1]: recency slopes, a different one per head (ALiBi, Press et al. 2022)."""
     slopes = 2.0 ** -(1 + torch.arange(config.heads, dtype=torch.float32))
     distance = torch.arange(config.window_tokens + 1, dtype=torch.float32)
     bias = -slopes[:, None] * distance[None, :]

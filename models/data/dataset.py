@@ -1,7 +1,7 @@
 """Rendered batches by number: batch i of a seed is the same on every machine, whatever was rendered before.
 
-A clip's seed is (seed, split, its number), and a batch of W processes is the union of the W shares, so training resumes exactly and
-several processes see what one would.
+A clip's seed is (seed, split, its number), and a batch of W processes is the union of the W shares, so training
+resumes exactly and several processes see what one would.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class Sources:
 
 
 class RenderedBatches(Dataset[Batch]):
-    """`self[i]` renders share `rank` of batch i: audio [B, N], times, classes, velocities [B, M], delay [B, 1], dropped_view [B]."""
+    """`self[i]` renders share `rank` of batch i.
+
+    Audio [B, N], times, classes, velocities [B, M], delay [B, 1], dropped_view [B].
+    """
 
     def __init__(
         self,

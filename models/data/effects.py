@@ -1,7 +1,7 @@
 """What happens to drums between the skin and the file: small transforms of [B, N] audio in torch.
 
-Every transform draws its settings from one NumPy generator per clip, so a clip depends on its own seed alone, whatever batch,
-process or device it is rendered in. Letters: B clips, N samples.
+Every transform draws its settings from one NumPy generator per clip, so a clip depends on its own seed alone,
+whatever batch, process or device it is rendered in. Letters: B clips, N samples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ Rngs = Sequence[np.random.Generator]
 
 
 def equaliser(rng: np.random.Generator, *, spread_db: float = 4.0) -> np.ndarray:
-    """Gain at EQUALISER_POINTS frequencies from 0 to half the rate: a random curve, a tilt of up to 6 dB, sometimes band limits."""
+    """Gain at EQUALISER_POINTS frequencies from 0 to half the rate.
+
+    A random curve, a tilt of up to 6 dB, sometimes band limits.
+    """
     points = np.array([40, 120, 300, 800, 2200, 6000, 15000])
     gains = rng.normal(0, spread_db, len(points)) + rng.uniform(-6, 6) * np.linspace(-0.5, 0.5, len(points))
     frequency = np.linspace(1, SAMPLE_RATE / 2, EQUALISER_POINTS)
@@ -35,7 +38,10 @@ def equaliser(rng: np.random.Generator, *, spread_db: float = 4.0) -> np.ndarray
 
 
 def room_response(rng: np.random.Generator, length: int) -> np.ndarray:
-    """A room [length]: early reflections and a noise tail, 0.1 to 1.2 s to -60 dB, later than the direct sound by 1 to 12 ms."""
+    """A room [length]: early reflections and a noise tail, 0.1 to 1.2 s to -60 dB.
+
+    Later than the direct sound by 1 to 12 ms.
+    """
     decay_s = 0.1 * 12 ** rng.random()
     before = int(rng.uniform(0.001, 0.012) * SAMPLE_RATE)
     n = min(length - before, int(decay_s * SAMPLE_RATE))
@@ -53,7 +59,10 @@ def room_response(rng: np.random.Generator, length: int) -> np.ndarray:
 
 
 def compress(audio: Tensor, rngs: Rngs) -> Tensor:
-    """Bus compression of half the clips: gain follows the level with an exponential release, above a random threshold."""
+    """Bus compression of half the clips.
+
+    Gain follows the level with an exponential release, above a random threshold.
+    """
     clips, samples = audio.shape
     padded = torch.nn.functional.pad(audio, (0, -samples % BLOCK))
     power = padded.reshape(clips, -1, BLOCK).square().mean(2)

@@ -71,8 +71,12 @@ class KitShelf:
         return drawn
 
     def _draw_synthesised(self, rng: np.random.Generator) -> Kit:
-        """A synthesised kit, new with falling probability: its sounds take longer to make than a clip to render."""
-        # The pool depends on the seed alone, never on what was drawn before: clip i is the same on every machine and worker.
+        """A kit of the synthesised pool, made when first drawn.
+
+        Its sounds take longer to make than a clip to render.
+        """
+        # The pool depends on the seed alone, never on what was drawn before: clip i is the same on every machine and
+        # worker.
         seed = int(rng.integers(SYNTHESISED_POOL))
         return _synthesised_kit(seed)
 

@@ -22,7 +22,7 @@ from .performance import Performance
 
 __all__ = ["Clips", "Renderer"]
 
-# Peak levels in dB of a balanced kit, by class: kits disagree, so every clip starts here and moves each class by a draw.
+# Peak levels in dB of a balanced kit, by class. Kits disagree: every clip starts here and moves each class by a draw.
 LEVEL_DB = {
     "BD": 0, "SD": -1, "SS": -7, "CLP": -5, "CHH": -13, "PHH": -16, "OHH": -11, "TB": -12, "LT": -3, "MT": -3, "HT": -4,
     "CRC": -8, "SPC": -10, "CHC": -8, "RD": -12, "RB": -10, "CB": -9, "CL": -11, OTHER: -10,
@@ -60,7 +60,7 @@ class Renderer:
         self.device = torch.device(device)
 
     def render(self, performances: list[Performance], rngs: effects.Rngs, samples: int) -> Clips:
-        """Performances (each PREROLL_S longer than the clip) and one generator per clip -> clips of `samples` samples."""
+        """Performances, each PREROLL_S longer than the clip, and a generator per clip -> clips of `samples` samples."""
         before = int(PREROLL_S * SAMPLE_RATE)
         total = samples + before
         buses, labels = zip(
@@ -75,7 +75,9 @@ class Renderer:
         """Add every hit to its bus: buses [2, total] (drums, cymbals) and labels [M, 3] (sample, class, velocity)."""
         kit = self.shelf.draw(rng)
         hits = _with_other_percussion(performance, kit, rng)
-        voices = {code: self._voices(kit.sounds[code], code, rng) for code in {code for _, code, _ in hits}}
+        # Sorted: a set's order changes from process to process, and every voice draws from the clip's generator.
+        played = sorted({code for _, code, _ in hits})
+        voices = {code: self._voices(kit.sounds[code], code, rng) for code in played}
         gains = {code: 10 ** ((LEVEL_DB[code] + float(np.clip(rng.normal(0, 4.5), -10, 9))) / 20) for code in voices}
         depth_db = rng.uniform(18, 40)
         choked = _choke_times(hits)
@@ -93,7 +95,7 @@ class Renderer:
         return bus, np.array(labels, dtype=np.float64).reshape(-1, 3)
 
     def _voices(self, sounds: list[Sound], code: str, rng: np.random.Generator) -> list[Voice]:
-        """The class's one-shots of this clip: mostly one playing technique, one pitch, a random decay and brightness."""
+        """The class's one-shots in this clip: mostly one playing technique and pitch, a random decay and brightness."""
         if not sounds:
             return []
         techniques = sorted({s.articulation for s in sounds})
@@ -126,7 +128,7 @@ class Renderer:
         return Voice(x, attack, sound.rank * (1 - dark))
 
     def _mix(self, buses: Tensor, rngs: effects.Rngs) -> Tensor:
-        """Two buses into one microphone signal: equalisers per bus, a shared room with a send per bus. [B, 2, N] -> [B, N]."""
+        """Buses to one signal, [B, 2, N] -> [B, N]: an equaliser per bus, a shared room with a send per bus."""
         total = buses.shape[2]
         size = _smooth_size(total)
         spectrum = torch.fft.rfft(buses, n=size)
@@ -144,7 +146,10 @@ class Renderer:
         return torch.fft.irfft((spectrum * ((1 + send * room[:, None]) * curve)).sum(1), n=size)[:, :total]
 
     def _backing(self, audio: Tensor, rngs: effects.Rngs) -> Tensor:
-        """Other instruments: as faint bleed under a quarter of the clips, as accompaniment under a fifth. [B, N] -> [B, N]."""
+        """Other instruments, [B, N] -> [B, N].
+
+        Faint bleed under a quarter of the clips, accompaniment under a fifth.
+        """
         out = []
         for clip, rng in zip(audio, rngs, strict=True):
             kind = rng.random()
@@ -175,7 +180,7 @@ def _smooth_size(total: int) -> int:
 def _with_other_percussion(
     performance: Performance, kit: Kit, rng: np.random.Generator
 ) -> list[tuple[float, str, float]]:
-    """Hits as (seconds, class, velocity) in time order, with a few percussion sounds that are no target in one clip of eight."""
+    """Hits (seconds, class, velocity) in time order; in one clip of eight with percussion that is no target."""
     hits = [
         (float(t), CODES[c], float(v))
         for t, c, v in zip(performance.times_s, performance.classes, performance.velocities, strict=True)
@@ -207,7 +212,7 @@ def _pick(voices: list[Voice], velocity: float, rng: np.random.Generator) -> Voi
 
 
 def _add(bus: Tensor, voice: Voice, sample: int, gain: float, end: int | None) -> bool:
-    """Add a voice with its attack at `sample`, faded out over 30 ms from `end` samples after it; False outside the bus."""
+    """Add a voice with its attack at `sample`, faded out from `end` samples after it; False outside the bus."""
     x, start = voice.samples, sample - voice.attack
     if end is not None:
         stop = voice.attack + max(end, 0)

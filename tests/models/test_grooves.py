@@ -124,7 +124,7 @@ def test_the_mixture_brings_in_what_the_grooves_lack(dataset, tmp_path):
     clips = [sample_performance(np.random.default_rng(seed), 4.0, grooves) for seed in range(300)]
     assert set(np.concatenate([clip.classes for clip in clips])) == set(range(len(CODES)))
     grooves_as_played = sum(set(clip.classes) <= {index_of(code) for code in ("BD", "SD", "CHH")} for clip in clips)
-    assert 0.5 < grooves_as_played / len(clips) < 0.8
+    assert 0.35 < grooves_as_played / len(clips) < 0.8
     for seed, clip in enumerate(clips[:20]):
         again = sample_performance(np.random.default_rng(seed), 4.0, grooves)
         np.testing.assert_array_equal(clip.times_s, again.times_s)

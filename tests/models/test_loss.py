@@ -1,0 +1,98 @@
+"""Targets and losses on hand-made cases."""
+
+import pytest
+import torch
+
+from ghostnote.models.config import PRESETS
+from ghostnote.models.loss import EARLY_WEIGHT, LATE_WEIGHT, alignment_loss, make_targets, transcription_losses
+from ghostnote.models.transformer import StepOutput
+from ghostnote.runtime.vocabulary import index_of
+
+CONFIG = PRESETS["tiny"]
+SNARE, RIDE, CRASH = index_of("SD"), index_of("RD"), index_of("CRC")
+
+
+def targets_of(time_s, code=SNARE, delay=0, frames=40):
+    return make_targets(
+        torch.tensor([[time_s]]), torch.tensor([[code]]), torch.tensor([[0.7]]), torch.tensor([[delay]]), CONFIG, frames
+    )
+
+
+def output_of(logits, offset=0.0, velocity=0.7):
+    like = torch.ones_like(logits)
+    return StepOutput(logits, velocity * like, offset * like, *[torch.zeros(1)] * 3)
+
+
+def test_an_attack_belongs_to_the_frame_that_covers_it_after_the_delay():
+    # 104 ms heard with a delay of 10 ms: frame 11 covers 110..120 ms of output time, its centre is 115.
+    targets = targets_of(0.104)
+    assert torch.nonzero(targets.onset).tolist() == [[0, 11, SNARE]]
+    assert targets.fraction.item() == pytest.approx(-0.1, abs=1e-4)
+
+
+def test_the_frame_before_is_forgiven_more_than_the_one_after():
+    weight = targets_of(0.104).weight[0, :, SNARE]
+    assert weight[10] == pytest.approx(EARLY_WEIGHT)
+    assert weight[12] == pytest.approx(LATE_WEIGHT)
+    assert EARLY_WEIGHT < LATE_WEIGHT <= 1
+
+
+def test_frames_about_the_time_before_the_stream_cost_nothing():
+    weight = targets_of(0.104, delay=3).weight  # 70 ms: frames 0..6
+    assert weight[0, :7].abs().sum() == 0
+    assert (weight[0, 7:] > 0).all()
+
+
+def test_hits_outside_the_frames_and_padding_are_left_out():
+    assert len(targets_of(10.0).velocity) == 0
+    assert len(targets_of(0.1, code=-1).velocity) == 0
+
+
+def test_a_right_answer_costs_little_and_each_mistake_more():
+    targets = targets_of(0.104)
+    right = torch.full((1, 40, 18), -12.0)
+    right[0, 11, SNARE] = 12.0
+    late, missing, doubled = right.clone(), right.clone(), right.clone()
+    late[0, 11, SNARE], late[0, 12, SNARE] = -12.0, 12.0
+    missing[0, 11, SNARE] = -12.0
+    doubled[0, 20, SNARE] = 12.0
+    costs = [
+        float(transcription_losses(output_of(x, -0.1), targets, CONFIG).onset) for x in (right, doubled, missing, late)
+    ]
+    assert costs[0] < 0.1
+    assert costs == sorted(costs)
+
+
+def test_offset_is_supervised_at_the_picked_frame():
+    targets = targets_of(0.104)
+    early = torch.full((1, 40, 18), -5.0)
+    early[0, 10, SNARE] = 5.0
+    # Picked one frame early, the right offset is one frame more: -0.1 + 1.
+    assert float(transcription_losses(output_of(early, 0.9), targets, CONFIG).offset) == pytest.approx(0, abs=1e-6)
+    assert float(transcription_losses(output_of(early, -0.1), targets, CONFIG).offset) > 0.1
+
+
+def test_confusing_two_cymbals_costs_the_parent_nothing():
+    targets = targets_of(0.104, code=RIDE)
+    logits = torch.full((1, 40, 18), -12.0)
+    crash, silent = logits.clone(), logits.clone()
+    crash[0, 11, CRASH] = 12.0
+    parents = [float(transcription_losses(output_of(x), targets, CONFIG).parent) for x in (crash, silent)]
+    assert parents[0] < 0.01 < parents[1]
+
+
+def test_losses_are_finite_at_extreme_logits():
+    targets = targets_of(0.104)
+    for value in (-200.0, 200.0):
+        logits = torch.full((1, 40, 18), value, requires_grad=True)
+        losses = transcription_losses(output_of(logits), targets, CONFIG)
+        sum(losses).backward()
+        assert torch.isfinite(logits.grad).all()
+
+
+def test_equal_views_are_aligned_and_shuffled_ones_are_not():
+    torch.manual_seed(0)
+    one = torch.randn(2, 20, 1, 32)
+    same = one.expand(-1, -1, 3, -1)
+    other = torch.cat([one, one.roll(1, 1), one.roll(2, 1)], dim=2)
+    assert alignment_loss(same) < 0.1 < alignment_loss(other)

@@ -1,0 +1,122 @@
+"""The loop learns, resumes exactly, and shares its batch between processes without changing a gradient."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ghostnote.models import checkpoint as checkpoints
+from ghostnote.models.config import PRESETS
+from ghostnote.models.data.dataset import Sources
+from ghostnote.models.training import Recipe, Trainer
+from ghostnote.runtime.errors import InputError
+
+RECIPE = Recipe(steps=6, clips=2, tokens=48, chunk_tokens=24, warmup_steps=2, validation_every=3, validation_batches=1)
+
+
+def trainer(folder, recipe=RECIPE, preset="tiny"):
+    return Trainer(PRESETS[preset], recipe, Sources(), folder, {"recipe_of": "a test"})
+
+
+def test_training_writes_what_it_promises(tmp_path):
+    best = trainer(tmp_path).run()
+    loaded = checkpoints.load(best)
+    assert loaded.provenance["recipe"]["steps"] == 6
+    assert loaded.training == {}
+    assert loaded.model().config == PRESETS["tiny"]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "validation"] == [3, 6]
+
+
+def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
+    whole = trainer(tmp_path / "whole")
+    whole.run()
+    first = trainer(tmp_path / "halves")
+    first.run(max_minutes=1e-6)  # stops after its first step, as a user's limit would
+    assert first.step == 1
+    second = trainer(tmp_path / "halves")
+    assert second.step == 1
+    second.run()
+    a, b = (checkpoints.load(tmp_path / name / "last.pt").training["module"] for name in ("whole", "halves"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_another_shape_in_the_same_folder_is_refused(tmp_path):
+    trainer(tmp_path).run(max_minutes=1e-6)
+    with pytest.raises(ValueError, match="another model shape"):
+        trainer(tmp_path, preset="small")
+
+
+def test_a_few_steps_on_one_batch_learn_it(tmp_path):
+    learner = trainer(tmp_path, replace(RECIPE, steps=200, learning_rate=3e-3))
+    batch = learner._dataset("train", 0)[0]
+    before = float(learner.module(batch)["loss"].detach())
+    for _ in range(25):
+        learner._train_on(batch)
+    assert float(learner.module(batch)["loss"].detach()) < 0.8 * before
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run_gradients(folder: Path, processes: int) -> dict:
+    """Gradients by `processes` processes, started the way torchrun and `accelerate launch` do it: by environment."""
+    out = folder / f"gradients-{processes}.pt"
+    command = [sys.executable, str(Path(__file__).with_name("gradients.py")), str(folder / "run"), str(out)]
+    common = {
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    if processes > 1:
+        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
+    ranks = [{"RANK": str(r), "LOCAL_RANK": str(r)} if processes > 1 else {} for r in range(processes)]
+    running = [subprocess.Popen(command, env=os.environ | common | rank) for rank in ranks]
+    try:
+        assert [process.wait(timeout=120) for process in running] == [0] * processes
+    finally:
+        for process in running:
+            process.kill()
+    return torch.load(out, weights_only=True)
+
+
+def test_two_processes_give_the_gradients_of_one_on_the_same_batch(tmp_path):
+    one, two = run_gradients(tmp_path, 1), run_gradients(tmp_path, 2)
+    assert (one["processes"], two["processes"]) == (1, 2)
+    largest = max(float(g.abs().max()) for g in one["gradients"].values())
+    for name, gradient in one["gradients"].items():
+        assert torch.allclose(gradient, two["gradients"][name], atol=1e-5 * largest, rtol=1e-4), name
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None], ids=["empty", "text", "missing"])
+def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "model.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="checkpoint") as error:
+        checkpoints.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    path = tmp_path / "evil.pt"
+    torch.save({"format": 1, "config": {}, "weights": print}, path)
+    with pytest.raises(InputError, match="checkpoint"):
+        checkpoints.load(path)
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    path = tmp_path / "newer.pt"
+    torch.save({"format": 99, "config": {}}, path)
+    with pytest.raises(InputError, match="upgrade"):
+        checkpoints.load(path)

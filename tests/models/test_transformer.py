@@ -1,0 +1,110 @@
+"""The network: shapes, budgets, what depends on what. The streaming laws are in tests/test_laws.py."""
+
+import pytest
+import torch
+
+from ghostnote.models.arithmetic import gflop_per_second
+from ghostnote.models.config import PRESETS, ModelConfig
+from ghostnote.models.frontend import AttackView, ToneView, WaveView, frames, tail_samples
+from ghostnote.models.transformer import STATE_NAMES, VIEWS, DrumTransformer
+
+
+@pytest.fixture(scope="module")
+def model() -> DrumTransformer:
+    torch.manual_seed(0)
+    return DrumTransformer(PRESETS["tiny"]).eval()
+
+
+def test_presets_differ_in_width_and_depth_only():
+    shape = {"name", "width", "layers", "heads", "view_width"}
+    common = [{k: v for k, v in PRESETS[n].to_dict().items() if k not in shape} for n in ("small", "base", "large")]
+    assert common[0] == common[1] == common[2]
+
+
+def test_config_survives_plain_data():
+    assert ModelConfig.from_dict(PRESETS["base"].to_dict()) == PRESETS["base"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"width": 33}, {"attack_hop": 300}, {"delays_ms": (15,)}], ids=["heads", "hop", "delay"]
+)
+def test_impossible_shapes_are_refused(change):
+    with pytest.raises(ValueError, match=r"not a multiple|whole frames"):
+        ModelConfig(**change)
+
+
+@pytest.mark.parametrize(("preset", "budget"), [("small", 0.25), ("base", 0.5)])
+def test_arithmetic_is_within_budget(preset, budget):
+    parts = gflop_per_second(PRESETS[preset])
+    assert parts["total"] <= budget
+    assert sum(parts[f"view {name}"] for name in VIEWS) <= 0.15
+    assert parts["total"] == pytest.approx(sum(value for name, value in parts.items() if name != "total"))
+
+
+def test_frames_are_the_windows_they_say():
+    x = torch.arange(100.0)[None]
+    cut = frames(x, 16, 7, skip=3)
+    assert torch.equal(cut, x[:, 3:].unfold(1, 16, 7))
+
+
+def test_state_names_can_be_paired_by_sorted_order():
+    # A serving runtime pairs inputs and outputs by sorted name, and matches kinds by prefix.
+    outputs = [f"{name}_out" for name in STATE_NAMES]
+    assert [name.removesuffix("_out") for name in sorted(outputs)] == sorted(STATE_NAMES)
+    assert not any(a != b and b.startswith(a) for a in STATE_NAMES for b in STATE_NAMES)
+
+
+@pytest.mark.parametrize("view", [ToneView, AttackView, WaveView])
+def test_a_view_hears_its_own_token_and_no_later_one(view):
+    config = PRESETS["tiny"]
+    layer = view(config)
+    silence = torch.zeros(1, tail_samples(config) + 3 * config.samples_per_token)
+    changed = silence.clone()
+    changed[0, -2 * config.samples_per_token + 400] = 1.0  # in token 1 of 0..2
+    moved = (layer(changed) - layer(silence)).abs().amax(2)[0] > 1e-4
+    assert moved.tolist()[:2] == [False, True]
+
+
+def test_tone_view_finds_the_frequency():
+    config = PRESETS["tiny"]
+    layer = ToneView(config)
+    t = torch.arange(tail_samples(config) + config.samples_per_token) / config.sample_rate
+    bands = layer.features // (2 * layer.per_token)
+    peaks = [layer(torch.sin(2 * torch.pi * f * t)[None])[0, -1, :bands].argmax().item() for f in (60.0, 200.0, 400.0)]
+    assert peaks == [round(f / (4900 / 256)) - 1 for f in (60.0, 200.0, 400.0)]
+
+
+def test_decimation_keeps_out_what_would_alias():
+    config = PRESETS["tiny"]
+    layer = ToneView(config)
+    t = torch.arange(tail_samples(config) + config.samples_per_token) / config.sample_rate
+    bands = layer.features // (2 * layer.per_token)
+    level = {f: layer(torch.sin(2 * torch.pi * f * t)[None])[0, -1, :bands].max().item() for f in (500.0, 5300.0)}
+    assert level[500.0] - level[5300.0] > 0.2 * 2.302 * 4  # 40 dB
+
+
+def test_offsets_and_velocities_stay_in_range(model):
+    audio = torch.randn(2, 20 * 882) * 3
+    output = model(audio, torch.tensor([[0], [5]]), *model.zero_state(2))
+    assert output.onset_logits.shape == output.velocity.shape == output.offset.shape == (2, 40, 18)
+    assert output.velocity.min() >= 0
+    assert output.velocity.max() <= 1
+    assert output.offset.min() >= -0.5
+    assert output.offset.max() <= 1.5
+
+
+def test_the_delay_matters(model):
+    audio = torch.randn(1, 20 * 882) * 0.1
+    a, b = (model(audio, torch.tensor([[d]]), *model.zero_state(1)).onset_logits for d in (0, 4))
+    assert not torch.allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.parametrize("view", range(3))
+def test_every_view_matters(model, view):
+    audio = torch.randn(1, 10 * 882) * 0.1
+    states = model.zero_state(1)
+    latents, tail = model.encode(audio, states[0])
+    kept = torch.ones(1, 1, 3, 1)
+    kept[0, 0, view] = 0
+    full, without = (model.read(x, torch.tensor([[3]]), tail, *states[1:]) for x in (latents, latents * kept))
+    assert not torch.allclose(full.onset_logits, without.onset_logits, atol=1e-4)
