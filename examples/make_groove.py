@@ -1,0 +1,53 @@
+"""Make examples/groove.flac: our own drum synthesiser plays a written groove, so the file is ours to give away.
+
+usage: python examples/make_groove.py        (needs the extra `train`)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from ghostnote.models.data.kits import SAMPLE_RATE, KitShelf
+from ghostnote.models.data.performance import Performance
+from ghostnote.models.data.renderer import PREROLL_S, Renderer
+from ghostnote.runtime.vocabulary import index_of
+
+STEP_S = 60 / 104 / 4  # sixteenths at 104 beats per minute
+BARS = 4
+KIT_SEED = 11
+# One bar of sixteenths per class: velocity in tenths, '.' = rest. The last bar ends in a tom fill.
+GROOVE = {"BD": "9.....7...9.....", "SD": "....9..2.2..9..2", "CHH": "7.4.7.4.7.4.7.4."}
+FILL = {
+    "BD": "9.....7.........",
+    "SD": "....9...99......",
+    "CHH": "7.4.7.4.........",
+    "HT": "..........89....",
+    "LT": "............8989",
+}
+
+
+def groove() -> Performance:
+    """Four bars, a crash at the start, a crash at the end."""
+    hits = [(0.0, "CRC", 0.9), (BARS * 16 * STEP_S, "CRC", 1.0), (BARS * 16 * STEP_S, "BD", 1.0)]
+    for bar in range(BARS):
+        for code, line in (FILL if bar == BARS - 1 else GROOVE).items():
+            hits += [((bar * 16 + i) * STEP_S, code, int(v) / 10) for i, v in enumerate(line) if v != "."]
+    times, codes, velocities = zip(*sorted(hits), strict=True)
+    offset_s = PREROLL_S + 0.25
+    return Performance.from_hits(
+        np.array(times) + offset_s, [index_of(code) for code in codes], velocities, offset_s + times[-1] + 1.5
+    )
+
+
+def main() -> None:
+    performance = groove()
+    samples = round((performance.duration_s - PREROLL_S) * SAMPLE_RATE)
+    clips = Renderer(KitShelf(None)).render([performance], [np.random.default_rng(KIT_SEED)], samples)
+    out = Path(__file__).with_name("groove.flac")
+    soundfile.write(out, clips.audio[0].numpy(), SAMPLE_RATE, subtype="PCM_16")
+
+
+if __name__ == "__main__":
+    main()
