@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
 from ghostnote.models.data.kits import SAMPLE_RATE, KitShelf
 from ghostnote.models.data.performance import Performance
 from ghostnote.models.data.renderer import PREROLL_S, Renderer

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..runtime.decoder import decode
+from ..runtime.decoder import close_calls, decode
 from ..runtime.engine import Engine
 from ..runtime.events import Hit
 from ..runtime.manifest import Manifest
@@ -25,7 +25,6 @@ __all__ = [
     "OutputDifference",
     "ParityReport",
     "check_parity",
-    "close_calls",
     "compare_hits",
     "run_stream",
 ]
@@ -148,23 +147,10 @@ def compare_hits(
     return HitAgreement(len(reference), same, ties, len(alone) - ties)
 
 
-def close_calls(logits: np.ndarray, thresholds: Sequence[float], tolerance: float = TOLERANCE) -> np.ndarray:
-    """[F, C] bool: frames whose logit is within tolerance of its threshold (probability) or of a neighbour above it."""
-    probability = np.asarray(thresholds, dtype=np.float64)
-    with np.errstate(divide="ignore"):
-        above = logits - (np.log(probability) - np.log1p(-probability))
-    close = np.abs(above) <= tolerance
-    steps = np.abs(np.diff(logits, axis=0)) <= 2 * tolerance  # each side may be off by the tolerance
-    steps &= above[1:] >= -tolerance
-    close[1:] |= steps
-    close[:-1] |= steps
-    return close
-
-
 def _agreement(one: Arrays, other: Arrays, manifest: Manifest, delay_index: int) -> HitAgreement:
     """Hits of one stream, outputs [F, C], through the decoder that users run."""
     hits = [decode(*(side[name] for name in HEADS), manifest, delay_index) for side in (one, other)]
-    close = close_calls(one["onset_logits"], manifest.decoder.thresholds[delay_index])
+    close = close_calls(one["onset_logits"], manifest, delay_index, TOLERANCE)
     return compare_hits(hits[0], hits[1], close, manifest, delay_index)
 
 

@@ -20,7 +20,7 @@ def calibrate(
     clips: Annotated[int, typer.Option(min=8, help="Clips to render.")] = 192,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:
-    """Set every class's threshold for every delay where F is best on held-out kits and grooves."""
+    """Set every parent's threshold for every delay where F is best on held-out kits and grooves."""
     from . import checkpoint as checkpoints
     from .data.dataset import RenderedBatches, Sources
     from .thresholds import calibrated
@@ -34,5 +34,5 @@ def calibrate(
     )
     result = calibrated(loaded, [renders[i] for i in range(clips // 8)])
     checkpoints.save(out, result)
-    for latency, f in result.scores["validation_renders"]["pooled_f_18_classes"].items():
-        typer.echo(f"total latency {latency}: pooled F over 18 classes at +-25 ms {f:.3f}")
+    for latency, f in result.scores["validation_renders"]["pooled_f"].items():
+        typer.echo(f"total latency {latency}: pooled F over the parents at +-25 ms {f:.3f}")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..runtime.errors import InputError
 from ..runtime.manifest import Manifest
-from ..runtime.vocabulary import NOTE_OF
+from ..runtime.vocabulary import NOTE_OF, PARENTS
 from .config import ModelConfig
 from .transformer import DrumTransformer
 
@@ -26,6 +26,7 @@ FORMAT = 1
 LOOKAHEAD_FRAMES = 1  # the decoder's rule for a local maximum
 REFRACTORY_FRAMES = 3
 DEFAULT_THRESHOLD = 0.5
+ALSO_THRESHOLD = 0.5
 
 
 @dataclass
@@ -36,12 +37,12 @@ class Checkpoint:
     weights: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)  # data, licences, recipe, commit, date
     scores: dict[str, Any] = field(default_factory=dict)
-    thresholds: list[list[float]] = field(default_factory=list)  # [delays][C], probabilities
+    thresholds: list[list[float]] = field(default_factory=list)  # [delays][parents], probabilities
     training: dict[str, Any] = field(default_factory=dict)  # optimiser, step: only in checkpoints to resume from
 
     def __post_init__(self) -> None:
         if not self.thresholds:
-            self.thresholds = [[DEFAULT_THRESHOLD] * len(self.config.classes) for _ in self.config.delays_ms]
+            self.thresholds = [[DEFAULT_THRESHOLD] * len(PARENTS) for _ in self.config.delays_ms]
 
     def model(self) -> DrumTransformer:
         """The model with these weights, in evaluation mode."""
@@ -65,7 +66,9 @@ class Checkpoint:
                 "decoder": {
                     "lookahead_frames": LOOKAHEAD_FRAMES,
                     "refractory_frames": REFRACTORY_FRAMES,
+                    "parents": [list(parent) for parent in PARENTS],
                     "thresholds": self.thresholds,
+                    "also_threshold": ALSO_THRESHOLD,
                 },
                 "states": {name: list(shape) for name, shape in self.model().state_shapes().items()},
                 "precision": "float32",

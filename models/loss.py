@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..runtime.vocabulary import CODES, five_class
+from ..runtime.vocabulary import PARENTS, index_of
 from .config import ModelConfig
 from .transformer import StepOutput
 
@@ -29,11 +29,6 @@ CLASS_WEIGHTS = {
 }  # fmt: skip
 EARLY_WEIGHT = 0.25  # of a negative one frame before an attack
 LATE_WEIGHT = 0.7  # of a negative one frame after it
-PARENTS = (
-    "TT",
-    "HH",
-    "CY",
-)  # the union of these classes is supervised too: which tom matters less than that it is a tom
 
 
 class Targets(NamedTuple):
@@ -98,7 +93,9 @@ def _parent_loss(logits: Tensor, targets: Targets) -> Tensor:
     """BCE of "any of the parent's classes", its probability being 1 - prod(1 - p): sum over frames and parents."""
     total = logits.new_zeros(())
     for parent in PARENTS:
-        members = [i for i, code in enumerate(CODES) if five_class(code) == parent]
+        if len(parent) == 1:
+            continue
+        members = [index_of(code) for code in parent]
         none = -functional.softplus(logits[:, :, members]).sum(2)  # log of "none of them"
         some = torch.log1p(-torch.exp(none.clamp(max=-1e-6)))
         positive = targets.onset[:, :, members].amax(2)

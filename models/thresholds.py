@@ -1,8 +1,8 @@
 """Choosing decision thresholds, and the default delay, on renders of held-out kits and grooves.
 
-For every delay the threshold of each class is the one with the best F at +-25 ms, found with the very decoder that
-users run. Classes with few hits take the threshold that is best for all classes together. Letters: D delays, C
-classes, F frames.
+For every delay the threshold of each parent (group of classes) is the one with the best F at +-25 ms, found with the
+very decoder that users run. Parents with few hits take the threshold that is best for all of them together. Letters:
+D delays, C classes, F frames.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from ..runtime.decoder import decode
 from ..runtime.manifest import Manifest
-from ..runtime.vocabulary import CODES
+from ..runtime.vocabulary import CODES, PARENTS
 from .checkpoint import Checkpoint
 from .data.dataset import Batch
 from .evaluation import Labels, match
@@ -42,15 +42,14 @@ def calibrated(checkpoint: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
         counts = np.stack([_counts(outputs, references, manifest, delay, t, duration_s) for t in GRID])
         chosen = _best(counts)
         thresholds.append([GRID[i] for i in chosen])
-        scores.append(float(_f(counts[chosen, np.arange(len(CODES))].sum(0))))
-    best = int(np.argmax(scores))
+        scores.append(float(_f(counts[chosen, np.arange(len(PARENTS))].sum(0))))
     measured: dict[str, Any] = {
         "validation_renders": {
             "clips": len(references),
             "window_s": WINDOW_S,
-            "pooled_f_18_classes": {f"{manifest.total_latency_ms(d):g} ms": round(f, 4) for d, f in enumerate(scores)},
+            "pooled_f": {f"{manifest.total_latency_ms(d):g} ms": round(f, 4) for d, f in enumerate(scores)},
         },
-        "default_delay": best,
+        "default_delay": int(np.argmax(scores)),
     }
     return replace(checkpoint, thresholds=thresholds, scores={**checkpoint.scores, **measured}, training={})
 
@@ -86,15 +85,15 @@ def _counts(
     threshold: float,
     duration_s: float,
 ) -> np.ndarray:
-    """True positives, estimates and references per class at one threshold: [C, 3]."""
-    same = tuple(tuple([threshold] * len(CODES)) for _ in manifest.delays_ms)
+    """True positives, estimates and references per parent at one threshold: [P, 3]."""
+    same = tuple(tuple([threshold] * len(PARENTS)) for _ in manifest.delays_ms)
     at_threshold = replace(manifest, decoder=replace(manifest.decoder, thresholds=same))
-    counts = np.zeros((len(CODES), 3), int)
+    counts = np.zeros((len(PARENTS), 3), int)
     for output, reference in zip(outputs, references, strict=True):
         found = [(hit.time_s, hit.code) for hit in decode(*output, at_threshold, delay, duration_s)]
-        for c, code in enumerate(CODES):
-            est, ref = (np.sort([t for t, name in labels if name == code]) for labels in (found, reference))
-            counts[c] += (len(match(ref, est, WINDOW_S)), len(est), len(ref))
+        for p, parent in enumerate(PARENTS):
+            est, ref = (np.unique([t for t, code in labels if code in parent]) for labels in (found, reference))
+            counts[p] += (len(match(ref, est, WINDOW_S)), len(est), len(ref))
     return counts
 
 
@@ -104,7 +103,7 @@ def _f(counts: np.ndarray) -> np.ndarray:
 
 
 def _best(counts: np.ndarray) -> np.ndarray:
-    """Index of the best threshold per class from [thresholds, C, 3]; the pooled choice where hits are few."""
+    """Index of the best threshold per parent from [thresholds, P, 3]; the pooled choice where hits are few."""
     pooled = int(np.argmax(_f(counts.sum(1))))
     enough = counts[0, :, 2] >= FEWEST_HITS
     return np.where(enough, np.argmax(_f(counts), axis=0), pooled)

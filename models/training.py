@@ -133,7 +133,7 @@ class Trainer:
             if self.step % 20 == 0:
                 bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()})
                 self._log({"kind": "train", **parts})
-            over = self.step >= self.recipe.steps or time.monotonic() > deadline
+            over = self.step >= self.recipe.steps or self._agreed(time.monotonic() > deadline)
             if over or self.step % self.recipe.validation_every == 0:
                 self._validate()
                 self._save_last()
@@ -141,6 +141,11 @@ class Trainer:
                 break
         bar.close()
         return self.folder / "best.pt"
+
+    def _agreed(self, over: bool) -> bool:
+        """The same answer in every process: one that stopped alone would leave the others waiting for it."""
+        flag = torch.tensor([float(over)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def _batches(self) -> Iterator[Batch]:
         dataset = self._dataset("train", self.recipe.seed)

@@ -1,8 +1,10 @@
 """Peak picking: from onset logits to hits, frame by frame or over whole arrays, with the same result.
 
-Letters: F frames in the call, C classes. The rule (docs/architecture.md): per class, frame k is a hit when its
-probability reaches the threshold, is greater than that of frame k-1 and not less than that of frame k+1, and the last
-hit of the class lies at least `refractory_frames` back. The decision about frame k waits for frame k+1, nothing else.
+Letters: F frames in the call, C classes, P parents. The rule (docs/architecture.md): the strength of a parent is
+S = sum over its classes of softplus(logit) = -log(probability that none of them was struck). Frame k is a hit of the
+parent when S[k] reaches the threshold, is greater than S[k-1] and not less than S[k+1], and the parent's last hit lies
+at least `refractory_frames` back. The decision about frame k waits for frame k+1, nothing else. The hit is given to
+the parent's likeliest class at frame k, and to others that are likely by themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from .events import Hit
 from .manifest import Manifest
 
-__all__ = ["StreamingDecoder", "decode"]
+__all__ = ["StreamingDecoder", "close_calls", "decode"]
 
 Floats = NDArray[np.float32]
 
@@ -27,7 +29,7 @@ _NEVER = -(1 << 62)  # "frame of the last hit" before there was one
 class StreamingDecoder:
     """Turns consecutive pieces of network output into hits; any way of cutting gives the same hits.
 
-    Comparisons run on logits, which order and threshold as probabilities do but never saturate.
+    Comparisons run on strengths, which order and threshold as probabilities do but never saturate.
     """
 
     def __init__(self, manifest: Manifest, delay_index: int) -> None:
@@ -38,7 +40,9 @@ class StreamingDecoder:
         self._refractory = manifest.decoder.refractory_frames
         # Frames that end at or before time 0 are ignored: they count as probability 0.
         self._first_frame = math.floor(self._delay_samples / self._frame_samples)
-        self._thresholds = _logit(np.array(manifest.decoder.thresholds[delay_index], np.float64)).astype(np.float32)
+        self._members = _members(manifest)
+        self._thresholds = _threshold_strengths(manifest, delay_index)
+        self._also = _logit(np.array(manifest.decoder.also_threshold))
         self.reset()
 
     def reset(self) -> None:
@@ -48,7 +52,7 @@ class StreamingDecoder:
         self._velocity = np.zeros(silent, np.float32)
         self._offset = np.zeros(silent, np.float32)
         self._frames_seen = 0
-        self._last_hit = [_NEVER] * len(self._codes)
+        self._last_hit = [_NEVER] * len(self._members)
 
     def push(self, onset_logits: Floats, velocity: Floats, offset: Floats) -> list[Hit]:
         """Take the next F frames, each [F, C]; return the hits decided by them, by frame, within a frame by time.
@@ -61,27 +65,34 @@ class StreamingDecoder:
         velocity = np.concatenate((self._velocity, velocity))
         offset = np.concatenate((self._offset, offset))
         logits[: max(0, self._first_frame - first)] = -np.inf
-        middle = logits[1:-1]
-        peaks = (middle >= self._thresholds) & (middle > logits[:-2]) & (middle >= logits[2:])
+        strength = _strengths(logits, self._members)
         hits: list[tuple[int, float, int, Hit]] = []
-        for row, channel in np.argwhere(peaks).tolist():
+        for row, parent in np.argwhere(_peaks(strength, self._thresholds)).tolist():
             frame = first + row + 1
-            if frame - self._last_hit[channel] < self._refractory:
+            if frame - self._last_hit[parent] < self._refractory:
                 continue
-            self._last_hit[channel] = frame
-            at = (row + 1, channel)
-            hit = self._hit(frame, channel, float(logits[at]), float(velocity[at]), float(offset[at]))
-            if hit.time_s >= 0:
-                hits.append((frame, hit.time_s, channel, hit))
+            self._last_hit[parent] = frame
+            confidence = -math.expm1(-float(strength[row + 1, parent]))
+            for channel in self._struck(logits[row + 1], parent):
+                at = (row + 1, channel)
+                hit = self._hit(frame, channel, confidence, float(velocity[at]), float(offset[at]))
+                if hit.time_s >= 0:
+                    hits.append((frame, hit.time_s, channel, hit))
         self._frames_seen += len(onset_logits)
         self._logits, self._velocity, self._offset = logits[-_HISTORY:], velocity[-_HISTORY:], offset[-_HISTORY:]
         return [hit for *_, hit in sorted(hits, key=lambda entry: entry[:3])]
 
-    def _hit(self, frame: int, channel: int, logit: float, velocity: float, offset: float) -> Hit:
+    def _struck(self, logits: Floats, parent: int) -> list[int]:
+        """Channels of a parent's hit, given one frame's logits [C]: the likeliest, and those likely by themselves."""
+        members = self._members[parent]
+        best = members[int(np.argmax(logits[members]))]
+        return [c for c in members if c == best or logits[c] >= self._also]
+
+    def _hit(self, frame: int, channel: int, confidence: float, velocity: float, offset: float) -> Hit:
         low, high = _OFFSET_FRAMES
         # Counted in samples, where frame and delay are whole numbers, so that a hit at time 0 is not rounded below 0.
         samples = (frame + 0.5 + min(max(offset, low), high)) * self._frame_samples - self._delay_samples
-        return Hit(samples / self._rate, self._codes[channel], min(max(velocity, 0.0), 1.0), _sigmoid(logit))
+        return Hit(samples / self._rate, self._codes[channel], min(max(velocity, 0.0), 1.0), confidence)
 
 
 def decode(
@@ -100,12 +111,62 @@ def decode(
     return sorted((hit for hit in hits if hit.time_s < duration_s), key=lambda hit: hit.time_s)
 
 
+def close_calls(onset_logits: Floats, manifest: Manifest, delay_index: int, tolerance: float) -> NDArray[np.bool_]:
+    """[F, C]: frames where logits off by `tolerance` could change what the decoder reports for a class.
+
+    That is where the parent's strength lies within reach of its threshold or, above it, of a neighbour frame's, or
+    where the class is within reach of the likeliest one or of being reported beside it.
+    """
+    members = _members(manifest)
+    strength, thresholds = _strengths(onset_logits, members), _threshold_strengths(manifest, delay_index)
+    close = np.zeros(onset_logits.shape, bool)
+    for parent, channels in enumerate(members):
+        reach = tolerance * len(channels)  # the slope of softplus is at most 1
+        above = strength[:, parent] - thresholds[parent]
+        near = np.abs(above) <= reach
+        steps = (np.abs(np.diff(strength[:, parent])) <= 2 * reach) & (above[1:] >= -reach)
+        near[1:] |= steps
+        near[:-1] |= steps
+        logits = onset_logits[:, channels]
+        rival = np.sort(logits, axis=1)[:, -2:]
+        doubtful = (np.diff(rival, axis=1)[:, 0] <= 2 * tolerance) if len(channels) > 1 else np.zeros(len(logits), bool)
+        also = np.abs(logits - _logit(np.array(manifest.decoder.also_threshold))) <= tolerance
+        close[:, channels] = (near | doubtful)[:, None] | also
+    return close
+
+
+def _members(manifest: Manifest) -> list[list[int]]:
+    """Channels of every parent."""
+    return [[manifest.codes.index(code) for code in parent] for parent in manifest.decoder.parents]
+
+
+def _strengths(logits: Floats, members: list[list[int]]) -> NDArray[np.float64]:
+    """[F, C] logits -> [F, P] strengths, in double precision."""
+    # logaddexp, summed one by one: element by element the same, however the stream is cut.
+    soft = np.logaddexp(0.0, logits.astype(np.float64))
+    strength = np.zeros((len(logits), len(members)))
+    for parent, channels in enumerate(members):
+        for channel in channels:
+            strength[:, parent] += soft[:, channel]
+    return strength
+
+
+def _threshold_strengths(manifest: Manifest, delay_index: int) -> NDArray[np.float64]:
+    """[P] strengths that the delay's thresholds stand for."""
+    # By way of a float32 logit, so that a single class whose logit is that of the threshold reaches it exactly.
+    logits = _logit(np.array(manifest.decoder.thresholds[delay_index], np.float64)).astype(np.float32)
+    strengths: NDArray[np.float64] = np.logaddexp(0.0, logits.astype(np.float64))
+    return strengths
+
+
+def _peaks(strength: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[F - 2, P] of strengths [F, P]: local maxima at or above threshold, the first frame of a plateau."""
+    middle = strength[1:-1]
+    found: NDArray[np.bool_] = (middle >= thresholds) & (middle > strength[:-2]) & (middle >= strength[2:])
+    return found
+
+
 def _logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore"):  # 0 -> -inf (every peak), 1 -> +inf (no peak)
         result: NDArray[np.float64] = np.log(probability) - np.log1p(-probability)
     return result
-
-
-def _sigmoid(logit: float) -> float:
-    # Scalar on purpose: vectorised exp may round differently in the tail of an array than in its body.
-    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))

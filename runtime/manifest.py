@@ -1,7 +1,7 @@
 """The manifest: everything a runtime must know about a model, one JSON document that travels inside the artifact.
 
-Schema 1 is written down in docs/architecture.md. Letters: C classes, D delays. Edits go through `dataclasses.replace`,
-which validates again.
+Schema 1 is written down in docs/architecture.md. Letters: C classes, P parents (groups of classes), D delays. Edits go
+through `dataclasses.replace`, which validates again.
 """
 
 from __future__ import annotations
@@ -32,11 +32,17 @@ class ClassSpec:
 
 @dataclass(frozen=True, slots=True)
 class DecoderSpec:
-    """Peak picking: frames waited for, frames between two hits of a class, probability thresholds [D][C]."""
+    """Peak picking: frames waited for, frames between two hits of a parent, parents, probability thresholds.
+
+    `parents` [P] are groups of class codes that together hold every class once; `thresholds` [D][P] decide about a
+    parent's hit. It is given to the likeliest class, and to any other whose own probability reaches `also_threshold`.
+    """
 
     lookahead_frames: int
     refractory_frames: int
+    parents: tuple[tuple[str, ...], ...]
     thresholds: tuple[tuple[float, ...], ...]
+    also_threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -154,8 +160,9 @@ def _check_schema(version: object) -> None:
 def _parse(doc: dict[str, Any]) -> Manifest:
     """Read a schema 1 document; unknown keys are left to later versions and ignored."""
     decoder = _get(doc, "decoder", dict)
-    thresholds = _get(decoder, "thresholds", list, "decoder.")
+    parents, thresholds = (_get(decoder, key, list, "decoder.") for key in ("parents", "thresholds"))
     states = _get(doc, "states", dict)
+    _expect(all(isinstance(row, list) for row in parents), "decoder.parents", "a list of lists", parents)
     _expect(all(isinstance(row, list) for row in thresholds), "decoder.thresholds", "a list of lists", thresholds)
     _expect(all(isinstance(shape, list) for shape in states.values()), "states", "a shape (list) per state", states)
     return Manifest(
@@ -169,7 +176,9 @@ def _parse(doc: dict[str, Any]) -> Manifest:
         decoder=DecoderSpec(
             lookahead_frames=_get(decoder, "lookahead_frames", int, "decoder."),
             refractory_frames=_get(decoder, "refractory_frames", int, "decoder."),
+            parents=tuple(tuple(row) for row in parents),
             thresholds=tuple(tuple(row) for row in thresholds),
+            also_threshold=_get(decoder, "also_threshold", float, "decoder."),
         ),
         states={name: tuple(shape) for name, shape in states.items()},
         precision=_get(doc, "precision", str),
@@ -227,12 +236,15 @@ def _check_decoder(m: Manifest) -> None:
         spec.lookahead_frames == 1, "decoder.lookahead_frames", "1 (all that schema 1 knows)", spec.lookahead_frames
     )
     _expect(spec.refractory_frames >= 1, "decoder.refractory_frames", "at least 1", spec.refractory_frames)
+    members = sorted(str(code) for parent in spec.parents for code in parent)
+    _expect(members == sorted(m.codes), "decoder.parents", "groups that hold every class once", spec.parents)
+    _expect(_is_probability(spec.also_threshold), "decoder.also_threshold", "a probability 0..1", spec.also_threshold)
     rows = spec.thresholds
-    shaped = len(rows) == len(m.delays_ms) and all(len(row) == m.n_classes for row in rows)
+    shaped = len(rows) == len(m.delays_ms) and all(len(row) == len(spec.parents) for row in rows)
     _expect(
         shaped,
         "decoder.thresholds",
-        f"{len(m.delays_ms)} rows of {m.n_classes}",
+        f"{len(m.delays_ms)} rows of {len(spec.parents)}",
         f"rows of {[len(row) for row in rows]}",
     )
     _expect(all(_is_probability(p) for row in rows for p in row), "decoder.thresholds", "probabilities 0..1", rows)

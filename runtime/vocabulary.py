@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CLASSES", "CODES", "FIVE_CLASSES", "NOTE_OF", "DrumClass", "code_of_note", "five_class", "index_of"]
+__all__ = [
+    "CLASSES",
+    "CODES",
+    "FIVE_CLASSES",
+    "NOTE_OF",
+    "PARENTS",
+    "DrumClass",
+    "code_of_note",
+    "five_class",
+    "index_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,21 @@ CLASSES: tuple[DrumClass, ...] = (
 )
 CODES: tuple[str, ...] = tuple(c.code for c in CLASSES)
 NOTE_OF: dict[str, int] = {c.code: c.note for c in CLASSES}
+
+# Classes that are told apart less surely than they are heard: which tom, how open a hi-hat, which cymbal. A hit is
+# decided for the parent, then given to its likeliest class, so that doubt between two classes never costs the hit.
+PARENTS: tuple[tuple[str, ...], ...] = (
+    ("BD",),
+    ("SD",),
+    ("SS",),
+    ("CLP",),
+    ("CHH", "PHH", "OHH"),
+    ("TB",),
+    ("LT", "MT", "HT"),
+    ("CRC", "SPC", "CHC", "RD", "RB"),
+    ("CB",),
+    ("CL",),
+)
 
 # Notes accepted on input besides the ones we write: second GM notes, and Roland's rims and edges (22, 26, 58).
 _EXTRA_NOTES = {35: "BD", 40: "SD", 22: "CHH", 26: "OHH", 41: "LT", 58: "LT", 45: "MT", 48: "HT", 57: "CRC", 59: "RD"}

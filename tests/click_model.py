@@ -49,7 +49,7 @@ def make_manifest() -> Manifest:
         classes=tuple(ClassSpec(c.code, c.note) for c in CLASSES),
         delays_ms=DELAYS_MS,
         default_delay=len(DELAYS_MS) - 1,
-        decoder=DecoderSpec(1, 3, ((0.5,) * _C,) * len(DELAYS_MS)),
+        decoder=DecoderSpec(1, 3, tuple((c.code,) for c in CLASSES), ((0.5,) * _C,) * len(DELAYS_MS)),
         states={"state_audio": (_HISTORY,), "state_cache": (MEMORY_TOKENS, 1)},
         licence="Apache-2.0",
         notes=("a test model: no drums were learned",),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ghostnote.runtime import Engine, Hit, Manifest, StreamingTranscriber
+from ghostnote.runtime.decoder import close_calls
 
 FIXED_CHUNKS = (1, 2, 3, 7, 64)  # tokens per call
 
@@ -152,15 +153,8 @@ def assert_reported_in_time(transcriber: StreamingTranscriber, pcm: np.ndarray, 
 
 
 def ties(heads: Heads, manifest: Manifest, delay_index: int, tolerance: float) -> Counter[str]:
-    """Per class, frames of stream 0 whose fate hangs on less than `tolerance`: near threshold, or near a neighbour."""
-    logits = heads.onset_logits[0]
-    probability = np.array(manifest.decoder.thresholds[delay_index])
-    threshold = np.log(probability) - np.log1p(-probability)
-    middle = logits[1:-1]
-    candidate = middle >= threshold - tolerance
-    close = (np.abs(middle - threshold) <= tolerance) | (np.abs(middle - logits[:-2]) <= tolerance)
-    close |= np.abs(middle - logits[2:]) <= tolerance
-    counts = (candidate & close).sum(0)
+    """Per class, frames of stream 0 whose fate hangs on less than `tolerance`: see `close_calls`."""
+    counts = close_calls(heads.onset_logits[0], manifest, delay_index, tolerance).sum(0)
     return Counter({code: int(n) for code, n in zip(manifest.codes, counts, strict=True) if n})
 
 

@@ -14,6 +14,7 @@ from ghostnote.export.signals import drum_like
 from ghostnote.models.checkpoint import Checkpoint, save
 from ghostnote.models.config import PRESETS
 from ghostnote.models.transformer import DrumTransformer
+from ghostnote.runtime.vocabulary import PARENTS
 
 SEED = 20261122
 THRESHOLD = 0.4
@@ -34,7 +35,7 @@ def tiny_checkpoint(seed: int = SEED) -> Checkpoint:
         config,
         model.state_dict(),
         provenance={"data": "none: random weights for tests", "seed": seed},
-        thresholds=[[THRESHOLD] * len(config.classes) for _ in config.delays_ms],
+        thresholds=[[THRESHOLD] * len(PARENTS) for _ in config.delays_ms],
     )
 
 

@@ -51,12 +51,6 @@ def test_nan_never_passes() -> None:
     assert not parity.OutputDifference("velocity", float("nan"), float("nan"), 1e-4).passed
 
 
-def test_close_calls_are_thresholds_and_plateaus_above_them() -> None:
-    logits = np.array([[-3.0, 0.0], [1.0, 5.0], [1.0, -5.0], [-2.0, -5.0]])
-    close = parity.close_calls(logits, [0.5, 0.5])
-    assert close.T.tolist() == [[False, True, True, False], [True, False, False, False]]
-
-
 def test_hits_are_paired_by_class_and_time(manifest: Manifest) -> None:
     close = np.zeros((200, 18), bool)
     close[60, 1] = True  # SD near 0.6 s with 10 ms of delay

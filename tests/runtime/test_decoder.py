@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghostnote.runtime import Hit, Manifest, StreamingDecoder, decode
+from ghostnote.runtime.decoder import close_calls
+from ghostnote.runtime.vocabulary import PARENTS, index_of
 
 MANIFEST = click_model.make_manifest()
 DELAY = 0  # 10 ms: one frame
@@ -105,16 +107,65 @@ def test_hits_at_or_after_the_end_are_dropped() -> None:
         assert len(decode(logits, zeros, zeros, MANIFEST, DELAY, duration_s=end)) == count
 
 
+def with_parents(threshold: float = 0.5) -> Manifest:
+    """The manifest with the shipped parents (which tom, which hi-hat, which cymbal)."""
+    rows = ((threshold,) * len(PARENTS),) * len(MANIFEST.delays_ms)
+    return replace(MANIFEST, decoder=replace(MANIFEST.decoder, parents=PARENTS, thresholds=rows))
+
+
+def cymbals(ride: list[float], crash: list[float], threshold: float = 0.5) -> list[Hit]:
+    p = np.full((len(ride), C), 1e-6)
+    p[:, index_of("RD")], p[:, index_of("CRC")] = ride, crash
+    logits = (np.log(p) - np.log1p(-p)).astype(np.float32)
+    return decode(logits, np.full_like(logits, 0.7), np.zeros_like(logits), with_parents(threshold), DELAY)
+
+
+def test_doubt_between_two_classes_does_not_cost_the_hit() -> None:
+    (hit,) = cymbals([0.0001, 0.0001, 0.40, 0.0001], [0.0001, 0.0001, 0.35, 0.0001])
+    assert hit.code == "RD"
+    assert hit.confidence == pytest.approx(1 - 0.6 * 0.65, abs=1e-3)  # that some cymbal was struck
+
+
+def test_two_classes_of_a_parent_can_be_struck_together() -> None:
+    hits = cymbals([0.0001, 0.0001, 0.9, 0.0001], [0.0001, 0.0001, 0.6, 0.0001])
+    assert {hit.code for hit in hits} == {"RD", "CRC"}
+
+
+def test_a_parent_has_one_refractory_time() -> None:
+    hits = cymbals([0.0001, 0.9, 0.0001, 0.0001, 0.0001, 0.0001], [0.0001, 0.0001, 0.0001, 0.8, 0.0001, 0.0001])
+    assert [hit.code for hit in hits] == ["RD"]
+
+
+def test_close_calls_are_thresholds_and_plateaus_above_them() -> None:
+    logits = np.full((4, C), -9, np.float32)
+    logits[:, :2] = [[-3.0, 0.0], [1.0, 5.0], [1.0, -5.0], [-2.0, -5.0]]
+    close = close_calls(logits, MANIFEST, DELAY, 1e-4)[:, :2]
+    assert close.T.tolist() == [[False, True, True, False], [True, False, False, False]]
+
+
+def test_close_calls_know_doubt_about_the_class() -> None:
+    logits = np.full((3, C), -9, np.float32)
+    logits[1, [index_of("RD"), index_of("CRC")]] = 1.0, 1.00001
+    close = close_calls(logits, with_parents(), DELAY, 1e-4)
+    assert close[1, index_of("RD")]
+    assert not close[1, index_of("BD")]
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(0, 5))
-def test_any_cutting_gives_the_same_hits(seed: int, sizes: list[int], delay_index: int) -> None:
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(0, 9), min_size=1, max_size=60),
+    st.integers(0, 5),
+    st.sampled_from([MANIFEST, with_parents(), with_parents(0.9)]),
+)
+def test_any_cutting_gives_the_same_hits(seed: int, sizes: list[int], delay_index: int, manifest: Manifest) -> None:
     rng = np.random.default_rng(seed)
     shape = (sum(sizes), C)
     # Coarse steps, so that plateaus and hits at the threshold occur.
     logits = rng.integers(-4, 4, shape).astype(np.float32)
     velocity, offset = rng.random(shape, np.float32), rng.uniform(-0.5, 1.5, shape).astype(np.float32)
-    whole = StreamingDecoder(MANIFEST, delay_index).push(logits, velocity, offset)
-    decoder = StreamingDecoder(MANIFEST, delay_index)
+    whole = StreamingDecoder(manifest, delay_index).push(logits, velocity, offset)
+    decoder = StreamingDecoder(manifest, delay_index)
     for _ in range(2):  # the second time after a reset
         pieces, start = [], 0
         for size in sizes:
@@ -123,4 +174,4 @@ def test_any_cutting_gives_the_same_hits(seed: int, sizes: list[int], delay_inde
             start += size
         assert pieces == whole
         decoder.reset()
-    assert sorted(whole, key=lambda hit: hit.time_s) == decode(logits, velocity, offset, MANIFEST, delay_index)
+    assert sorted(whole, key=lambda hit: hit.time_s) == decode(logits, velocity, offset, manifest, delay_index)

@@ -43,7 +43,13 @@ def test_document_has_the_keys_of_the_contract() -> None:
     assert set(document) == general | clock | {"classes", "decoder", "states"}
     assert document["schema_version"] == 1
     assert document["classes"][0] == {"code": "BD", "note": 36}
-    assert set(document["decoder"]) == {"lookahead_frames", "refractory_frames", "thresholds"}
+    assert set(document["decoder"]) == {
+        "lookahead_frames",
+        "refractory_frames",
+        "parents",
+        "thresholds",
+        "also_threshold",
+    }
 
 
 def test_unknown_keys_are_ignored() -> None:
@@ -63,6 +69,12 @@ def test_largest_delay_within_a_latency(latency_ms: float, index: int) -> None:
 def test_latency_below_all_lists_what_there_is() -> None:
     with pytest.raises(UsageError, match="40, 60, 80, 100, 150, 250"):
         MANIFEST.delay_for_latency(39.9)
+
+
+def decoder(**changes: Any) -> dict[str, Any]:
+    """The manifest's decoder with some keys changed; None leaves a key out."""
+    merged = json.loads(MANIFEST.to_json())["decoder"] | changes
+    return {"decoder": {key: value for key, value in merged.items() if value is not None}}
 
 
 @pytest.mark.parametrize(
@@ -88,12 +100,17 @@ def test_latency_below_all_lists_what_there_is() -> None:
         ({"states": {"state_a": [1], "state_ab": [1]}}, "none begins another"),
         ({"states": {"state_a": []}}, "shapes"),
         ({"states": {"state_a": 3}}, "shape"),
-        ({"decoder": {"refractory_frames": 3, "thresholds": []}}, "'decoder.lookahead_frames' is missing"),
-        ({"decoder": {"lookahead_frames": 2, "refractory_frames": 3, "thresholds": [[0.5] * 18] * 6}}, "lookahead"),
-        ({"decoder": {"lookahead_frames": 1, "refractory_frames": 0, "thresholds": [[0.5] * 18] * 6}}, "refractory"),
-        ({"decoder": {"lookahead_frames": 1, "refractory_frames": 3, "thresholds": [[0.5] * 17] * 6}}, "6 rows of 18"),
-        ({"decoder": {"lookahead_frames": 1, "refractory_frames": 3, "thresholds": [[1.5] * 18] * 6}}, "probabilities"),
-        ({"decoder": {"lookahead_frames": 1, "refractory_frames": 3, "thresholds": [0.5]}}, "list of lists"),
+        ({"decoder": {"refractory_frames": 3, "thresholds": []}}, "'decoder.parents' is missing"),
+        (decoder(lookahead_frames=None), "'decoder.lookahead_frames' is missing"),
+        (decoder(lookahead_frames=2), "lookahead"),
+        (decoder(refractory_frames=0), "refractory"),
+        (decoder(thresholds=[[0.5] * 17] * 6), "6 rows of 18"),
+        (decoder(thresholds=[[1.5] * 18] * 6), "probabilities"),
+        (decoder(thresholds=[0.5]), "list of lists"),
+        (decoder(parents=["BD"]), "list of lists"),
+        (decoder(parents=[["BD", "SD"]]), "every class once"),
+        (decoder(parents=[[code] for code in MANIFEST.codes] + [["BD"]]), "every class once"),
+        (decoder(also_threshold=2.0), "also_threshold"),
     ],
 )
 def test_what_is_refused(changes: dict[str, Any], words: str) -> None:
