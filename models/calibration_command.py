@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ..runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from .config import ModelConfig
+    from .data.dataset import Batch, Sources
+    from .thresholds import Recordings
 
 __all__ = ["calibrate"]
 
@@ -15,24 +22,53 @@ CALIBRATION_SEED = 2
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `ghostnote train`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the calibrated checkpoint goes.")],
-    kits: Annotated[Path | None, typer.Option(help="Kits folder; its validation rows are used.")] = None,
-    grooves: Annotated[Path | None, typer.Option(help="Grooves folder; its validation rows are used.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Recordings NAME.*, with --labels; else renders are used.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="References NAME.txt: lines of seconds and label.")] = None,
+    kits: Annotated[Path | None, typer.Option(help="Kits folder; its validation rows are rendered.")] = None,
+    grooves: Annotated[Path | None, typer.Option(help="Grooves folder; its validation rows are rendered.")] = None,
     clips: Annotated[int, typer.Option(min=8, help="Clips to render.")] = 192,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:
-    """Set every parent's threshold for every delay where F is best on held-out kits and grooves."""
+    """Choose the thresholds and the default delay where F is best: on held-out renders, or on labelled recordings."""
     from . import checkpoint as checkpoints
-    from .data.dataset import RenderedBatches, Sources
-    from .thresholds import calibrated
+    from .data.dataset import Sources
+    from .thresholds import calibrated, calibrated_on_recordings
+
+    if (audio is None) != (labels is None):
+        raise UsageError("recordings need both --audio and --labels; give both, or neither for renders")
+    loaded = checkpoints.load(checkpoint)
+    if audio and labels:
+        result = calibrated_on_recordings(loaded, _recordings(audio, labels, loaded.config.sample_rate))
+        shown = result.scores["threshold_recordings"]["pooled_f_leave_one_track_out"]
+        what = "pooled F of five classes at +-50 ms, leave one track out"
+    else:
+        result = calibrated(loaded, _renders(loaded.config, Sources(kits, grooves, cache), clips))
+        shown, what = result.scores["validation_renders"]["pooled_f"], "pooled F of the parents at +-25 ms"
+    checkpoints.save(out, result)
+    for latency, f in shown.items():
+        typer.echo(f"total latency {latency}: {what} {f:.3f}")
+
+
+def _renders(config: ModelConfig, sources: Sources, clips: int) -> list[Batch]:
+    from .data.dataset import RenderedBatches
     from .training import Recipe
 
-    loaded = checkpoints.load(checkpoint)
-    sources = Sources(kits, grooves, cache)
     # A seed of its own: these clips chose neither the weights nor the step that was kept.
     renders = RenderedBatches(
-        loaded.config, sources, clips=8, tokens=Recipe().tokens, split="validation", seed=CALIBRATION_SEED
+        config, sources, clips=8, tokens=Recipe().tokens, split="validation", seed=CALIBRATION_SEED
     )
-    result = calibrated(loaded, [renders[i] for i in range(clips // 8)])
-    checkpoints.save(out, result)
-    for latency, f in result.scores["validation_renders"]["pooled_f"].items():
-        typer.echo(f"total latency {latency}: pooled F over the parents at +-25 ms {f:.3f}")
+    return [renders[i] for i in range(clips // 8)]
+
+
+def _recordings(audio: Path, labels: Path, sample_rate: int) -> Recordings:
+    """Every recording with its labels. Raises InputError where one of them is missing or cannot be read."""
+    import numpy as np
+    import torch
+
+    from ..runtime.audio import AudioReader
+    from .evaluation_command import audio_files, references
+
+    wanted = references(labels)
+    found = audio_files(audio, wanted)
+    blocks = {name: list(AudioReader(path, sample_rate)) for name, path in found.items()}
+    return {name: (torch.from_numpy(np.concatenate(parts)), wanted[name]) for name, parts in blocks.items()}

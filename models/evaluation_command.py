@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..runtime.engine import Engine
 
-__all__ = ["engine_for", "estimate", "evaluate"]
+__all__ = ["audio_files", "engine_for", "estimate", "evaluate", "references"]
 
 
 def evaluate(
@@ -36,8 +36,8 @@ def evaluate(
 ) -> None:
     """Score an engine, or a folder of estimates, against labelled recordings: F per class, pooled, and timing."""
     group = _group(classes, adtof=adtof)
-    references = _references(labels_dir, tracks)
-    audio = _audio_files(audio_dir, references)
+    wanted = references(labels_dir, tracks)
+    audio = audio_files(audio_dir, wanted)
     if audio:
         opened = engine_for(engine, threads)
         found = {name: estimate(opened, path, latency_ms) for name, path in _progress(audio)}
@@ -47,11 +47,11 @@ def evaluate(
             raise UsageError(
                 f"{audio_dir} holds estimates, no recordings of these tracks; leave out the engine's options"
             )
-        found = read_folder(audio_dir, references)
+        found = read_folder(audio_dir, wanted)
         about = {"estimates": str(audio_dir)}
     if estimates:
         _write_estimates(estimates, found)
-    results = [score(found, references, window_s=seconds, group=group) for seconds in window or (0.05, 0.025)]
+    results = [score(found, wanted, window_s=seconds, group=group) for seconds in window or (0.05, 0.025)]
     _show(results, about, per_track=per_track)
     if json_file:
         _write(json_file, json.dumps({**about, "classes": group, "results": results}, indent=1) + "\n")
@@ -85,17 +85,18 @@ def _group(classes: str, *, adtof: bool) -> str:
     return group
 
 
-def _references(labels_dir: Path, tracks: str) -> dict[str, list[tuple[float, str]]]:
+def references(labels_dir: Path, tracks: str = "") -> dict[str, list[tuple[float, str]]]:
+    """Labels of the named tracks (A,B), or of all. Raises InputError where there are none."""
     wanted = {name for name in tracks.split(",") if name}
-    references = read_folder(labels_dir, wanted)
-    if missing := sorted(wanted - set(references)):
+    found = read_folder(labels_dir, wanted)
+    if missing := sorted(wanted - set(found)):
         raise InputError(f"{labels_dir}: no references for {', '.join(missing)}")
-    if not references:
+    if not found:
         raise InputError(f"{labels_dir}: holds no label files NAME.txt")
-    return references
+    return found
 
 
-def _audio_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+def audio_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     """The recording of each track; none at all where the folder holds estimates."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected recordings NAME.* or estimates NAME.txt")

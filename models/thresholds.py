@@ -1,13 +1,14 @@
-"""Choosing decision thresholds, and the default delay, on renders of held-out kits and grooves.
+"""Choosing decision thresholds, and the default delay: on renders of held-out kits and grooves, or on recordings.
 
-For every delay the threshold of each parent (group of classes) is the one with the best F at +-25 ms, found with the
-very decoder that users run. Parents with few hits take the threshold that is best for all of them together. Letters:
-D delays, C classes, F frames.
+On renders the threshold of each parent (group of classes) is the one with the best F at +-25 ms; parents with few hits
+take the one that is best for all of them together. On recordings, which are few, all parents share one threshold, and
+its score is told leave-one-track-out. Either way the decoder is the very one that users run.
+Letters: D delays, P parents, C classes, F frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,15 +20,17 @@ from ..runtime.manifest import Manifest
 from ..runtime.vocabulary import CODES, PARENTS
 from .checkpoint import Checkpoint
 from .data.dataset import Batch
-from .evaluation import Labels, match
+from .evaluation import Labels, match, score
 from .transformer import DrumTransformer
 
-__all__ = ["GRID", "calibrated"]
+__all__ = ["GRID", "Recordings", "calibrated", "calibrated_on_recordings"]
 
 GRID = tuple(np.round(np.arange(0.1, 0.91, 0.05), 2).tolist())
 WINDOW_S = 0.025
+RECORDINGS_WINDOW_S = 0.05
 FEWEST_HITS = 40
 
+Recordings = Mapping[str, tuple[torch.Tensor, Labels]]  # audio [N] at the model's rate and reference hits, by name
 Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # onset_logits, velocity, offset, each [F, C]
 
 
@@ -47,11 +50,61 @@ def calibrated(checkpoint: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
         "validation_renders": {
             "clips": len(references),
             "window_s": WINDOW_S,
-            "pooled_f": {f"{manifest.total_latency_ms(d):g} ms": round(f, 4) for d, f in enumerate(scores)},
+            "pooled_f": _by_latency(manifest, scores),
         },
         "default_delay": int(np.argmax(scores)),
     }
     return replace(checkpoint, thresholds=thresholds, scores={**checkpoint.scores, **measured}, training={})
+
+
+def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> Checkpoint:
+    """The checkpoint with one threshold per delay for all parents, best for five classes at +-50 ms on recordings."""
+    model, manifest = checkpoint.model(), checkpoint.manifest()
+    thresholds, scores = [], []
+    for delay in range(len(checkpoint.config.delays_ms)):
+        outputs = {name: _outputs(model, audio[None], delay)[0] for name, (audio, _) in recordings.items()}
+        counts = np.stack([_track_counts(outputs, recordings, manifest, delay, t) for t in GRID])
+        thresholds.append([GRID[int(np.argmax(_f(counts.sum(1))))]] * len(PARENTS))
+        scores.append(_leave_one_out(counts))
+    measured: dict[str, Any] = {
+        "threshold_recordings": {
+            "tracks": sorted(recordings),
+            "window_s": RECORDINGS_WINDOW_S,
+            "pooled_f_leave_one_track_out": _by_latency(manifest, scores),
+        },
+        "default_delay": int(np.argmax(scores)),
+    }
+    return replace(checkpoint, thresholds=thresholds, scores={**checkpoint.scores, **measured}, training={})
+
+
+def _track_counts(
+    outputs: Mapping[str, Outputs], recordings: Recordings, manifest: Manifest, delay: int, threshold: float
+) -> np.ndarray:
+    """True positives, estimates and references per track over five classes, at one threshold: [tracks, 3]."""
+    rows = []
+    for name, (audio, labels) in recordings.items():
+        hits = decode(*outputs[name], _at_threshold(manifest, threshold), delay, len(audio) / manifest.sample_rate)
+        found = [(hit.time_s, hit.code) for hit in hits]
+        pooled = score({name: found}, {name: labels}, window_s=RECORDINGS_WINDOW_S)["micro"]
+        rows.append((pooled["tp"], pooled["tp"] + pooled["fp"], pooled["tp"] + pooled["fn"]))
+    return np.array(rows)
+
+
+def _leave_one_out(counts: np.ndarray) -> float:
+    """Pooled F of [thresholds, tracks, 3] where each track is scored at the threshold that the others choose."""
+    others = counts.sum(1, keepdims=True) - counts
+    chosen = np.argmax(_f(others), axis=0)
+    return float(_f(counts[chosen, np.arange(counts.shape[1])].sum(0)))
+
+
+def _by_latency(manifest: Manifest, scores: Sequence[float]) -> dict[str, float]:
+    return {f"{manifest.total_latency_ms(d):g} ms": round(f, 4) for d, f in enumerate(scores)}
+
+
+def _at_threshold(manifest: Manifest, threshold: float) -> Manifest:
+    """The manifest with one threshold for everything."""
+    same = tuple(tuple([threshold] * len(PARENTS)) for _ in manifest.delays_ms)
+    return replace(manifest, decoder=replace(manifest.decoder, thresholds=same))
 
 
 @torch.inference_mode()
@@ -86,8 +139,7 @@ def _counts(
     duration_s: float,
 ) -> np.ndarray:
     """True positives, estimates and references per parent at one threshold: [P, 3]."""
-    same = tuple(tuple([threshold] * len(PARENTS)) for _ in manifest.delays_ms)
-    at_threshold = replace(manifest, decoder=replace(manifest.decoder, thresholds=same))
+    at_threshold = _at_threshold(manifest, threshold)
     counts = np.zeros((len(PARENTS), 3), int)
     for output, reference in zip(outputs, references, strict=True):
         found = [(hit.time_s, hit.code) for hit in decode(*output, at_threshold, delay, duration_s)]

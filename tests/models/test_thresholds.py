@@ -1,0 +1,90 @@
+"""Thresholds are chosen where F is best, with the decoder that users run."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny import tiny_checkpoint
+from typer.testing import CliRunner
+
+from ghostnote.cli import app
+from ghostnote.models import checkpoint as checkpoints
+from ghostnote.models import thresholds
+from ghostnote.models.data.dataset import RenderedBatches, Sources
+from ghostnote.models.torch_engine import TorchEngine
+from ghostnote.runtime.stream import StreamingTranscriber
+from ghostnote.runtime.vocabulary import PARENTS
+
+RATE = 44100
+
+
+def test_the_grid_choice_is_the_best_one_and_few_hits_take_the_pooled_one():
+    counts = np.zeros((3, 2, 3), int)
+    counts[:, 0] = [(50, 100, 80), (60, 80, 80), (30, 35, 80)]  # best: the second
+    counts[:, 1] = [(5, 5, 5), (2, 2, 5), (0, 0, 5)]  # best alone: the first, but of five hits
+    assert thresholds._best(counts).tolist() == [1, 1]
+
+
+def test_leave_one_out_scores_a_track_at_the_others_choice():
+    counts = np.zeros((2, 2, 3), int)
+    counts[0] = [(10, 10, 10), (0, 10, 10)]  # the first threshold suits the first track only
+    counts[1] = [(0, 10, 10), (10, 10, 10)]  # and the second the second
+    assert thresholds._leave_one_out(counts) == 0.0
+
+
+def test_outputs_are_those_of_the_stream():
+    """Hits decoded from the whole-clip outputs are those of the streaming transcriber."""
+    checkpoint = tiny_checkpoint()
+    audio = RenderedBatches(checkpoint.config, Sources(), clips=1, tokens=100)[0]["audio"]
+    manifest = checkpoint.manifest()
+    outputs = thresholds._outputs(checkpoint.model(), audio, 3)[0]
+    whole = thresholds.decode(*outputs, manifest, 3, audio.shape[1] / RATE)
+    stream = StreamingTranscriber(TorchEngine.of(checkpoint), 3)
+    hits = stream.feed(audio[0].numpy()) + stream.flush()
+    assert len(whole) == len(hits) > 0
+    assert np.allclose([h.time_s for h in whole], sorted(h.time_s for h in hits), atol=1e-4)
+
+
+def test_renders_give_a_threshold_per_parent_and_delay():
+    checkpoint = tiny_checkpoint()
+    batch = RenderedBatches(checkpoint.config, Sources(), clips=2, tokens=50, split="validation")[0]
+    result = thresholds.calibrated(checkpoint, [batch])
+    assert np.shape(result.thresholds) == (len(checkpoint.config.delays_ms), len(PARENTS))
+    assert all(t in thresholds.GRID for row in result.thresholds for t in row)
+    assert list(result.scores["validation_renders"]["pooled_f"]) == [f"{n} ms" for n in (40, 60, 80, 100, 150, 250)]
+        "40 ms",
+        "60 ms",
+        "80 ms",
+        "100 ms",
+        "150 ms",
+        "250 ms",
+    }
+    result.manifest()  # and the manifest takes them
+
+
+def test_recordings_give_one_threshold_for_all_and_the_default_delay(tmp_path):
+    batch = RenderedBatches(tiny_checkpoint().config, Sources(), clips=2, tokens=100, split="validation")[0]
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "audio").mkdir()
+    for i, name in enumerate("ab"):
+        soundfile.write(tmp_path / "audio" / f"{name}.wav", batch["audio"][i].numpy(), RATE, subtype="FLOAT")
+        rows = [f"{t:.6f}\t36" for t, c in zip(batch["times"][i], batch["classes"][i], strict=True) if c >= 0]
+        (tmp_path / "labels" / f"{name}.txt").write_text("\n".join(rows))
+    checkpoints.save(tmp_path / "in.pt", tiny_checkpoint())
+    command = ["calibrate", str(tmp_path / "in.pt"), "-o", str(tmp_path / "out.pt")]
+    folders = ["--audio", str(tmp_path / "audio"), "--labels", str(tmp_path / "labels")]
+    ran = CliRunner().invoke(app, [*command, *folders], catch_exceptions=False)
+    assert ran.exit_code == 0
+    result = checkpoints.load(tmp_path / "out.pt")
+    assert all(len(set(row)) == 1 for row in result.thresholds)
+    scores = list(result.scores["threshold_recordings"]["pooled_f_leave_one_track_out"].values())
+    assert result.manifest().default_delay == int(np.argmax(scores))
+    assert torch.equal(result.weights["head.bias"], tiny_checkpoint().weights["head.bias"])
+
+
+def test_recordings_without_labels_are_refused(tmp_path):
+    from ghostnote.models.calibration_command import calibrate
+    from ghostnote.runtime.errors import UsageError
+
+    with pytest.raises(UsageError, match="both --audio and --labels"):
+        calibrate(tmp_path / "in.pt", tmp_path / "out.pt", audio=tmp_path)
