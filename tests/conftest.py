@@ -58,3 +58,12 @@ def tiny_engine(tiny_onnx: Path) -> Iterator[OnnxRuntimeEngine]:
     engine = OnnxRuntimeEngine(tiny_onnx)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """A data folder: $GHOSTNOTE_SHARED, or `shared` beside the clone. Skips where there is none."""
+    folder = Path(os.environ.get("GHOSTNOTE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no data folder: {folder} has no data/; name one in GHOSTNOTE_SHARED")
+    return folder

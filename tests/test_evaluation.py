@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import runpy
 from pathlib import Path
 
@@ -34,12 +33,10 @@ def test_agrees_with_goldens_to_the_last_digit(golden: dict) -> None:
     assert score_folders(LABELS / "estimates", LABELS / "references", golden) == golden
 
 
-def test_agrees_with_the_shared_scorer_itself() -> None:
-    shared = os.environ.get("GHOSTNOTE_SHARED")
-    if not shared:
-        pytest.skip("GHOSTNOTE_SHARED names no folder with tools/score.py; the stored goldens were checked")
-    scorer = runpy.run_path(f"{shared}/tools/score.py")["score"]
-    real = Path(shared) / "data" / "mdb-dev"
+@pytest.mark.data
+def test_agrees_with_the_shared_scorer_itself(shared: Path) -> None:
+    scorer = runpy.run_path(str(shared / "tools" / "score.py"))["score"]
+    real = shared / "data" / "mdb-dev"
     folders = [(LABELS / "estimates", LABELS / "references"), (LABELS / "references", LABELS / "references")]
     folders += [(real / "peer_adtof" / source, real / "annotations") for source in ("drums", "mix") if real.is_dir()]
     for estimates, references in folders:

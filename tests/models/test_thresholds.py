@@ -52,13 +52,6 @@ def test_renders_give_a_threshold_per_parent_and_delay():
     assert np.shape(result.thresholds) == (len(checkpoint.config.delays_ms), len(PARENTS))
     assert all(t in thresholds.GRID for row in result.thresholds for t in row)
     assert list(result.scores["validation_renders"]["pooled_f"]) == [f"{n} ms" for n in (40, 60, 80, 100, 150, 250)]
-        "40 ms",
-        "60 ms",
-        "80 ms",
-        "100 ms",
-        "150 ms",
-        "250 ms",
-    }
     result.manifest()  # and the manifest takes them
 
 
