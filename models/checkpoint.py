@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ LOOKAHEAD_FRAMES = 1  # the decoder's rule for a local maximum
 REFRACTORY_FRAMES = 3
 DEFAULT_THRESHOLD = 0.5
 ALSO_THRESHOLD = 0.5
+# What torch.load raises for bytes that are no checkpoint, or one that would run code.
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError)
 
 
 @dataclass
@@ -112,7 +115,7 @@ def load(path: Path) -> Checkpoint:
         raise InputError(f"{path}: no such checkpoint; give a .pt file written by `ghostnote train`")
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for bytes that are no checkpoint
+    except UNREADABLE as error:
         raise InputError(
             f"{path}: not a ghostnote checkpoint ({type(error).__name__}); expected a .pt of `ghostnote train`"
         ) from error

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..runtime.errors import UsageError
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
 from .config import ModelConfig
@@ -234,7 +235,7 @@ class Trainer:
             return
         last = checkpoints.load(path)
         if last.config != self.config:
-            raise ValueError(f"{path} holds another model shape; choose another folder or the same preset")
+            raise UsageError(f"{path} holds another model shape; choose another folder or the same preset")
         self.accelerator.unwrap_model(self.module).load_state_dict(last.training["module"])
         self.optimizer.load_state_dict(last.training["optimizer"])
         self.step, self.best = last.training["step"], last.training["best"]

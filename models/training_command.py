@@ -6,11 +6,15 @@ import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..runtime.errors import InputError
+from ..runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from .config import ModelConfig
+    from .data.dataset import Sources
 
 __all__ = ["train"]
 
@@ -38,15 +42,22 @@ def train(
     from .training import Recipe, Trainer
 
     if preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
     sources = Sources(kits, grooves, cache or folder / "cache")
     recipe = replace(Recipe(), steps=steps, clips=clips, seed=seed)
+    typer.echo("GFLOP per second of audio: " + _arithmetic(PRESETS[preset]))
     trainer = Trainer(PRESETS[preset], recipe, sources, folder, _provenance(sources))
     best = trainer.run(max_minutes)
     typer.echo(f"step {trainer.step} of {steps}; best weights: {best}")
 
 
-def _provenance(sources: Any) -> dict[str, Any]:
+def _arithmetic(config: ModelConfig) -> str:
+    from .arithmetic import gflop_per_second
+
+    return ", ".join(f"{part} {value:.3f}" for part, value in gflop_per_second(config).items())
+
+
+def _provenance(sources: Sources) -> dict[str, Any]:
     """What the weights are made from, as the manifest and the model card will say."""
     given = [name for name in ("kits", "grooves") if getattr(sources, name)]
     commit = subprocess.run(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ...runtime.errors import UsageError
 from ..config import ModelConfig
 from .grooves import GrooveSet
 from .kits import SAMPLE_RATE, KitShelf
@@ -56,7 +57,7 @@ class RenderedBatches(Dataset[Batch]):
         device: str = "cpu",
     ):
         if clips % world:
-            raise ValueError(f"a batch of {clips} clips cannot be shared by {world} processes")
+            raise UsageError(f"a batch of {clips} clips cannot be shared by {world} processes; give a multiple of it")
         self.config, self.tokens, self.device = config, tokens, device
         self.clips, self.rank, self.world = clips, rank, world
         self.seed = (seed, {"train": 0, "validation": 1}[split])

@@ -17,6 +17,7 @@ from pathlib import Path
 import mido
 import numpy as np
 
+from ...runtime.errors import InputError
 from ...runtime.vocabulary import code_of_note, index_of
 from .performance import Performance, merged
 
@@ -81,7 +82,7 @@ class GrooveSet:
         self.performances = [performance for performance, _ in loaded if len(performance)]
         self.rows = [row for performance, row in loaded if len(performance)]
         if not self.performances:
-            raise ValueError(f"no drum notes in the MIDI files of {folder} (split {split!r})")
+            raise InputError(f"no drum notes in the MIDI files of {folder} (split {split!r})")
         durations_s = np.array([p.duration_s for p in self.performances])
         self._chances = durations_s / durations_s.sum()
 
@@ -115,7 +116,7 @@ class GrooveSet:
 def _rows(root: Path, split: str) -> tuple[list[dict[str, str]], dict[int, str] | None]:
     """The rows of a split and its note table (None: General MIDI)."""
     if not root.is_dir():
-        raise FileNotFoundError(f"no such folder of grooves: {root}")
+        raise InputError(f"no such folder of grooves: {root}; name one with MIDI files (docs/training.md)")
     info = root / "info.csv"
     if info.exists():
         with info.open(newline="", encoding="utf-8") as file:
@@ -127,7 +128,7 @@ def _rows(root: Path, split: str) -> tuple[list[dict[str, str]], dict[int, str] 
         rows = [{"midi_filename": p.relative_to(root).as_posix(), "split": split} for p in files]
         codes, known = None, []
     if not rows:
-        raise ValueError(f"no MIDI files for split {split!r} in {root}; splits there: {', '.join(known) or 'none'}")
+        raise InputError(f"no MIDI files for split {split!r} in {root}; splits there: {', '.join(known) or 'none'}")
     return rows, codes
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...runtime.errors import InputError
 from ...runtime.vocabulary import CODES
 from .synthesiser import synthesise_kit
 
@@ -45,13 +46,13 @@ class Kit:
 class KitShelf:
     """Every kit to draw from: those of a folder (rows of one split of its `kits.csv`) and synthesised ones.
 
-    Raises FileNotFoundError where the folder has no `kits.csv`, ValueError where the split is empty.
+    Raises InputError where the folder has no `kits.csv`, or it no rows of the split.
     """
 
     def __init__(self, folder: Path | None, split: str = "train", cache: Path | None = None):
         self.kits = _load_folder(folder, split, cache) if folder else []
         if folder and not self.kits:
-            raise ValueError(f"{folder}/kits.csv has no rows with split={split!r}")
+            raise InputError(f"{folder}/kits.csv has no rows with split={split!r}")
         self._by_class: dict[str, list[Kit]] = {c: [k for k in self.kits if k.sounds.get(c)] for c in (*CODES, OTHER)}
         self._full = [kit for kit in self.kits if sum(bool(kit.sounds.get(c)) for c in CODES) >= 5]
         self._synthesised: list[Kit] = []
@@ -115,7 +116,7 @@ def _load_folder(folder: Path, split: str, cache: Path | None) -> list[Kit]:
 def _read_rows(folder: Path) -> list[dict[str, str]]:
     table = folder / "kits.csv"
     if not table.is_file():
-        raise FileNotFoundError(f"{table} not found: a kits folder has kits.csv beside its kits (docs/training.md)")
+        raise InputError(f"{table} not found: a kits folder has kits.csv beside its kits (docs/training.md)")
     with table.open(newline="") as handle:
         return list(csv.DictReader(handle))
 
@@ -147,6 +148,6 @@ def _decode(folder: Path, rows: list[dict[str, str]]) -> _Packed:
     for row in rows:
         samples, rate = soundfile.read(folder / row["path"], dtype="int16", always_2d=True)
         if rate != SAMPLE_RATE:
-            raise ValueError(f"{folder / row['path']}: {rate} Hz; kits must be at {SAMPLE_RATE} Hz")
+            raise InputError(f"{folder / row['path']}: {rate} Hz; kits must be at {SAMPLE_RATE} Hz")
         parts.append(samples[:, 0])
     return _Packed(np.concatenate(parts), np.array([len(part) for part in parts]))

@@ -8,6 +8,7 @@ import pytest
 
 from ghostnote.models.data.grooves import GrooveSet, load_performances, read_midi
 from ghostnote.models.data.mixture import sample_performance
+from ghostnote.runtime.errors import InputError
 from ghostnote.runtime.vocabulary import CODES, index_of
 
 TICKS_PER_BEAT = 480  # at mido's default tempo of 120 bpm a beat lasts 0.5 s
@@ -97,12 +98,12 @@ def test_soft_notes_double_triggers_and_other_channels_are_dropped(tmp_path):
 
 
 def test_errors_say_what_is_missing(dataset, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(InputError, match="nowhere"):
         GrooveSet(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="test, train, validation"):
+    with pytest.raises(InputError, match="test, train, validation"):
         GrooveSet(dataset, "eval", tmp_path / "cache")
     write_midi(tmp_path / "mute" / "x.mid", [(0, 99, 100)])
-    with pytest.raises(ValueError, match="no drum notes"):
+    with pytest.raises(InputError, match="no drum notes"):
         GrooveSet(tmp_path / "mute", cache_dir=tmp_path / "cache")
 
 

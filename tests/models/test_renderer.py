@@ -16,6 +16,7 @@ from ghostnote.models.data.dataset import RenderedBatches, Sources
 from ghostnote.models.data.kits import ATTACK_SAMPLE, KitShelf
 from ghostnote.models.data.performance import Performance
 from ghostnote.models.data.renderer import PREROLL_S, Renderer
+from ghostnote.runtime.errors import InputError, UsageError
 from ghostnote.runtime.vocabulary import CODES, index_of
 
 RATE = 44100
@@ -52,7 +53,7 @@ def test_clips_are_sound():
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(ValueError, match="cannot be shared"):
+    with pytest.raises(UsageError, match="cannot be shared"):
         batches(clips=3, world=2)
 
 
@@ -109,7 +110,7 @@ def test_kits_come_from_a_folder_by_split(tmp_path):
 
 
 def test_a_kits_folder_without_its_table_is_explained(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"kits\.csv"):
+    with pytest.raises(InputError, match=r"kits\.csv"):
         KitShelf(tmp_path)
 
 

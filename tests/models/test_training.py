@@ -15,7 +15,7 @@ from ghostnote.models import checkpoint as checkpoints
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import Sources
 from ghostnote.models.training import Recipe, Trainer
-from ghostnote.runtime.errors import InputError
+from ghostnote.runtime.errors import InputError, UsageError
 
 RECIPE = Recipe(steps=6, clips=2, tokens=48, chunk_tokens=24, warmup_steps=2, validation_every=3, validation_batches=1)
 
@@ -49,7 +49,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
 
 def test_another_shape_in_the_same_folder_is_refused(tmp_path):
     trainer(tmp_path).run(max_minutes=1e-6)
-    with pytest.raises(ValueError, match="another model shape"):
+    with pytest.raises(UsageError, match="another model shape"):
         trainer(tmp_path, preset="small")
 
 
