@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -57,6 +58,7 @@ def start(click_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     def call(*args: object, **options: object) -> subprocess.Popen[bytes]:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
         words = [sys.executable, "-c", _RUN_COMMAND, "--engine", str(click_path), *map(str, args)]
-        return subprocess.Popen(words, **pipes)
+        # The tests themselves may run with SIGINT ignored (a shell's background job), which children inherit.
+        return subprocess.Popen(words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
 
     return call
