@@ -112,7 +112,8 @@ def _outputs(model: DrumTransformer, audio: torch.Tensor, delay: int, chunk_toke
     """Whole-clip outputs, run on over silence until the last hit is out: [B, N] -> B times [F, C]."""
     config = model.config
     after = max(config.delays_ms) + 100
-    silence = audio.new_zeros(len(audio), round(after / 1000 * config.tokens_per_second) * config.samples_per_token)
+    samples = round(after / 1000 * config.tokens_per_second) * config.samples_per_token
+    silence = audio.new_zeros(len(audio), samples - audio.shape[1] % config.samples_per_token)
     index = torch.full((len(audio), 1), delay)
     state, parts = model.zero_state(len(audio)), []
     for piece in torch.cat([audio, silence], dim=1).split(chunk_tokens * config.samples_per_token, dim=1):
