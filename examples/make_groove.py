@@ -16,8 +16,8 @@ from ghostnote.models.data.renderer import PREROLL_S, Renderer
 from ghostnote.runtime.vocabulary import index_of
 
 STEP_S = 60 / 104 / 4  # sixteenths at 104 beats per minute
-BARS = 4
-KIT_SEED = 11
+BARS = 3
+KIT_SEED = 24
 # One bar of sixteenths per class: velocity in tenths, '.' = rest. The last bar ends in a tom fill.
 GROOVE = {"BD": "9.....7...9.....", "SD": "....9..2.2..9..2", "CHH": "7.4.7.4.7.4.7.4."}
 FILL = {
@@ -30,7 +30,7 @@ FILL = {
 
 
 def groove() -> Performance:
-    """Four bars, a crash at the start, a crash at the end."""
+    """Some bars, a crash at the start, a crash at the end."""
     hits = [(0.0, "CRC", 0.9), (BARS * 16 * STEP_S, "CRC", 1.0), (BARS * 16 * STEP_S, "BD", 1.0)]
     for bar in range(BARS):
         for code, line in (FILL if bar == BARS - 1 else GROOVE).items():

@@ -85,7 +85,7 @@ def test_no_hit_is_reported_later_than_the_total_latency_says(engine: Engine, de
 
 
 def test_the_example_is_transcribed(engine: Engine) -> None:
-    """Four bars of kick, snare and hi-hat with a tom fill, as written in examples/make_groove.py."""
+    """Bars of kick, snare and hi-hat with a tom fill, as written in examples/make_groove.py."""
     from runpy import run_path
 
     groove = run_path(str(EXAMPLE.with_name("make_groove.py")))
