@@ -27,7 +27,7 @@ FORMAT = 1
 LOOKAHEAD_FRAMES = 1  # the decoder's rule for a local maximum
 REFRACTORY_FRAMES = 3
 DEFAULT_THRESHOLD = 0.5
-ALSO_THRESHOLD = 0.5
+ALSO_THRESHOLD = 0.8  # two toms or cymbals at once are rarer than doubt between them
 # What torch.load raises for bytes that are no checkpoint, or one that would run code.
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError)
 
