@@ -174,9 +174,8 @@ class Trainer:
     def _train_on(self, batch: Batch) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self._schedule()
-        batch = {name: value.to(self.accelerator.device) for name, value in batch.items()}
         self.module.train()
-        parts = self.module(batch)
+        parts = self.module(self._on_device(batch))
         self.accelerator.backward(parts["loss"])
         self.accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
@@ -184,6 +183,9 @@ class Trainer:
         self.step += 1
         self._update_average()
         return {name: float(value.detach()) for name, value in parts.items()} if self.step % 20 == 0 else {}
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return {name: value.to(self.accelerator.device) for name, value in batch.items()}
 
     def _schedule(self) -> float:
         """Linear warm-up, then a cosine to 2 % of the rate."""
@@ -205,7 +207,7 @@ class Trainer:
         module.align.load_state_dict(self.accelerator.unwrap_model(self.module).align.state_dict())
         module.model.load_state_dict(self.average)
         dataset = self._dataset("validation", 1)
-        results = [module(dataset[i]) for i in range(self.recipe.validation_batches)]
+        results = [module(self._on_device(dataset[i])) for i in range(self.recipe.validation_batches)]
         means = {name: torch.stack([r[name] for r in results]).mean() for name in results[0]}
         means = {name: float(self.accelerator.reduce(value, "mean")) for name, value in means.items()}
         self._log({"kind": "validation", **means})
