@@ -60,7 +60,9 @@ def test_recordings_give_one_threshold_for_all_and_the_default_delay(tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "audio").mkdir()
     for i, name in enumerate("ab"):
-        soundfile.write(tmp_path / "audio" / f"{name}.wav", batch["audio"][i, : 88000 - i].numpy(), RATE, subtype="FLOAT")
+        soundfile.write(
+            tmp_path / "audio" / f"{name}.wav", batch["audio"][i, : 88000 - i].numpy(), RATE, subtype="FLOAT"
+        )
         rows = [f"{t:.6f}\t36" for t, c in zip(batch["times"][i], batch["classes"][i], strict=True) if c >= 0]
         (tmp_path / "labels" / f"{name}.txt").write_text("\n".join(rows))
     checkpoints.save(tmp_path / "in.pt", tiny_checkpoint())
