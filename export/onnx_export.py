@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..models.checkpoint import Checkpoint
 from ..models.torch_engine import TorchEngine
-from ..models.transformer import DrumTransformer
+from ..models.transformer import DrumTransformer, state_shapes
 from ..runtime.engine import OnnxRuntimeEngine
 from ..runtime.errors import EngineError, GhostnoteError, OutputError
 from ..runtime.manifest import METADATA_KEY, Manifest
@@ -64,7 +64,7 @@ def graph_of(model: DrumTransformer) -> onnx.ModelProto:
     import torch
 
     c, states = model.config, model.zero_state(2)
-    names = tuple(model.state_shapes())
+    names = tuple(state_shapes(model.config))
     example = (torch.zeros(2, 3 * c.samples_per_token), torch.zeros(2, 1, dtype=torch.int64), *states)
     batch, tokens = torch.export.Dim("batch", min=1, max=65536), torch.export.Dim("tokens", min=1, max=65536)
     with _quiet():

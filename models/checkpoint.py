@@ -19,7 +19,7 @@ from ..runtime.errors import InputError
 from ..runtime.manifest import Manifest
 from ..runtime.vocabulary import NOTE_OF, PARENTS
 from .config import ModelConfig
-from .transformer import DrumTransformer
+from .transformer import DrumTransformer, state_shapes
 
 __all__ = ["FORMAT", "Checkpoint", "load", "save"]
 
@@ -73,7 +73,7 @@ class Checkpoint:
                     "thresholds": self.thresholds,
                     "also_threshold": ALSO_THRESHOLD,
                 },
-                "states": {name: list(shape) for name, shape in self.model().state_shapes().items()},
+                "states": {name: list(shape) for name, shape in state_shapes(c).items()},
                 "precision": "float32",
                 "weights_sha256": self.weights_sha256(),
                 "licence": "Apache-2.0",

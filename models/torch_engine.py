@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ..runtime.engine import State, StepOutput
 from ..runtime.manifest import Manifest
 from .checkpoint import Checkpoint
-from .transformer import DrumTransformer
+from .transformer import DrumTransformer, state_shapes
 
 __all__ = ["TorchEngine"]
 
@@ -19,7 +19,7 @@ class TorchEngine:
 
     def __init__(self, model: DrumTransformer, manifest: Manifest) -> None:
         self._model, self._manifest = model.eval(), manifest
-        self._names = tuple(model.state_shapes())
+        self._names = tuple(state_shapes(model.config))
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> TorchEngine:

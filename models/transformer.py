@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .frontend import AttackView, ToneView, WaveView, tail_samples
 
-__all__ = ["STATE_NAMES", "VIEWS", "DrumTransformer", "StepOutput"]
+__all__ = ["VIEWS", "DrumTransformer", "StepOutput", "state_shapes"]
 
-STATE_NAMES = ("state_audio", "state_cache", "state_taps")
 VIEWS = ("tone", "attack", "wave")
 MASKED = -1e4  # finite, so that no IsNaN guard enters the exported graph; exp(-1e4) is exactly 0 in float32
 
@@ -132,19 +131,10 @@ class DrumTransformer(nn.Module):
         with torch.no_grad():  # hits are rare: start near their prior so that the first steps are not spent on it
             self.head.bias.view(config.frames_per_token, 3, -1)[:, 0] = -4.0
 
-    def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the states without the batch dimension."""
-        c = self.config
-        return {
-            "state_audio": (tail_samples(c),),
-            "state_cache": (c.layers, 2, c.window_tokens, c.width),
-            "state_taps": (c.layers, c.conv_tokens - 1, c.width),
-        }
-
     def zero_state(self, batch: int) -> tuple[Tensor, ...]:
         """The start of a stream: all zeros, [B, ...] each."""
         like = self.head.weight
-        return tuple(like.new_zeros(batch, *shape) for shape in self.state_shapes().values())
+        return tuple(like.new_zeros(batch, *shape) for shape in state_shapes(self.config).values())
 
     def step(
         self, audio: Tensor, delay: Tensor, state_audio: Tensor, state_cache: Tensor, state_taps: Tensor
@@ -190,6 +180,15 @@ class DrumTransformer(nn.Module):
         distance = i + window - j
         inside = (distance >= 0) & (distance <= window)
         return table[..., torch.where(inside, distance, window + 1)]
+
+
+def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the states without the batch dimension, by name, in the order of `step`."""
+    return {
+        "state_audio": (tail_samples(config),),
+        "state_cache": (config.layers, 2, config.window_tokens, config.width),
+        "state_taps": (config.layers, config.conv_tokens - 1, config.width),
+    }
 
 
 def _initial_bias(config: ModelConfig) -> Tensor:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .kits import SAMPLE_RATE
+
 __all__ = ["Rngs", "compress", "equaliser", "level", "noise", "normalised", "room_response", "saturate"]
 
-SAMPLE_RATE = 44100
 EQUALISER_POINTS = 2049  # about 11 Hz apart: finer than any curve drawn here
 BLOCK = 220  # samples per gain value of the compressor: 5 ms
 

@@ -15,11 +15,10 @@ import numpy as np
 
 from ...runtime.errors import InputError
 from ...runtime.vocabulary import CODES
-from .synthesiser import synthesise_kit
+from .synthesiser import ATTACK_SAMPLE, synthesise_kit
 
 __all__ = ["ATTACK_SAMPLE", "OTHER", "Kit", "KitShelf", "Sound"]
 
-ATTACK_SAMPLE = 220
 SAMPLE_RATE = 44100
 OTHER = "OTHER"  # percussion that is no target: rendered, never labelled
 SYNTHESISED_SHARE = 0.2  # of clips, where a kits folder is given

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .accompaniment import synthesise_backing
 from .resonators import (
     Bench,
     add,
@@ -26,7 +25,7 @@ from .resonators import (
     ring,
 )
 
-__all__ = ["ATTACK_SAMPLE", "synthesise_backing", "synthesise_kit"]
+__all__ = ["ATTACK_SAMPLE", "synthesise_kit"]
 
 ATTACK_SAMPLE = 220  # as in the recorded kits: 5 ms of silence, then the attack
 _ATTACK_DB = -30.0  # the first sample above this level (re the peak) is the attack, as in the recorded kits

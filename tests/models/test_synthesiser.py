@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ghostnote.models.data.synthesiser import ATTACK_SAMPLE, synthesise_backing, synthesise_kit
+from ghostnote.models.data.accompaniment import synthesise_backing
+from ghostnote.models.data.synthesiser import ATTACK_SAMPLE, synthesise_kit
 from ghostnote.runtime.vocabulary import CODES
 
 RATE = 44100
