@@ -105,12 +105,24 @@ class TrainingStep(nn.Module):
 class Trainer:
     """Runs a recipe in a folder; a second run in the same folder goes on where the first stopped."""
 
-    def __init__(self, config: ModelConfig, recipe: Recipe, sources: Sources, folder: Path, provenance: dict[str, Any]):
+    def __init__(
+        self,
+        config: ModelConfig,
+        recipe: Recipe,
+        sources: Sources,
+        folder: Path,
+        provenance: dict[str, Any],
+        parent: Checkpoint | None = None,
+    ):
+        """A new run starts from `parent`'s averaged weights where one is given, with a fresh optimiser and schedule."""
         self.accelerator = Accelerator()
         self.recipe, self.folder, self.sources, self.provenance = recipe, folder, sources, provenance
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         module = TrainingStep(config, recipe)
+        if parent:
+            _start_from(module, parent, config)
+            self.provenance = {**provenance, "parent": _ancestry(parent)}
         decayed = [p for p in module.parameters() if p.ndim >= 2]
         plain = [p for p in module.parameters() if p.ndim < 2]
         optimizer = torch.optim.AdamW(
@@ -238,6 +250,11 @@ class Trainer:
         last = checkpoints.load(path)
         if last.config != self.config:
             raise UsageError(f"{path} holds another model shape; choose another folder or the same preset")
+        origin, given = last.provenance.get("parent"), self.provenance.get("parent")
+        if given and given != origin:
+            raise UsageError(f"{path} goes on from other weights than those given; choose another folder")
+        if origin:  # a resumed run still says where it came from
+            self.provenance = {**self.provenance, "parent": origin}
         self.accelerator.unwrap_model(self.module).load_state_dict(last.training["module"])
         self.optimizer.load_state_dict(last.training["optimizer"])
         self.step, self.best = last.training["step"], last.training["best"]
@@ -250,3 +267,21 @@ class Trainer:
         if self.accelerator.is_main_process:
             with (self.folder / "metrics.jsonl").open("a") as handle:
                 handle.write(json.dumps({"step": self.step, "time": round(time.time()), **values}) + "\n")
+
+
+def _start_from(module: TrainingStep, parent: Checkpoint, config: ModelConfig) -> None:
+    """The parent's averaged weights; its alignment layers only where the parent is a checkpoint to resume from."""
+    ours, theirs = config.to_dict(), parent.config.to_dict()
+    if different := [key for key in ours if key != "name" and ours[key] != theirs[key]]:
+        pairs = ", ".join(f"{key} {theirs[key]} instead of {ours[key]}" for key in different)
+        raise UsageError(f"the checkpoint to start from has another shape: {pairs}; choose the preset it was made with")
+    module.model.load_state_dict(parent.weights)
+    states = parent.training.get("module", {})
+    align = {name.removeprefix("align."): value for name, value in states.items() if name.startswith("align.")}
+    if align:
+        module.align.load_state_dict(align)
+
+
+def _ancestry(parent: Checkpoint) -> dict[str, Any]:
+    """What the provenance keeps of the weights that a run started from: their hash, and how they were made."""
+    return {"weights_sha256": parent.weights_sha256(), **parent.provenance}

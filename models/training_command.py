@@ -32,11 +32,14 @@ def train(
     preset: Annotated[str, typer.Option(help="Model shape: small, base or large.")] = "base",
     steps: Annotated[int, typer.Option(help="Steps of the whole run (the schedule's length).")] = 8000,
     clips: Annotated[int, typer.Option(help="Clips per step, all processes together.")] = 8,
+    init: Annotated[Path | None, typer.Option(help="Checkpoint whose weights a new run starts from.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="Peak of the schedule.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after these minutes, ready to resume.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:
     """Train a model and keep its best weights in FOLDER/best.pt."""
+    from . import checkpoint as checkpoints
     from .config import PRESETS
     from .data.dataset import Sources
     from .training import Recipe, Trainer
@@ -45,8 +48,11 @@ def train(
         raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
     sources = Sources(kits, grooves, cache or folder / "cache")
     recipe = replace(Recipe(), steps=steps, clips=clips, seed=seed)
+    if learning_rate is not None:
+        recipe = replace(recipe, learning_rate=learning_rate)
+    parent = checkpoints.load(init) if init else None
     typer.echo("GFLOP per second of audio: " + _arithmetic(PRESETS[preset]))
-    trainer = Trainer(PRESETS[preset], recipe, sources, folder, _provenance(sources))
+    trainer = Trainer(PRESETS[preset], recipe, sources, folder, _provenance(sources), parent)
     best = trainer.run(max_minutes)
     typer.echo(f"step {trainer.step} of {steps}; best weights: {best}")
 

@@ -20,8 +20,8 @@ from ghostnote.runtime.errors import InputError, UsageError
 RECIPE = Recipe(steps=6, clips=2, tokens=48, chunk_tokens=24, warmup_steps=2, validation_every=3, validation_batches=1)
 
 
-def trainer(folder, recipe=RECIPE, preset="tiny"):
-    return Trainer(PRESETS[preset], recipe, Sources(), folder, {"recipe_of": "a test"})
+def trainer(folder, recipe=RECIPE, preset="tiny", parent=None):
+    return Trainer(PRESETS[preset], recipe, Sources(), folder, {"recipe_of": "a test"}, parent)
 
 
 def test_training_writes_what_it_promises(tmp_path):
@@ -51,6 +51,36 @@ def test_another_shape_in_the_same_folder_is_refused(tmp_path):
     trainer(tmp_path).run(max_minutes=1e-6)
     with pytest.raises(UsageError, match="another model shape"):
         trainer(tmp_path, preset="small")
+
+
+def test_a_run_starts_from_a_checkpoint_with_a_fresh_schedule(tmp_path):
+    parent = checkpoints.load(trainer(tmp_path / "clean").run())
+    tuned = trainer(tmp_path / "tuned", replace(RECIPE, seed=5), parent=parent)
+    assert tuned.step == 0
+    assert not tuned.optimizer.state_dict()["state"]
+    assert all(torch.equal(value, parent.weights[name]) for name, value in tuned.average.items())
+    made = checkpoints.load(tuned.run()).provenance["parent"]
+    assert (made["weights_sha256"], made["step"]) == (parent.weights_sha256(), parent.provenance["step"])
+    resumed = trainer(tmp_path / "tuned", replace(RECIPE, seed=5))  # needs not be told again
+    assert resumed.step == 6
+    assert resumed.provenance["parent"] == made
+
+
+def test_alignment_layers_come_along_only_from_a_checkpoint_that_has_them(tmp_path):
+    trainer(tmp_path / "clean").run()
+    last, best = (checkpoints.load(tmp_path / "clean" / name) for name in ("last.pt", "best.pt"))
+    states = [trainer(tmp_path / name, parent=parent).module for name, parent in (("a", last), ("b", best))]
+    kept = last.training["module"]["align.0.weight"]
+    assert torch.equal(states[0].align[0].weight, kept)
+    assert not torch.equal(states[1].align[0].weight, kept)
+
+
+def test_starting_from_another_shape_or_other_weights_is_refused(tmp_path):
+    parent = checkpoints.load(trainer(tmp_path / "one").run(max_minutes=1e-6))
+    with pytest.raises(UsageError, match="width 32 instead of 96"):
+        trainer(tmp_path / "two", preset="small", parent=parent)
+    with pytest.raises(UsageError, match="other weights"):
+        trainer(tmp_path / "one", parent=parent)
 
 
 def test_a_few_steps_on_one_batch_learn_it(tmp_path):
