@@ -33,7 +33,7 @@ class Subcommand(NamedTuple):
 # Exit code 4 is export's own for "cannot be built here"; the others report a missing library as an unusable engine (7).
 SUBCOMMANDS: dict[str, Subcommand] = {
     "transcribe": Subcommand("runtime.command", "transcribe", "Audio to drum hits: MIDI, JSON lines, CSV or labels."),
-    "evaluate": Subcommand("models.evaluation_command", "evaluate", "Score an engine against labelled recordings."),
+    "evaluate": Subcommand("models.evaluation.command", "evaluate", "Score an engine against labelled recordings."),
     "train": Subcommand("models.training_command", "train", "Train a model on audio rendered on the fly."),
     "calibrate": Subcommand("models.calibration_command", "calibrate", "Choose thresholds on held-out renders."),
     "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),

@@ -66,7 +66,7 @@ def _recordings(audio: Path, labels: Path, sample_rate: int) -> Recordings:
     import torch
 
     from ..runtime.audio import AudioReader
-    from .evaluation_command import audio_files, references
+    from .evaluation.command import audio_files, references
 
     wanted = references(labels)
     found = audio_files(audio, wanted)

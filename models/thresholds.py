@@ -20,7 +20,7 @@ from ..runtime.manifest import Manifest
 from ..runtime.vocabulary import CODES, PARENTS
 from .checkpoint import Checkpoint
 from .data.dataset import Batch
-from .evaluation import Labels, match, score
+from .evaluation.scores import Labels, match, score
 from .transformer import DrumTransformer
 
 __all__ = ["GRID", "Recordings", "calibrated", "calibrated_on_recordings"]

@@ -16,7 +16,7 @@ import soundfile
 from marked import marked_hits
 
 from ghostnote.models.evaluation import pooled_f, read_folder, score
-from ghostnote.models.evaluation_command import estimate
+from ghostnote.models.evaluation.command import estimate
 from ghostnote.runtime import Engine, StreamingTranscriber, open_engine, transcribe_file
 from ghostnote.runtime.vocabulary import CODES, PARENTS
 

@@ -1,4 +1,4 @@
-"""Scores agree with the shared scorer to the last digit, and the grouping of labels is what evaluation.py states."""
+"""Scores agree with the shared scorer to the last digit, and the grouping of labels is what scores.py states."""
 
 from __future__ import annotations
 

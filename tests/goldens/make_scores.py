@@ -7,7 +7,7 @@ losing, adding and relabelling hits. They hold what is easy to get wrong: every 
 rolls in which the matching is ambiguous, times on a 10 ms grid that fill the window exactly, extra columns, blank
 lines, an empty track.
 The scores are not ours: FOLDER/tools/score.py, the scorer that all systems are compared with, computes them.
-tests/test_evaluation.py holds ghostnote.models.evaluation to them, to the last digit.
+tests/test_evaluation.py holds ghostnote.models.evaluation.scores to them, to the last digit.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..runtime.errors import InputError, OutputError, UsageError
-from .evaluation import GROUPS, Labels, read_folder, score
+from ...runtime.errors import InputError, OutputError, UsageError
+from .scores import GROUPS, Labels, read_folder, score
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..runtime.engine import Engine
+    from ...runtime.engine import Engine
 
 __all__ = ["audio_files", "engine_for", "estimate", "evaluate", "references"]
 
@@ -60,18 +60,18 @@ def evaluate(
 def engine_for(path: Path | None, threads: int = 1) -> Engine:
     """Open a model: a checkpoint (.pt) on PyTorch, anything else as the runtime does."""
     if path is not None and path.suffix == ".pt":
-        from .checkpoint import load
-        from .torch_engine import TorchEngine
+        from ..checkpoint import load
+        from ..torch_engine import TorchEngine
 
         return TorchEngine.of(load(path))
-    from ..runtime.engine import open_engine
+    from ...runtime.engine import open_engine
 
     return open_engine(path, threads=threads)
 
 
 def estimate(engine: Engine, recording: Path, latency_ms: float | None = None) -> list[tuple[float, str]]:
     """Transcribe a recording: (seconds, class code), sorted; times in whole microseconds, as label files hold them."""
-    from ..runtime.job import transcribe_file
+    from ...runtime.job import transcribe_file
 
     hits = transcribe_file(recording, engine, latency_ms=latency_ms)
     return sorted((float(f"{hit.time_s:.6f}"), hit.code) for hit in hits)

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime.errors import InputError
-from ..runtime.vocabulary import CODES, FIVE_CLASSES, code_of_note, five_class
+from ...runtime.errors import InputError
+from ...runtime.vocabulary import CODES, FIVE_CLASSES, code_of_note, five_class
 
 __all__ = [
     "GROUPS",

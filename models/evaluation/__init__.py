@@ -1,0 +1,15 @@
+"""Scoring: onset scores, their report and what belongs to it. Needs the extra `eval`."""
+
+from .scores import GROUPS, LabelError, Labels, classes_of, pooled_f, read_folder, read_labels, reduce_label, score
+
+__all__ = [
+    "GROUPS",
+    "LabelError",
+    "Labels",
+    "classes_of",
+    "pooled_f",
+    "read_folder",
+    "read_labels",
+    "reduce_label",
+    "score",
+]
