@@ -44,6 +44,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
 # among them: the engine reports it (missing, or there twice) with its own error.
 _EXTRA_OF = {
     "accelerate": "train",
+    "matplotlib": "eval",
     "mir_eval": "eval",
     "onnx": "export",
     "onnxscript": "export",

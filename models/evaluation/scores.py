@@ -18,25 +18,27 @@ Needs numpy; mir_eval (extra `eval`) only when a score is computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, UsageError
 from ...runtime.vocabulary import CODES, FIVE_CLASSES, code_of_note, five_class
 
 __all__ = [
     "GROUPS",
     "LabelError",
     "Labels",
+    "class_names",
     "classes_of",
     "pooled_f",
     "read_folder",
     "read_labels",
     "reduce_label",
     "score",
+    "track_counts",
 ]
 
 Labels = Sequence[tuple[float, str]]
@@ -71,16 +73,16 @@ def score(
     window_s: float = 0.05,
     offset_s: float = 0.0,
     group: str = "five",
+    labelled: Collection[str] = (),
 ) -> dict[str, Any]:
     """Score the tracks of `references`: per class, pooled (`micro`), and the mean of per-track F.
 
-    `estimates` may hold more tracks, not fewer. `offset_s` is added to every estimated time.
+    `estimates` may hold more tracks, not fewer. `offset_s` is added to every estimated time. `labelled`: see
+    `class_names`.
     Rows hold P, R, F (0..1), tp, fp, fn, mean_abs_ms and median_ms (None without a match).
     """
-    missing = sorted(set(references) - set(estimates))
-    if missing or not references:
-        raise LabelError(f"no estimate for: {', '.join(missing)}" if missing else "no reference tracks to score with")
-    names = GROUPS[group]
+    _check_tracks(estimates, references)
+    names = class_names(group, labelled)
     counts = {name: np.zeros(3, int) for name in names}
     errors_ms: dict[str, list[float]] = {name: [] for name in names}
     per_track = {}
@@ -106,11 +108,50 @@ def score(
     }
 
 
+def track_counts(
+    estimates: Mapping[str, Labels],
+    references: Mapping[str, Labels],
+    *,
+    window_s: float = 0.05,
+    group: str = "five",
+    labelled: Collection[str] = (),
+) -> np.ndarray:
+    """What the rates of `score` are made of: [tracks in sorted order, classes, (tp, estimates, references)], int."""
+    _check_tracks(estimates, references)
+    names = class_names(group, labelled)
+    counts = np.zeros((len(references), len(names), 3), int)
+    for row, track in zip(counts, sorted(references), strict=True):
+        ref, est = onset_times(references[track], group), onset_times(estimates[track], group)
+        row[:] = [(len(match(ref[n], est[n], window_s)), len(est[n]), len(ref[n])) for n in names]
+    return counts
+
+
+def class_names(group: str, labelled: Collection[str] = ()) -> tuple[str, ...]:
+    """The classes of `group` that count: all, or those of which a corpus labels something.
+
+    `labelled` holds class codes or names of the five classes. Raises UsageError where it names something else, or
+    nothing of the group.
+    """
+    if unknown := sorted(set(labelled) - {*CODES, *FIVE_CLASSES}):
+        raise UsageError(f"no classes: {', '.join(unknown)}; --labelled takes class codes, or {' '.join(FIVE_CLASSES)}")
+    codes = {code for code in CODES if not labelled or code in labelled or five_class(code) in labelled}
+    names = tuple(name for name in GROUPS[group] if any(reduce_label(code, group) == name for code in codes))
+    if not names:
+        raise UsageError(f"the labelled classes ({', '.join(labelled)}) leave nothing to score of '{group}'")
+    return names
+
+
 def pooled_f(
     estimates: Mapping[str, Labels], references: Mapping[str, Labels], *, window_s: float = 0.05, group: str = "five"
 ) -> float:
     """The pooled F of `score`, 0..1: the one number by which models are chosen."""
     return float(score(estimates, references, window_s=window_s, group=group)["micro"]["F"])
+
+
+def _check_tracks(estimates: Mapping[str, Labels], references: Mapping[str, Labels]) -> None:
+    missing = sorted(set(references) - set(estimates))
+    if missing or not references:
+        raise LabelError(f"no estimate for: {', '.join(missing)}" if missing else "no reference tracks to score with")
 
 
 def match(reference_s: np.ndarray, estimate_s: np.ndarray, window_s: float) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ghostnote import cli
 
-HEAVY = {"accelerate", "mir_eval", "onnx", "onnxruntime", "onnxscript", "scipy", "torch"}
+HEAVY = {"accelerate", "matplotlib", "mir_eval", "onnx", "onnxruntime", "onnxscript", "scipy", "torch"}
 
 # Runs a console command in a fresh interpreter and prints the top-level modules it has loaded by its end.
 _PROBE = """
