@@ -1,4 +1,4 @@
-"""A simple tonal accompaniment made of random bass lines, chords and melodies: a negative for training on full mixes.
+"""Synthesised accompaniment, negatives for training on full mixes: a simple band, an organ, a pad.
 
 Conventions: waveforms are float32 mono, full scale 1.0; a note is (start in seconds, length in seconds, pitch in Hz).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["synthesise_backing"]
+__all__ = ["synthesise_backing", "synthesise_organ", "synthesise_pad"]
 
 Note = tuple[float, float, float]
 _SCALE = np.array([0, 2, 4, 5, 7, 9, 11])  # major, in semitones
@@ -34,6 +34,73 @@ def synthesise_backing(rng: np.random.Generator, n_samples: int, sample_rate: in
         mix += np.float32(10 ** rng.uniform(-2.5, -1)) * _breath(rng, n_samples, sample_rate)
     peak = float(np.abs(mix).max())
     return mix * np.float32(0.9 / peak) if peak > 0 else mix
+
+
+def synthesise_organ(rng: np.random.Generator, n_samples: int, sample_rate: int = 44100) -> np.ndarray:
+    """A drawbar organ playing chords, float32 [n_samples], peak 0.9: key click or none, sometimes overdriven."""
+    # Pitches of the nine drawbars against the key's, as in a Hammond organ.
+    drawbars = np.array([0.5, 1.5, 1, 2, 3, 4, 5, 6, 8])
+    levels = rng.uniform(0, 1, 9) * (rng.random(9) < 0.7)
+    levels[2] = 1.0
+    click = rng.choice([0.0, rng.uniform(0.1, 0.7)])
+    rotor_hz, depth = rng.choice([0.8, rng.uniform(5, 7)]), rng.uniform(0, 0.3)
+    wave = np.zeros(n_samples, dtype=np.float32)
+    table = _sine_table(2 * drawbars, levels)  # of an octave below the key, where all drawbars are harmonics
+    swell_s = rng.uniform(0.002, 0.008)
+    for start_s, length_s, frequency in _key_parts(rng, n_samples / sample_rate):
+        first = int(start_s * sample_rate)
+        t = np.arange(min(int((length_s + 0.02) * sample_rate), n_samples - first)) / sample_rate
+        tone = table[(frequency / 2 * t * len(table)).astype(np.int64) & (len(table) - 1)]
+        gate = np.clip(np.minimum(t / swell_s, (length_s + 0.02 - t) / 0.02), 0, 1)
+        wave[first : first + len(t)] += tone * gate.astype(np.float32)
+        noise = rng.standard_normal(min(int(0.008 * sample_rate), len(t)), dtype=np.float32)
+        wave[first : first + len(noise)] += np.float32(click) * noise * np.linspace(1, 0, len(noise), dtype=np.float32)
+    wave *= 1 + np.float32(depth) * np.sin(
+        np.arange(n_samples, dtype=np.float32) * np.float32(2 * np.pi * rotor_hz / sample_rate)
+    )
+    if rng.random() < 0.4:
+        wave = np.tanh(wave * np.float32(rng.uniform(0.5, 3)))
+    return _to_peak(wave)
+
+
+def synthesise_pad(rng: np.random.Generator, n_samples: int, sample_rate: int = 44100) -> np.ndarray:
+    """A synthesiser pad, float32 [n_samples], peak 0.9: detuned saws, slow swells, a filter that moves in and out."""
+    harmonics = np.arange(1, 30)
+    bright = _sine_table(harmonics, 1 / harmonics)
+    dark = _sine_table(harmonics, harmonics ** -rng.uniform(1.8, 3))
+    detune, attack_s, release_s = rng.uniform(0.001, 0.008), rng.uniform(0.05, 0.8), rng.uniform(0.1, 0.6)
+    sweep_hz = rng.uniform(0.05, 4)
+    wave = np.zeros(n_samples, dtype=np.float32)
+    for start_s, length_s, frequency in _key_parts(rng, n_samples / sample_rate, slow=True):
+        first = int(start_s * sample_rate)
+        t = np.arange(min(int((length_s + release_s) * sample_rate), n_samples - first)) / sample_rate
+        gate = np.clip(np.minimum(t / attack_s, (length_s + release_s - t) / release_s), 0, 1).astype(np.float32)
+        opened = (0.5 + 0.5 * np.sin(2 * np.pi * sweep_hz * (t + start_s))).astype(np.float32)
+        for factor in (1 - detune, 1 + detune):
+            index = ((frequency * factor * t + rng.random()) * len(bright)).astype(np.int64) & (len(bright) - 1)
+            wave[first : first + len(t)] += gate * (dark[index] + opened * (bright[index] - dark[index]))
+    return _to_peak(wave)
+
+
+def _key_parts(rng: np.random.Generator, duration_s: float, slow: bool = False) -> list[Note]:
+    """Chords of a keyboard player, and sometimes a melody over them."""
+    beat_s = 60 / rng.uniform(60, 180) * (2 if slow else 1)
+    tonic_hz = 440 * 2 ** (rng.integers(-9, 3) / 12)
+    degrees = rng.choice([0, 3, 4, 5, 1], int(rng.integers(2, 5)))
+    notes = _chord_part(rng, degrees, tonic_hz, beat_s, duration_s)
+    if not slow and rng.random() < 0.4:
+        notes += _melody_part(rng, degrees, tonic_hz, beat_s, duration_s)
+    return notes
+
+
+def _sine_table(harmonics: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """One period of a sum of sines, float32 [4096]."""
+    phase = np.arange(4096) * (2 * np.pi / 4096)
+    return (np.sin(np.outer(phase, harmonics)) @ levels).astype(np.float32)
+
+
+def _to_peak(wave: np.ndarray) -> np.ndarray:
+    return wave * np.float32(0.9 / max(float(np.abs(wave).max(initial=0)), 1e-6))
 
 
 def _pitch_hz(tonic_hz: float, degree: int) -> float:

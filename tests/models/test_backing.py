@@ -1,0 +1,123 @@
+"""Accompaniment: what the band plays, on recorded notes and without any."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ghostnote.models.data import backing, band
+from ghostnote.models.data.backing import BackingShelf
+from ghostnote.models.data.voice import synthesise_voice
+from ghostnote.runtime.errors import InputError
+
+RATE = 44100
+BEAT = [(k * 0.25, code) for k in range(16) for code in (("BD", "CHH") if k % 4 == 0 else ("CHH",))]
+
+
+@pytest.fixture(autouse=True)
+def small_pool(monkeypatch):
+    """Two pieces of a second per kind, where the pool has a hundred of twelve."""
+    monkeypatch.setattr(backing, "POOL", dict.fromkeys(backing.POOL, 2))
+    monkeypatch.setattr(backing, "PIECE_SAMPLES", RATE)
+    backing._pool_piece.cache_clear()
+    yield
+    backing._pool_piece.cache_clear()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Decaying tones of four instruments, the attack at sample 220."""
+    rows = []
+    t = np.arange(RATE) / RATE
+    for instrument, family, pitches in (
+        ("bass", "bass", (28, 36)), ("upright", "piano", (48, 60)), ("steel", "guitar", (40, 52)), ("hum", "pad", ("",))
+    ):  # fmt: skip
+        for pitch in pitches:
+            tone = np.sin(2 * np.pi * 440 * 2 ** (((pitch or 60) - 69) / 12) * t) * np.exp(-3 * t)
+            soundfile.write(tmp_path / f"{instrument}{pitch}.flac", np.concatenate([np.zeros(220), 0.8 * tone]), RATE)
+            rows.append([f"{instrument}{pitch}.flac", instrument, family, pitch, 1.0])
+    with (tmp_path / "backing.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows([["path", "instrument", "family", "midi_note", "velocity_layer"], *rows])
+    return tmp_path
+
+
+def play(shelf: BackingShelf, seed: int, hits=BEAT, n_samples=4 * RATE) -> np.ndarray:
+    return shelf.play(np.random.default_rng(seed), hits, n_samples)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("hits", [BEAT, []])
+def test_every_clip_sounds(folder, recorded, hits):
+    shelf = BackingShelf(folder if recorded else None)
+    for seed in range(25):
+        wave = play(shelf, seed, hits)
+        assert wave.shape == (4 * RATE,)
+        assert wave.dtype == np.float32
+        assert np.isfinite(wave).all()
+        assert np.sqrt(np.mean(wave**2)) > 1e-3
+
+
+@pytest.mark.parametrize("n_samples", [1, 500, RATE // 2, 3 * RATE + 1])
+def test_any_length(folder, n_samples):
+    for seed in range(12):
+        wave = play(BackingShelf(folder), seed, n_samples=n_samples)
+        assert wave.shape == (n_samples,)
+        assert np.isfinite(wave).all()
+
+
+def test_the_same_draw_is_the_same_clip_with_and_without_a_cache(folder, tmp_path):
+    shelves = [BackingShelf(folder), BackingShelf(folder, tmp_path / "cache"), BackingShelf(folder, tmp_path / "cache")]
+    for seed in range(8):
+        first, *others = [play(shelf, seed) for shelf in shelves]
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+    assert not np.array_equal(play(shelves[0], 1), play(shelves[0], 2))
+
+
+def test_a_folder_without_a_table_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"backing\.csv not found"):
+        BackingShelf(tmp_path)
+
+
+def test_a_band_in_time_plays_on_the_hits():
+    """Bass notes begin within 25 ms of a hit or of the moment half way to the next, and on most kick drums."""
+    hits = sorted(BEAT)
+    times = np.array([t for t, _ in hits])
+    on_kick = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        starts = np.array([note.start_s for note in band.bass_line(rng, band.Song(rng, hits, 4.0))])
+        allowed = np.unique(np.concatenate([times, times + 0.125]))
+        assert np.abs(starts[:, None] - allowed).min(axis=1).max() < 0.025
+        on_kick.append(np.mean(np.abs(starts[:, None] - [0.0, 1.0, 2.0, 3.0]).min(axis=0) < 0.025))
+    assert np.mean(on_kick) > 0.7
+
+
+def test_a_recorded_note_sounds_where_and_as_high_as_asked(folder):
+    """Its attack lies at the note's start, its pitch is right after resampling, and it ends with the note."""
+    shelf = BackingShelf(folder)
+    bass = next(i for i in shelf._instruments if i.name == "bass")
+    for pitch in (26, 28, 31, 39):
+        wave = backing._played([band.Note(0.5, 0.3, pitch, 1.0)], bass, RATE, release_s=0.05)
+        sounding = np.flatnonzero(np.abs(wave) > 1e-3) / RATE
+        assert 0.499 < sounding[0] < 0.504
+        assert sounding[-1] < 0.86
+        spectrum = np.abs(np.fft.rfft(wave, 16 * RATE))
+        assert abs(np.argmax(spectrum) / 16 - 440 * 2 ** ((pitch - 69) / 12)) < 1.5
+
+
+def test_a_voice_is_reproducible_and_has_consonants():
+    """Above 6 kHz, where vowels have little, noise comes and goes."""
+    loudest = []
+    for seed in range(6):
+        wave = synthesise_voice(np.random.default_rng(seed), 3 * RATE)
+        np.testing.assert_array_equal(wave, synthesise_voice(np.random.default_rng(seed), 3 * RATE))
+        assert wave.shape == (3 * RATE,)
+        assert np.isfinite(wave).all()
+        assert 0.85 < np.abs(wave).max() <= 0.901
+        spectra = np.abs(np.fft.rfft(wave[: 129 * 1024].reshape(-1, 1024))) ** 2
+        share = spectra[:, 140:].sum(axis=1) / np.maximum(spectra.sum(axis=1), 1e-3)
+        loudest.append(share.max() > 10 * np.median(share) + 1e-4)
+    assert sum(loudest) >= 4
