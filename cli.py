@@ -35,6 +35,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "transcribe": Subcommand("runtime.command", "transcribe", "Audio to drum hits: MIDI, JSON lines, CSV or labels."),
     "evaluate": Subcommand("models.evaluation.command", "evaluate", "Score an engine against labelled recordings."),
     "train": Subcommand("models.training_command", "train", "Train a model on audio rendered on the fly."),
+    "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
     "calibrate": Subcommand("models.calibration_command", "calibrate", "Choose thresholds on held-out renders."),
     "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),
     "bench": Subcommand("benchmarks.cost", "bench", "What transcribing costs here: time, latency, memory."),
@@ -51,7 +52,13 @@ _EXTRA_OF = {
     "scipy": "eval",
     "torch": "train",
 }
-_EXTRA_OF_SUBCOMMAND = {"calibrate": "train", "evaluate": "eval", "export": "export", "train": "train"}
+_EXTRA_OF_SUBCOMMAND = {
+    "calibrate": "train",
+    "evaluate": "eval",
+    "export": "export",
+    "preview-data": "eval,train",
+    "train": "train",
+}
 
 
 class _LazyGroup(TyperGroup):

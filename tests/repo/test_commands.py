@@ -84,7 +84,12 @@ def test_unknown_subcommand_is_a_bad_command_line() -> None:
 
 @pytest.mark.parametrize(
     ("name", "library", "extra", "exit_code"),
-    [("train", "torch", "train", 7), ("evaluate", "mir_eval", "eval", 7), ("export", "torch", "export", 4)],
+    [
+        ("train", "torch", "train", 7),
+        ("evaluate", "mir_eval", "eval", 7),
+        ("export", "torch", "export", 4),
+        ("preview-data", "matplotlib", "eval,train", 7),
+    ],
 )
 def test_missing_extra_is_one_line_that_installs_it(
     name: str,

@@ -1,0 +1,67 @@
+"""`ghostnote preview-data`: example clips of what training renders, with their labels and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...runtime.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from .dataset import RenderedBatches
+
+__all__ = ["preview_data"]
+
+SPLITS = ("train", "validation")
+TIMED_SECONDS = 10.0
+
+
+def preview_data(
+    out_dir: Annotated[Path, typer.Argument(help="Folder for NAME.flac, NAME.txt and NAME.png.")],
+    clips: Annotated[int, typer.Option(min=1, help="Clips to write.")] = 8,
+    kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
+    grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
+    split: Annotated[str, typer.Option(help="train or validation.")] = "train",
+    seed: Annotated[int, typer.Option(help="Seed of the data, as in `ghostnote train`.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: the GPU if there is one.")] = None,
+) -> None:
+    """Write clips as training hears them: audio, labels, and a spectrogram with every hit drawn in."""
+    from .preview import examples, rendering_speed, write
+
+    if split not in SPLITS:
+        raise UsageError(f"unknown split {split!r}; expected {' or '.join(SPLITS)}")
+    batches = _batches(kits, grooves, cache, split, seed, device)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for number, example in enumerate(examples(batches, clips)):
+            write(example, out_dir, f"clip-{number:03d}")
+    except OSError as error:
+        raise OutputError(f"{out_dir}: cannot be written ({error.strerror})") from None
+    hours, timed = rendering_speed(batches, first=clips // batches.clips + 1, seconds=TIMED_SECONDS)
+    typer.echo(f"{clips} clips in {out_dir}")
+    typer.echo(f"rendering on {batches.device}: {hours:.2f} hours of audio per minute ({timed} clips)")
+
+
+def _batches(
+    kits: Path | None, grooves: Path | None, cache: Path | None, split: str, seed: int, device: str | None
+) -> RenderedBatches:
+    """The very batches that a training run with these sources and this seed would see."""
+    import torch
+
+    from ..config import PRESETS
+    from ..training import Recipe
+    from .dataset import RenderedBatches, Sources
+
+    recipe = Recipe()
+    return RenderedBatches(
+        PRESETS["base"],
+        Sources(kits, grooves, cache),
+        clips=recipe.clips,
+        tokens=recipe.tokens,
+        split=split,
+        seed=seed,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+    )
