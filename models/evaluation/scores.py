@@ -33,6 +33,7 @@ __all__ = [
     "Labels",
     "class_names",
     "classes_of",
+    "code_of_label",
     "pooled_f",
     "read_folder",
     "read_labels",
@@ -195,7 +196,7 @@ def classes_of(labels: Iterable[tuple[float, str]], group: str) -> set[str]:
 
 def reduce_label(label: str, group: str) -> str | None:
     """The class of `group` that a label belongs to, or None. Raises LabelError for an unknown label."""
-    name = _code_of(label)
+    name = code_of_label(label)
     if name in _COARSE:
         if group == "all":
             raise LabelError(f"label {label!r} is too coarse for 18 classes; score fewer, or use finer labels")
@@ -207,7 +208,7 @@ def reduce_label(label: str, group: str) -> str | None:
     return five if five in GROUPS[group] else None
 
 
-def _code_of(label: str) -> str | None:
+def code_of_label(label: str) -> str | None:
     """Our code, or one of TT HH CY, for a label; None for a note or class that is no drum of ours."""
     text = label.strip().upper()
     if text in CODES or text in _COARSE:
