@@ -42,7 +42,7 @@ def calibrate(
         shown = result.scores["threshold_recordings"]["pooled_f_leave_one_track_out"]
         what = "pooled F of five classes at +-50 ms, leave one track out"
     else:
-        result = calibrated(loaded, _renders(loaded.config, Sources(kits, grooves, cache), clips))
+        result = calibrated(loaded, _renders(loaded.config, Sources(kits, grooves, cache=cache), clips))
         shown, what = result.scores["validation_renders"]["pooled_f"], "pooled F of the parents at +-25 ms"
     checkpoints.save(out, result)
     for latency, f in shown.items():

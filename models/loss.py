@@ -10,6 +10,7 @@ would pick: the stronger of k - 1 and k.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -50,27 +51,34 @@ class Losses(NamedTuple):
     offset: Tensor
 
 
-def make_targets(
-    times: Tensor, classes: Tensor, velocities: Tensor, delay: Tensor, config: ModelConfig, frames: int
-) -> Targets:
-    """Hits [B, M] (class -1 = none) and delay indices [B, 1] -> targets on `frames` frames."""
+def make_targets(batch: Mapping[str, Tensor], config: ModelConfig, frames: int) -> Targets:
+    """The hits of a batch of `RenderedBatches` -> targets on `frames` frames.
+
+    `ignored` hits cost nothing, found or not; nor does any frame of a class that a clip does not label.
+    """
+    times, classes, delay = batch["times"], batch["classes"], batch["delay"]
     delays = torch.tensor([config.delay_frames(i) for i in range(len(config.delays_ms))], device=times.device)
     delay_frames = delays[delay[:, 0]]
     position = times.double() * (1000 / config.frame_ms) + delay_frames[:, None]
     frame = position.floor().long()
-    clip, hit = torch.nonzero((classes >= 0) & (frame >= 0) & (frame < frames), as_tuple=True)
+    inside = (classes >= 0) & (frame >= 0) & (frame < frames)
+    clip, hit = torch.nonzero(inside & ~batch["ignored"], as_tuple=True)
     k, c = frame[clip, hit], classes[clip, hit]
     onset = torch.zeros(len(times), frames, len(config.classes), device=times.device)
     onset[clip, k, c] = 1.0
     weight = torch.ones_like(onset)
     weight[:, :-1] = torch.where(onset[:, 1:] > 0, EARLY_WEIGHT, weight[:, :-1])
     weight[:, 1:] = torch.where(onset[:, :-1] > 0, LATE_WEIGHT, weight[:, 1:])
+    covered = torch.nonzero(inside & batch["ignored"], as_tuple=True)
+    for near in (-1, 0, 1):
+        weight[covered[0], (frame[covered] + near).clamp(0, frames - 1), classes[covered]] = 0.0
     weights = torch.tensor([CLASS_WEIGHTS[code] for code in config.classes], device=times.device)
     weight = torch.where(onset > 0, weights, weight)
     # Frames that speak of the time before the stream began are ignored by the decoder: they cost nothing.
     heard = torch.arange(frames, device=times.device)[None, :] >= delay_frames[:, None]
     fraction = (position[clip, hit] - k - 0.5).float()
-    return Targets(onset, weight * heard[:, :, None], (clip, k, c), velocities[clip, hit], fraction)
+    weight = weight * heard[:, :, None] * batch["labelled"][:, None, :]
+    return Targets(onset, weight, (clip, k, c), batch["velocities"][clip, hit], fraction)
 
 
 def transcription_losses(output: StepOutput, targets: Targets, config: ModelConfig) -> Losses:

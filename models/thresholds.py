@@ -125,9 +125,10 @@ def _outputs(model: DrumTransformer, audio: torch.Tensor, delay: int, chunk_toke
 
 
 def _references(batch: Batch) -> list[Labels]:
+    """The hits of every clip that can be heard."""
+    rows = zip(*(batch[name].tolist() for name in ("times", "classes", "ignored")), strict=True)
     return [
-        [(float(t), CODES[c]) for t, c in zip(times, classes, strict=True) if c >= 0]
-        for times, classes in zip(batch["times"].tolist(), batch["classes"].tolist(), strict=True)
+        [(float(t), CODES[c]) for t, c, ignored in zip(*row, strict=True) if c >= 0 and not ignored] for row in rows
     ]
 
 

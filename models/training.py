@@ -73,9 +73,7 @@ class TrainingStep(nn.Module):
         kept = torch.arange(len(VIEWS), device=latents.device) != batch["dropped_view"][:, None]
         outputs = self._read(latents * kept[:, None, :, None], batch["delay"])
         frames = outputs.onset_logits.shape[1]
-        targets = make_targets(
-            batch["times"], batch["classes"], batch["velocities"], batch["delay"], model.config, frames
-        )
+        targets = make_targets(batch, model.config, frames)
         parts = transcription_losses(outputs, targets, model.config)
         loss = (
             parts.onset

@@ -21,6 +21,7 @@ __all__ = ["train"]
 LICENCES = {
     "kits": "drum one-shots: CC0, public domain, CC BY 3.0/4.0 and CC BY-SA 3.0 sources, listed in docs/model_card.md",
     "grooves": "Groove MIDI Dataset v1.0.0, CC BY 4.0 (rows split=train)",
+    "backing": "notes of other instruments: CC0, public domain and CC BY 3.0 sources, listed in docs/model_card.md",
     "own": "ghostnote's own stress patterns, drum synthesiser and accompaniment",
 }
 
@@ -29,6 +30,11 @@ def train(
     folder: Annotated[Path, typer.Argument(help="Folder of the run; an interrupted run in it is resumed.")],
     kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
+    backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
+    recipe: Annotated[str, typer.Option(help="Render recipe: solo, production, or a TOML file.")] = "production",
+    without: Annotated[
+        list[str] | None, typer.Option(help="Stage of the recipe to leave out; may be repeated.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Model shape: small, base or large.")] = "base",
     steps: Annotated[int, typer.Option(help="Steps of the whole run (the schedule's length).")] = 8000,
     clips: Annotated[int, typer.Option(help="Clips per step, all processes together.")] = 8,
@@ -42,17 +48,19 @@ def train(
     from . import checkpoint as checkpoints
     from .config import PRESETS
     from .data.dataset import Sources
+    from .data.recipe import RenderRecipe
     from .training import Recipe, Trainer
 
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
-    sources = Sources(kits, grooves, cache or folder / "cache")
-    recipe = replace(Recipe(), steps=steps, clips=clips, seed=seed)
+    rendering = RenderRecipe.load(recipe).without(*without or ())
+    sources = Sources(kits, grooves, backing, cache or folder / "cache", rendering)
+    course = replace(Recipe(), steps=steps, clips=clips, seed=seed)
     if learning_rate is not None:
-        recipe = replace(recipe, learning_rate=learning_rate)
+        course = replace(course, learning_rate=learning_rate)
     parent = checkpoints.load(init) if init else None
     typer.echo("GFLOP per second of audio: " + _arithmetic(PRESETS[preset]))
-    trainer = Trainer(PRESETS[preset], recipe, sources, folder, _provenance(sources), parent)
+    trainer = Trainer(PRESETS[preset], course, sources, folder, _provenance(sources), parent)
     best = trainer.run(max_minutes)
     typer.echo(f"step {trainer.step} of {steps}; best weights: {best}")
 
@@ -65,12 +73,13 @@ def _arithmetic(config: ModelConfig) -> str:
 
 def _provenance(sources: Sources) -> dict[str, Any]:
     """What the weights are made from, as the manifest and the model card will say."""
-    given = [name for name in ("kits", "grooves") if getattr(sources, name)]
+    given = [name for name in ("kits", "grooves", "backing") if getattr(sources, name)]
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     ).stdout.strip()
     return {
         "data": {name: LICENCES[name] for name in [*given, "own"]},
+        "rendering": sources.recipe.to_dict(),
         "commit": commit or "unknown",
         "date": datetime.now(UTC).date().isoformat(),
     }

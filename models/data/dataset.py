@@ -6,7 +6,7 @@ resumes exactly and several processes see what one would.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,32 +15,39 @@ from torch.utils.data import Dataset
 
 from ...runtime.errors import UsageError
 from ..config import ModelConfig
+from .backing import BackingShelf
 from .grooves import GrooveSet
 from .kits import SAMPLE_RATE, KitShelf
-from .mixture import sample_performance
+from .mixture import sample_drummers
+from .recipe import Draws, RenderRecipe
 from .renderer import PREROLL_S, Renderer
 
 __all__ = ["Batch", "RenderedBatches", "Sources"]
 
 Batch = dict[str, torch.Tensor]
-# The delay most users run with (total 100 ms) gets the largest share of the clips.
-FAVOURED_DELAY_MS, FAVOURED_SHARE = 70, 0.5
+# The delays most users run with (total latency 100 and 60 ms) get the largest shares; the rest is shared evenly.
+DELAY_SHARES = {70: 0.35, 30: 0.2}
 VIEW_DROPOUT = 0.15
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where performances and sounds come from; None = generated only (stress patterns, synthesised kits)."""
+    """Where performances and sounds come from, and what is done to them.
+
+    None = generated only: stress patterns, synthesised kits, synthesised instruments.
+    """
 
     kits: Path | None = None
     grooves: Path | None = None
+    backing: Path | None = None
     cache: Path | None = None
+    recipe: RenderRecipe = field(default_factory=lambda: RenderRecipe.load("production"))
 
 
 class RenderedBatches(Dataset[Batch]):
     """`self[i]` renders share `rank` of batch i.
 
-    Audio [B, N], times, classes, velocities [B, M], delay [B, 1], dropped_view [B].
+    Audio [B, N]; times, classes, velocities, ignored [B, M]; labelled [B, C]; delay [B, 1]; dropped_view [B].
     """
 
     def __init__(
@@ -62,28 +69,31 @@ class RenderedBatches(Dataset[Batch]):
         self.clips, self.rank, self.world = clips, rank, world
         self.seed = (seed, {"train": 0, "validation": 1}[split])
         self.grooves = GrooveSet(sources.grooves, split, sources.cache) if sources.grooves else None
-        self.renderer = Renderer(KitShelf(sources.kits, split, sources.cache), device)
+        self.recipe = sources.recipe
+        shelf = KitShelf(sources.kits, split, sources.cache)
+        self.renderer = Renderer(shelf, BackingShelf(sources.backing, sources.cache), self.recipe, device)
 
     def __getitem__(self, index: int) -> Batch:
         share = self.clips // self.world
         first = index * self.clips + self.rank * share
-        rngs = [np.random.default_rng([*self.seed, first + i]) for i in range(share)]
+        draws = [Draws(*self.seed, first + i) for i in range(share)]
         samples = self.tokens * self.config.samples_per_token
         length_s = samples / SAMPLE_RATE + PREROLL_S
-        performances = [sample_performance(rng, length_s, self.grooves) for rng in rngs]
-        # Drawn last from the clip's generator: a clip's sound does not depend on the list of delays.
-        clips = self.renderer.render(performances, rngs, samples)
+        performances = [sample_drummers(d, length_s, self.grooves, self.recipe) for d in draws]
+        clips = self.renderer.render(performances, draws, samples)
         return {
             **clips._asdict(),
-            "delay": torch.tensor([[self._draw_delay(rng)] for rng in rngs], device=self.device),
-            "dropped_view": torch.tensor([_draw_view(rng) for rng in rngs], device=self.device),
+            "labelled": torch.ones(share, len(self.config.classes), dtype=torch.bool, device=self.device),
+            "delay": torch.tensor([[self._draw_delay(d["delay"])] for d in draws], device=self.device),
+            "dropped_view": torch.tensor([_draw_view(d["view"]) for d in draws], device=self.device),
         }
 
     def _draw_delay(self, rng: np.random.Generator) -> int:
         delays = self.config.delays_ms
-        if FAVOURED_DELAY_MS in delays and rng.random() < FAVOURED_SHARE:
-            return delays.index(FAVOURED_DELAY_MS)
-        return int(rng.integers(len(delays)))
+        shares = {ms: share for ms, share in DELAY_SHARES.items() if ms in delays}
+        rest = (1 - sum(shares.values())) / max(1, len(delays) - len(shares))
+        chances = np.array([shares.get(ms, rest) for ms in delays])
+        return int(rng.choice(len(delays), p=chances / chances.sum()))
 
 
 def _draw_view(rng: np.random.Generator) -> int:

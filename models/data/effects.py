@@ -1,7 +1,8 @@
 """What happens to drums between the skin and the file: small transforms of [B, N] audio in torch.
 
-Every transform draws its settings from one NumPy generator per clip, so a clip depends on its own seed alone,
-whatever batch, process or device it is rendered in. Letters: B clips, N samples.
+Every transform draws its parameters from one NumPy generator per clip, within the settings of its stage of the render
+recipe, so a clip depends on its own seed alone, whatever batch, process or device it is rendered in. Letters: B clips,
+N samples.
 """
 
 from __future__ import annotations
@@ -13,37 +14,64 @@ import torch
 from torch import Tensor
 
 from .kits import SAMPLE_RATE
+from .recipe import Settings, within
+from .separation import low_bit_rate
 
-__all__ = ["Rngs", "compress", "equaliser", "level", "noise", "normalised", "room_response", "saturate"]
+__all__ = [
+    "CHANNEL",
+    "CURVE_POINTS",
+    "Rngs",
+    "band_limits",
+    "bleed",
+    "codec",
+    "compress",
+    "equaliser_curve",
+    "level",
+    "noise",
+    "normalised",
+    "resized",
+    "room_response",
+    "saturate",
+    "smooth_size",
+]
 
-EQUALISER_POINTS = 2049  # about 11 Hz apart: finer than any curve drawn here
+CURVE_POINTS = 2049  # about 11 Hz apart: finer than any curve drawn here
 BLOCK = 220  # samples per gain value of the compressor: 5 ms
 
 Rngs = Sequence[np.random.Generator]
 
 
-def equaliser(rng: np.random.Generator, *, spread_db: float = 4.0) -> np.ndarray:
-    """Gain at EQUALISER_POINTS frequencies from 0 to half the rate.
+def frequencies() -> np.ndarray:
+    """Hz at the CURVE_POINTS of a curve."""
+    return np.linspace(1, SAMPLE_RATE / 2, CURVE_POINTS)
 
-    A random curve, a tilt of up to 6 dB, sometimes band limits.
-    """
+
+def equaliser_curve(rng: np.random.Generator, spread_db: float, tilt_db: float) -> np.ndarray:
+    """Gain at CURVE_POINTS frequencies: a random curve over seven bands and a tilt."""
     points = np.array([40, 120, 300, 800, 2200, 6000, 15000])
-    gains = rng.normal(0, spread_db, len(points)) + rng.uniform(-6, 6) * np.linspace(-0.5, 0.5, len(points))
-    frequency = np.linspace(1, SAMPLE_RATE / 2, EQUALISER_POINTS)
-    curve = np.interp(np.log(frequency), np.log(points), gains)
-    if rng.random() < 0.12:
-        curve -= 12 * np.clip(np.log2(frequency / rng.uniform(4000, 16000)), 0, 6) * rng.uniform(1, 4)
-    if rng.random() < 0.2:
-        curve -= 12 * np.clip(np.log2(rng.uniform(40, 160) / frequency), 0, 6)
+    gains = rng.normal(0, spread_db, len(points)) + rng.uniform(-tilt_db, tilt_db) * np.linspace(-0.5, 0.5, len(points))
+    curve = np.interp(np.log(frequencies()), np.log(points), gains)
     return (10 ** (curve / 20)).astype(np.float32)
 
 
-def room_response(rng: np.random.Generator, length: int) -> np.ndarray:
-    """A room [length]: early reflections and a noise tail, 0.1 to 1.2 s to -60 dB.
+def bleed(bus: Tensor, rng: np.random.Generator, settings: Settings) -> Tensor:
+    """A second microphone in a share of the clips: [N] plus the same sound later, duller and softer."""
+    if rng.random() >= settings["chance"]:
+        return bus
+    gain = 10 ** (within(rng, settings["level_db"]) / 20) * float(rng.choice([-1, 1]))
+    delay = round(within(rng, settings["delay_s"]) * SAMPLE_RATE)
+    kernel = torch.exp(-torch.arange(12, device=bus.device) / float(rng.uniform(0.2, 4)))
+    duller = torch.nn.functional.conv1d(bus[None, None], gain * (kernel / kernel.sum()).flip(0)[None, None], padding=11)
+    out = bus.clone()
+    out[delay:] += duller[0, 0, : len(bus) - delay]
+    return out
+
+
+def room_response(rng: np.random.Generator, length: int, decay_s: float) -> np.ndarray:
+    """A room [length]: early reflections and a noise tail, `decay_s` to -60 dB.
 
     Later than the direct sound by 1 to 12 ms.
     """
-    decay_s = 0.1 * 12 ** rng.random()
     before = int(rng.uniform(0.001, 0.012) * SAMPLE_RATE)
     n = min(length - before, int(decay_s * SAMPLE_RATE))
     t = np.arange(n, dtype=np.float32) / SAMPLE_RATE
@@ -59,18 +87,17 @@ def room_response(rng: np.random.Generator, length: int) -> np.ndarray:
     return response
 
 
-def compress(audio: Tensor, rngs: Rngs) -> Tensor:
-    """Bus compression of half the clips.
-
-    Gain follows the level with an exponential release, above a random threshold.
-    """
+def compress(audio: Tensor, rngs: Rngs, settings: Settings) -> Tensor:
+    """Bus compression: gain follows the level with an exponential release, above a random threshold."""
     clips, samples = audio.shape
     padded = torch.nn.functional.pad(audio, (0, -samples % BLOCK))
     power = padded.reshape(clips, -1, BLOCK).square().mean(2)
     gain = torch.ones_like(power)
     for i, rng in enumerate(rngs):
-        if rng.random() < 0.5:
-            gain[i] = _compressor_gain(power[i], rng.uniform(0.03, 0.3), rng.uniform(1.5, 8), rng.uniform(6, 24))
+        if rng.random() < settings["chance"]:
+            gain[i] = _compressor_gain(
+                power[i], *(within(rng, settings[k]) for k in ("release_s", "ratio", "depth_db"))
+            )
     # Linear between blocks: a step in gain would be an onset of its own.
     smooth = torch.nn.functional.interpolate(gain[:, None], size=padded.shape[1], mode="linear", align_corners=False)
     return audio * smooth[:, 0, :samples]
@@ -86,14 +113,39 @@ def _compressor_gain(power: Tensor, release_s: float, ratio: float, depth_db: fl
     return 10 ** (-over * (1 - 1 / ratio) / 20)
 
 
-def saturate(audio: Tensor, rngs: Rngs) -> Tensor:
-    """Tape-like saturation (tanh) of a third of the clips, 0 to 18 dB into the knee; expects peaks near 1."""
-    drive = _column(audio, [10 ** (rng.uniform(0, 18) / 20) if rng.random() < 0.33 else 1e-2 for rng in rngs])
+def saturate(audio: Tensor, rngs: Rngs, settings: Settings) -> Tensor:
+    """Tape-like saturation (tanh), so many dB into the knee; expects peaks near 1."""
+    gains = [10 ** (within(r, settings["drive_db"]) / 20) if r.random() < settings["chance"] else 1e-2 for r in rngs]
+    drive = _column(audio, gains)
     return torch.tanh(audio * drive) / torch.tanh(drive)
 
 
-def noise(audio: Tensor, rngs: Rngs) -> Tensor:
-    """A noise floor of -85 to -38 dB re full scale, white to dark, and mains hum in one clip of ten."""
+def codec(audio: Tensor, rngs: Rngs, settings: Settings) -> Tensor:
+    """Spectral holes of low bit rates in a share of the clips."""
+    return torch.stack(
+        [
+            low_bit_rate(clip, rng, settings) if rng.random() < settings["chance"] else clip
+            for clip, rng in zip(audio, rngs, strict=True)
+        ]
+    )
+
+
+def band_limits(audio: Tensor, rngs: Rngs, settings: Settings) -> Tensor:
+    """A low-pass in some clips, a high-pass in some; 12 to 48 dB per octave."""
+    hz = frequencies()
+    out = []
+    for clip, rng in zip(audio, rngs, strict=True):
+        curve = np.zeros(CURVE_POINTS)
+        if rng.random() < settings["low_pass_chance"]:
+            curve -= 12 * np.clip(np.log2(hz / within(rng, settings["low_pass_hz"])), 0, 6) * rng.uniform(1, 4)
+        if rng.random() < settings["high_pass_chance"]:
+            curve -= 12 * np.clip(np.log2(within(rng, settings["high_pass_hz"]) / hz), 0, 6)
+        out.append(_filtered(clip, 10 ** (curve / 20)) if curve.any() else clip)
+    return torch.stack(out)
+
+
+def noise(audio: Tensor, rngs: Rngs, settings: Settings) -> Tensor:
+    """A noise floor re full scale, white to dark, and mains hum in some clips; expects peaks near 1."""
     samples = audio.shape[1]
     time = torch.arange(samples, device=audio.device) / SAMPLE_RATE
     out = []
@@ -101,26 +153,52 @@ def noise(audio: Tensor, rngs: Rngs) -> Tensor:
         seeded = torch.Generator(audio.device).manual_seed(int(rng.integers(2**31)))
         white = torch.randn(samples + 1, generator=seeded, device=audio.device)
         floor = white[1:] + float(rng.uniform(0, 0.9)) * white[:-1]
-        if rng.random() < 0.1:
+        if rng.random() < settings["hum_chance"]:
             floor = floor + float(rng.uniform(0.5, 3)) * torch.sin(2 * torch.pi * float(rng.choice([50, 60])) * time)
-        out.append(clip + 10 ** (float(rng.uniform(-85, -38)) / 20) * floor)
+        out.append(clip + 10 ** (within(rng, settings["level_db"]) / 20) * floor)
     return torch.stack(out)
 
 
-def level(audio: Tensor, rngs: Rngs) -> Tensor:
-    """Peak at 0 to -30 dBFS, mostly high; one clip of twelve is driven into hard clipping."""
-    return (normalised(audio) * _column(audio, [10 ** (_level_db(rng) / 20) for rng in rngs])).clamp(-1, 1)
+def level(audio: Tensor, rngs: Rngs, settings: Settings) -> Tensor:
+    """The clip's peak in dBFS: mostly high, sometimes soft, sometimes driven into hard clipping."""
+    return (normalised(audio) * _column(audio, [10 ** (_peak_db(rng, settings) / 20) for rng in rngs])).clamp(-1, 1)
 
 
-def _level_db(rng: np.random.Generator) -> float:
-    if rng.random() < 0.08:
-        return rng.uniform(1, 9)
-    return rng.uniform(-12, 0) if rng.random() < 0.75 else rng.uniform(-30, -10)
+def _peak_db(rng: np.random.Generator, settings: Settings) -> float:
+    kind = rng.random()
+    if kind < settings["clipped_chance"]:
+        return within(rng, settings["clipped_db"])
+    soft = kind < settings["clipped_chance"] + settings["soft_chance"]
+    return within(rng, settings["soft_peak_db" if soft else "peak_db"])
+
+
+# The file's way, in order, by the recipe's stage.
+CHANNEL = {"codec": codec, "band_limits": band_limits, "noise": noise}
 
 
 def normalised(audio: Tensor) -> Tensor:
     """Peak 1 per clip (silence stays silence)."""
     return audio / audio.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
+
+
+def smooth_size(total: int) -> int:
+    """The next length whose only prime factors are 2, 3 and 5, which FFTs are fast at."""
+    sizes = (2**a * 3**b * 5**c for a in range(4, 26) for b in range(4) for c in range(4))
+    return min(size for size in sizes if size >= total)
+
+
+def resized(curve: np.ndarray, bins: int, device: torch.device) -> Tensor:
+    """A gain curve at CURVE_POINTS frequencies -> gains at `bins` frequencies, linear between them."""
+    points = torch.from_numpy(curve.astype(np.float32)).to(device)[None, None]
+    return torch.nn.functional.interpolate(points, size=bins, mode="linear", align_corners=True)[0, 0]
+
+
+def _filtered(clip: Tensor, curve: np.ndarray) -> Tensor:
+    """[N] through a gain curve (zero phase)."""
+    size = smooth_size(len(clip) + SAMPLE_RATE // 20)
+    return torch.fft.irfft(torch.fft.rfft(clip, n=size) * resized(curve, size // 2 + 1, clip.device), n=size)[
+        : len(clip)
+    ]
 
 
 def _column(like: Tensor, values: list[float]) -> Tensor:

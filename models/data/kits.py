@@ -15,14 +15,13 @@ import numpy as np
 
 from ...runtime.errors import InputError
 from ...runtime.vocabulary import CODES
+from .recipe import Draws, RenderRecipe
 from .synthesiser import ATTACK_SAMPLE, synthesise_kit
 
 __all__ = ["ATTACK_SAMPLE", "OTHER", "Kit", "KitShelf", "Sound"]
 
 SAMPLE_RATE = 44100
 OTHER = "OTHER"  # percussion that is no target: rendered, never labelled
-SYNTHESISED_SHARE = 0.2  # of clips, where a kits folder is given
-REPLACED_PIECES = 0.3  # share of a kit's pieces taken from another kit, which multiplies the few real kits
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +55,26 @@ class KitShelf:
         self._full = [kit for kit in self.kits if sum(bool(kit.sounds.get(c)) for c in CODES) >= 5]
         self._synthesised: list[Kit] = []
 
-    def draw(self, rng: np.random.Generator) -> Kit:
+    def draw(self, draws: Draws, recipe: RenderRecipe) -> Kit:
         """A kit with every class: one base kit, missing and some other pieces borrowed, or a synthesised one."""
-        synthetic = self._draw_synthesised(rng)
-        if not self._full or rng.random() < SYNTHESISED_SHARE:
+        synthesiser, rng = draws["synthesiser"], draws["kit"]
+        # Drawn whether it is played or not, since a stage that is switched off must not move the others' draws.
+        synthetic = self._draw_synthesised(synthesiser)
+        if not self._full or synthesiser.random() < recipe.setting("synthesiser", "share", 0.0):
             return synthetic
         base = self._full[rng.integers(len(self._full))]
-        drawn = Kit(base.name)
+        drawn, share = Kit(base.name), recipe.setting("borrowing", "share", 0.0)
         for code in (*CODES, OTHER):
             owners = self._by_class[code]
-            borrowed = not base.sounds.get(code) or rng.random() < REPLACED_PIECES
+            borrowed = rng.random() < share or not base.sounds.get(code)
             source = owners[rng.integers(len(owners))] if borrowed and owners else base
             drawn.sounds[code] = source.sounds.get(code) or synthetic.sounds.get(code, [])
         return drawn
+
+    def others(self, code: str, rng: np.random.Generator) -> list[Sound]:
+        """Sounds of a class from a random kit of the folder; none without a folder."""
+        owners = self._by_class[code]
+        return owners[rng.integers(len(owners))].sounds[code] if owners else []
 
     def _draw_synthesised(self, rng: np.random.Generator) -> Kit:
         """A kit of the synthesised pool, made when first drawn.

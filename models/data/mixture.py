@@ -1,7 +1,7 @@
-"""The mixture of performances to train on: 60 % grooves as played, 20 % re-humanised, 20 % stress patterns.
+"""What the drummers of a clip play: grooves as recorded, re-humanised, and stress patterns, in the recipe's shares.
 
-The grooves lack seven classes and hold little of others, so that half of them have a part swapped to a rare class, or
-one added, and a quarter get crashes. Durations in seconds.
+The grooves lack seven classes and hold little of others: many have a part swapped to a rare class, or one added, and
+some get crashes. Durations in seconds.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ from ...runtime.vocabulary import index_of
 from .grooves import GrooveSet
 from .patterns import stress_pattern
 from .performance import Performance, merged
+from .recipe import Draws, RenderRecipe
 
-__all__ = ["sample_performance"]
-
-_STRESS_SHARE = 0.2
-_REHUMANISED_SHARE = 0.2
-_SWAPPED_SHARE = 0.55
-_ACCENTED_SHARE = 0.25  # of grooves get crashes on some of their kicks: the grooves hold fewer than songs do
+__all__ = ["sample_drummers"]
 
 _SWAPS: dict[str, tuple[str, ...]] = {
     "CHH": ("RD", "RD", "TB", "TB", "TB", "CRC", "CRC", "PHH", "SPC", "CHC", "OHH", "CB", "CL"),
@@ -30,18 +26,29 @@ _SWAPS: dict[str, tuple[str, ...]] = {
 _TOMS = ("HT", "MT", "LT")
 
 
-def sample_performance(rng: np.random.Generator, duration_s: float, grooves: GrooveSet | None) -> Performance:
-    """One clip of the mixture; without grooves every clip is a stress pattern."""
-    draw = rng.random()
-    if grooves is None or draw < _STRESS_SHARE:
-        return stress_pattern(rng, duration_s)
+def sample_drummers(
+    draws: Draws, duration_s: float, grooves: GrooveSet | None, recipe: RenderRecipe
+) -> list[Performance]:
+    """The performances of one clip: one drummer, or two where clips are mixed."""
+    two = draws["sample_mixing"].random() < recipe.setting("sample_mixing", "chance", 0.0)
+    return [_sample_performance(draws, duration_s, grooves, recipe) for _ in range(1 + two)]
+
+
+def _sample_performance(
+    draws: Draws, duration_s: float, grooves: GrooveSet | None, recipe: RenderRecipe
+) -> Performance:
+    """One drummer; without grooves every clip is a stress pattern."""
+    stress, again = draws["stress"], draws["rehumanised"]
+    if grooves is None or stress.random() < recipe.setting("stress", "share", 0.0):
+        return stress_pattern(stress, duration_s)
+    rng, settings = draws["grooves"], recipe["grooves"]
     clip = grooves.sample(rng, duration_s)
-    if rng.random() < _SWAPPED_SHARE:
+    if rng.random() < settings["swapped"]:
         vary = (_swapped, _swapped, _with_toms, _with_layer)[rng.integers(4)]
         clip = vary(rng, clip)
-    if rng.random() < _ACCENTED_SHARE:
+    if rng.random() < settings["accented"]:
         clip = _with_accents(rng, clip)
-    return clip.rehumanised(rng) if draw < _STRESS_SHARE + _REHUMANISED_SHARE else clip
+    return clip.rehumanised(again) if again.random() < recipe.setting("rehumanised", "share", 0.0) else clip
 
 
 def _swapped(rng: np.random.Generator, clip: Performance) -> Performance:

@@ -1,14 +1,14 @@
-"""Performances to audio with exact labels: voices are cut from a kit, hits are added up, then room, bus and channel.
+"""Performances to audio with exact labels: a kit is drawn, hits are added up, then room, bus, backing and channel.
 
 Letters: B clips, N samples, M hits of the fullest clip (shorter ones are padded with class -1).
-A label's time is the physical attack: the sample at which the placed one-shot's attack mark lies.
+A label's time is the physical attack: the sample at which the placed one-shot's attack mark lies. Hits that the other
+sounds cover are kept, but marked `ignored`.
 """
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,22 +16,32 @@ from torch import Tensor
 
 from ...runtime.vocabulary import CODES
 from . import effects
-from .accompaniment import synthesise_backing
-from .kits import ATTACK_SAMPLE, OTHER, SAMPLE_RATE, Kit, KitShelf, Sound
+from .audibility import audible, band_energies
+from .kits import OTHER, SAMPLE_RATE, Kit, KitShelf
 from .performance import Performance
+from .recipe import Draws, RenderRecipe, within
+from .separation import demixed
+from .voices import CYMBALS, Piece, Voice, make_piece
 
-__all__ = ["Clips", "Renderer"]
+__all__ = ["PREROLL_S", "Band", "Clips", "Renderer"]
 
 # Peak levels in dB of a balanced kit, by class. Kits disagree: every clip starts here and moves each class by a draw.
 LEVEL_DB = {
     "BD": 0, "SD": -1, "SS": -7, "CLP": -5, "CHH": -13, "PHH": -16, "OHH": -11, "TB": -12, "LT": -3, "MT": -3, "HT": -4,
     "CRC": -8, "SPC": -10, "CHC": -8, "RD": -12, "RB": -10, "CB": -9, "CL": -11, OTHER: -10,
 }  # fmt: skip
-CYMBALS = frozenset({"CHH", "PHH", "OHH", "TB", "CRC", "SPC", "CHC", "RD", "RB"})
 HIHATS = frozenset({"CHH", "PHH", "OHH"})
 PREROLL_S = 1.0  # rendered ahead of the clip and cut off, so that clips begin inside ringing tails
-BACKING_POOL = 100  # accompaniments kept in memory
-VOICES = 6  # one-shots kept per class and clip: velocity layers and round robins
+
+Hits = list[tuple[float, str, float]]  # seconds, class, velocity, in time order
+
+
+class Band(Protocol):
+    """Plays the music under the drums."""
+
+    def play(self, rng: np.random.Generator, hits: list[tuple[float, str]], n_samples: int) -> np.ndarray:
+        """Accompaniment, float32 [n_samples] at any level; `hits` are the drums' (seconds, class)."""
+        ...
 
 
 class Clips(NamedTuple):
@@ -41,158 +51,197 @@ class Clips(NamedTuple):
     times: Tensor  # [B, M] float32, seconds from the clip's first sample
     classes: Tensor  # [B, M] int64, -1 = no hit
     velocities: Tensor  # [B, M] float32, 0..1
+    ignored: Tensor  # [B, M] bool: too covered by other sounds to be learnt from
 
 
-@dataclass(frozen=True)
-class Voice:
-    """A one-shot as it sounds in this clip: samples [n], where its attack lies, and its loudness rank."""
+@dataclass
+class Take:
+    """The drums of one clip before any bus: what was struck, and its sound."""
 
-    samples: Tensor
-    attack: int
-    rank: float
+    buses: Tensor  # [2, N]: drums, cymbals
+    labels: list[tuple[int, int, float]] = field(default_factory=list)  # sample, class, velocity
+    energies: list[Tensor] = field(default_factory=list)  # [K] of every label's own opening
 
 
 class Renderer:
-    """Renders performances with kits drawn from a shelf, on a torch device."""
+    """Renders performances with kits drawn from a shelf, over a band, on a torch device."""
 
-    def __init__(self, shelf: KitShelf, device: torch.device | str = "cpu"):
-        self.shelf = shelf
+    def __init__(self, shelf: KitShelf, band: Band, recipe: RenderRecipe, device: torch.device | str = "cpu"):
+        self.shelf, self.band, self.recipe = shelf, band, recipe
         self.device = torch.device(device)
 
-    def render(self, performances: list[Performance], rngs: effects.Rngs, samples: int) -> Clips:
-        """Performances, each PREROLL_S longer than the clip, and a generator per clip -> clips of `samples` samples."""
+    def render(self, performances: list[list[Performance]], draws: list[Draws], samples: int) -> Clips:
+        """The drummers of every clip, each PREROLL_S longer than it, and its draws -> clips of `samples` samples."""
         before = int(PREROLL_S * SAMPLE_RATE)
         total = samples + before
-        buses, labels = zip(
-            *[self._perform(p, rng, total) for p, rng in zip(performances, rngs, strict=True)], strict=True
+        takes = [self._take(drummers, d, total) for drummers, d in zip(performances, draws, strict=True)]
+        bus = self._bus(torch.stack([take.buses for take in takes]), draws)
+        final = self._channel(self._with_others(bus, performances, draws), draws)
+        kept = []
+        for take, clip_bus, clip_final in zip(takes, bus, final, strict=True):
+            heard = self._heard(take, clip_bus, clip_final)
+            kept.append([(s - before, c, v, not h) for (s, c, v), h in zip(take.labels, heard, strict=True)])
+        audio = final[:, before:]
+        if "level" in self.recipe:
+            audio = effects.level(audio, [d["level"] for d in draws], self.recipe["level"])
+        return Clips(audio, *_pad_labels(kept, self.device))
+
+    # --- drums ---
+
+    def _take(self, drummers: list[Performance], draws: Draws, total: int) -> Take:
+        """Every hit of every drummer added to its bus."""
+        take = Take(torch.zeros(2, total, device=self.device))
+        for performance in drummers:
+            self._perform(performance, draws, take)
+        return take
+
+    def _perform(self, performance: Performance, draws: Draws, take: Take) -> None:
+        recipe = self.recipe
+        kit = self.shelf.draw(draws, recipe)
+        hits = _with_other_percussion(performance, kit, draws, recipe)
+        # Sorted: a set's order changes from process to process, and every piece draws from the clip's generators.
+        pieces = {code: self._piece(kit, code, draws) for code in sorted({code for _, code, _ in hits})}
+        balance = draws["balance"]
+        class_db, depths, stroke_db = (
+            recipe.setting("balance", name, off)
+            for name, off in (("class_db", 0.0), ("softest_db", (30, 30)), ("stroke_db", 0.0))
         )
-        dry = self._mix(torch.stack(buses), rngs)
-        audio = effects.saturate(effects.normalised(effects.compress(dry, rngs)), rngs)
-        audio = effects.noise(self._backing(audio, rngs), rngs)
-        return Clips(effects.level(audio[:, before:], rngs), *_pad_labels(list(labels), before))
-
-    def _perform(self, performance: Performance, rng: np.random.Generator, total: int) -> tuple[Tensor, np.ndarray]:
-        """Add every hit to its bus: buses [2, total] (drums, cymbals) and labels [M, 3] (sample, class, velocity)."""
-        kit = self.shelf.draw(rng)
-        hits = _with_other_percussion(performance, kit, rng)
-        # Sorted: a set's order changes from process to process, and every voice draws from the clip's generator.
-        played = sorted({code for _, code, _ in hits})
-        voices = {code: self._voices(kit.sounds[code], code, rng) for code in played}
-        gains = {code: 10 ** ((LEVEL_DB[code] + float(np.clip(rng.normal(0, 4.5), -10, 9))) / 20) for code in voices}
-        depth_db = rng.uniform(18, 40)
-        choked = _choke_times(hits)
-        bus = torch.zeros(2, total, device=self.device)
-        labels = []
-        for (time_s, code, velocity), choke in zip(hits, choked, strict=True):
-            if not voices[code]:
+        level_db = {code: LEVEL_DB[code] + float(np.clip(balance.normal(0, class_db), -10, 9)) for code in pieces}
+        depth_db = within(balance, depths)
+        openings: dict[tuple[str, int], Tensor] = {}
+        for (time_s, code, velocity), choke in zip(hits, _choke_times(hits), strict=True):
+            piece = pieces[code]
+            if piece is None:
                 continue
-            voice = _pick(voices[code], velocity, rng)
-            sample = round(time_s * SAMPLE_RATE)
-            gain = gains[code] * 10 ** ((-depth_db * (1 - velocity) ** 1.3 + rng.normal(0, 1)) / 20)
+            chosen = piece.pick(velocity, balance)
+            voice, sample = piece.voices[chosen], round(time_s * SAMPLE_RATE)
+            gain = 10 ** ((level_db[code] - depth_db * (1 - velocity) ** 1.3 + balance.normal(0, stroke_db)) / 20)
             end = None if choke is None else round(choke * SAMPLE_RATE) - sample
-            if _add(bus[int(code in CYMBALS)], voice, sample, gain, end) and code != OTHER:
-                labels.append((sample, CODES.index(code), velocity))
-        return bus, np.array(labels, dtype=np.float64).reshape(-1, 3)
+            if _add(take.buses[int(code in CYMBALS)], voice, sample, gain, end) and code != OTHER:
+                if (code, chosen) not in openings:
+                    openings[code, chosen] = band_energies(voice.opening()[None])[0]
+                take.labels.append((sample, CODES.index(code), velocity))
+                take.energies.append(openings[code, chosen] * gain**2)
 
-    def _voices(self, sounds: list[Sound], code: str, rng: np.random.Generator) -> list[Voice]:
-        """The class's one-shots in this clip: mostly one playing technique and pitch, a random decay and brightness."""
+    def _piece(self, kit: Kit, code: str, draws: Draws) -> Piece | None:
+        sounds = kit.sounds.get(code)
         if not sounds:
-            return []
-        techniques = sorted({s.articulation for s in sounds})
-        technique = techniques[rng.integers(len(techniques))] if rng.random() < 0.8 else None
-        chosen = [s for s in sounds if technique in (None, s.articulation)]
-        if len(chosen) > VOICES:
-            chosen = [chosen[i] for i in sorted(rng.choice(len(chosen), VOICES, replace=False))]
-        octaves = rng.normal(0, 0.08 if code in CYMBALS else 0.13)
-        decay_s = rng.uniform(0.05, 0.6) if rng.random() < 0.25 else None
-        layered = len({s.rank for s in chosen}) >= 3
-        # Too few recorded layers: soft hits are made from the loud one, darker, since velocity moves timbre too.
-        plan = [(s, 0.0) for s in chosen] if layered else [(s, dark) for s in chosen for dark in (0.0, 0.45, 0.8)]
-        return [self._voice(s, 2 ** (octaves + rng.normal(0, 0.012)), decay_s, dark) for s, dark in plan]
+            return None
+        return make_piece(sounds, self.shelf.others(code, draws["layering"]), code, draws, self.recipe, self.device)
 
-    def _voice(self, sound: Sound, ratio: float, decay_s: float | None, dark: float) -> Voice:
-        """Resample by `ratio` (linear), damp, darken, normalise to peak 1."""
-        source = torch.from_numpy(np.array(sound.samples)).to(self.device).float() / 32768
-        n = int((len(source) - 2) / ratio)
-        position = torch.arange(n, device=self.device, dtype=torch.float32) * ratio
-        left = position.int()
-        x = torch.lerp(source[left], source[left + 1], position - left)
-        attack = round(ATTACK_SAMPLE / ratio)
-        if decay_s is not None:
-            age = (torch.arange(n, device=self.device) - attack).clamp(min=0) / SAMPLE_RATE
-            x = x * torch.exp(-age / decay_s)
-        if dark:
-            kernel = torch.exp(-torch.arange(12, device=self.device) * (1 / dark - 0.9) / 1.2).flip(0)
-            x = torch.nn.functional.conv1d(x[None, None], (kernel / kernel.sum())[None, None], padding=11)[0, 0, :n]
-        x = x / x.abs().max().clamp(min=1e-6)
-        return Voice(x, attack, sound.rank * (1 - dark))
+    # --- microphones, room, bus ---
 
-    def _mix(self, buses: Tensor, rngs: effects.Rngs) -> Tensor:
-        """Buses to one signal, [B, 2, N] -> [B, N]: an equaliser per bus, a shared room with a send per bus."""
-        total = buses.shape[2]
-        size = _smooth_size(total)
-        spectrum = torch.fft.rfft(buses, n=size)
-        curves, sends, rooms = [], [], []
-        for rng in rngs:
-            master = effects.equaliser(rng)
-            curves.append([master, master * effects.equaliser(rng, spread_db=2.0)])
-            wet = rng.uniform(-30, -3)
-            sends.append([10 ** ((wet + rng.uniform(-4, 4)) / 20), 10 ** ((wet + rng.uniform(-4, 4)) / 20)])
-            rooms.append(effects.room_response(rng, min(total, int(1.25 * SAMPLE_RATE))))
-        curve = torch.from_numpy(np.array(curves)).to(self.device)
-        curve = torch.nn.functional.interpolate(curve, size=spectrum.shape[2], mode="linear", align_corners=True)
-        room = torch.fft.rfft(torch.from_numpy(np.stack(rooms)).to(self.device), n=size)
-        send = torch.tensor(sends, dtype=torch.float32, device=self.device)[:, :, None]
-        return torch.fft.irfft((spectrum * ((1 + send * room[:, None]) * curve)).sum(1), n=size)[:, :total]
+    def _bus(self, buses: Tensor, draws: list[Draws]) -> Tensor:
+        """[B, 2, N] -> [B, N], peak 1: an equaliser and bleed per bus, a shared room, compression, saturation."""
+        recipe = self.recipe
+        audio = effects.normalised(self._mix(buses, draws))
+        if "compressor" in recipe:
+            compressed = effects.compress(audio, [d["compressor"] for d in draws], recipe["compressor"])
+            audio = effects.normalised(compressed)
+        if "saturation" in recipe:
+            audio = effects.saturate(audio, [d["saturation"] for d in draws], recipe["saturation"])
+        return audio
 
-    def _backing(self, audio: Tensor, rngs: effects.Rngs) -> Tensor:
-        """Other instruments, [B, N] -> [B, N].
+    def _mix(self, buses: Tensor, draws: list[Draws]) -> Tensor:
+        return torch.stack([self._mixed(clip, d) for clip, d in zip(buses, draws, strict=True)])
 
-        Faint bleed under a quarter of the clips, accompaniment under a fifth.
-        """
+    def _mixed(self, buses: Tensor, draws: Draws) -> Tensor:
+        """One clip's buses through bleed, equaliser and room: [2, N] -> [N]."""
+        recipe, total = self.recipe, buses.shape[1]
+        if "bleed" in recipe:
+            buses = torch.stack([effects.bleed(bus, draws["bleed"], recipe["bleed"]) for bus in buses])
+        size = effects.smooth_size(total)
+        drums, cymbals = torch.fft.rfft(buses, n=size)
+        if "equaliser" in recipe:
+            kit, more = (effects.resized(curve, len(drums), self.device) for curve in self._curves(draws["equaliser"]))
+            drums, cymbals = drums * kit, cymbals * (kit * more)
+        dry = drums + cymbals
+        if "room" in recipe:
+            sends, room = self._room(draws["room"], total)
+            wet = torch.fft.rfft(torch.from_numpy(room).to(self.device), n=size)
+            dry = dry + wet * (sends[0] * drums + sends[1] * cymbals)
+        return torch.fft.irfft(dry, n=size)[:total]
+
+    def _curves(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Gain curves of the whole kit, and of the cymbals on top of it."""
+        spread_db, tilt_db = (self.recipe["equaliser"][name] for name in ("spread_db", "tilt_db"))
+        return (
+            effects.equaliser_curve(rng, spread_db, tilt_db),
+            effects.equaliser_curve(rng, spread_db / 2, tilt_db / 2),
+        )
+
+    def _room(self, rng: np.random.Generator, total: int) -> tuple[list[float], np.ndarray]:
+        """Send gains of the two buses and the room's response [total]."""
+        settings = self.recipe["room"]
+        shortest, longest = settings["decay_s"]
+        decay_s = shortest * (longest / shortest) ** rng.random()
+        wet_db = within(rng, settings["wet_db"])
+        sends = [10 ** ((wet_db + rng.uniform(-4, 4)) / 20) for _ in range(2)]
+        return sends, effects.room_response(rng, min(total, int(1.05 * longest * SAMPLE_RATE)), decay_s)
+
+    # --- everything that is no drum ---
+
+    def _with_others(self, bus: Tensor, performances: list[list[Performance]], draws: list[Draws]) -> Tensor:
+        """[B, N] with backing in some clips, and cut out of it again in some."""
         out = []
-        for clip, rng in zip(audio, rngs, strict=True):
-            kind = rng.random()
-            if kind < 0.55:
-                out.append(clip)
+        for clip, drummers, d in zip(bus, performances, draws, strict=True):
+            demixing = self.recipe.setting("demixing", "chance", 0.0)
+            if d["demixing"].random() < demixing:
+                others = self._backing(clip, drummers, d, within(d["demixing"], self.recipe["demixing"]["drums_db"]))
+                out.append(demixed(clip, others, d["demixing"]))
                 continue
-            db = rng.uniform(-35, -15) if kind < 0.8 else rng.uniform(-15, 3)
-            other = torch.from_numpy(_accompaniment(int(rng.integers(BACKING_POOL)))).to(self.device)
-            other = other.roll(int(rng.integers(len(other))))[: len(clip)].float()
-            ratio = clip.square().mean().sqrt() / other.square().mean().sqrt().clamp(min=1e-6)
-            out.append(clip + other * ratio * 10 ** (db / 20))
+            drums_db = self._drums_db(d["backing"])
+            out.append(clip if drums_db is None else clip + self._backing(clip, drummers, d, drums_db))
         return torch.stack(out)
 
+    def _drums_db(self, rng: np.random.Generator) -> float | None:
+        """Level of the drums against the backing in this clip; None = no backing."""
+        if "backing" not in self.recipe:
+            return None
+        settings, kind = self.recipe["backing"], rng.random()
+        if kind < settings["mix_share"]:
+            return within(rng, settings["drums_db"])
+        return within(rng, settings["bleed_db"]) if kind < settings["mix_share"] + settings["bleed_share"] else None
 
-@functools.cache
-def _accompaniment(seed: int) -> np.ndarray:
-    """12 s of accompaniment, int16, by its seed: kept, since making it takes longer than rendering a clip."""
-    samples = synthesise_backing(np.random.default_rng([seed, 78]), 12 * SAMPLE_RATE, SAMPLE_RATE)
-    return np.round(samples / max(1e-6, np.abs(samples).max()) * 32767).astype(np.int16)
+    def _backing(self, clip: Tensor, drummers: list[Performance], draws: Draws, drums_db: float) -> Tensor:
+        hits = [(t, code) for performance in drummers for t, code, _ in _hits(performance)]
+        other = torch.from_numpy(self.band.play(draws["band"], sorted(hits), len(clip))).to(self.device)
+        rms, other_rms = (x.square().mean().sqrt() for x in (clip, other))
+        # A clip without a single hit has no level of its own: the backing gets a usual one.
+        rms = rms if rms > 1e-4 else torch.full_like(rms, 0.1)
+        return other * (rms / other_rms.clamp(min=1e-6) * 10 ** (-drums_db / 20))
+
+    def _channel(self, audio: Tensor, draws: list[Draws]) -> Tensor:
+        """What the file's format and its noise do."""
+        for stage, effect in effects.CHANNEL.items():
+            if stage in self.recipe:
+                audio = effect(audio, [d[stage] for d in draws], self.recipe[stage])
+        return audio
+
+    def _heard(self, take: Take, bus: Tensor, final: Tensor) -> list[bool]:
+        if not take.labels:
+            return []
+        samples = torch.tensor([sample for sample, _, _ in take.labels], device=self.device)
+        return audible(torch.stack(take.energies), samples, take.buses.sum(0), bus, final).tolist()
 
 
-def _smooth_size(total: int) -> int:
-    """The next length whose only prime factors are 2, 3 and 5, which FFTs are fast at."""
-    sizes = (2**a * 3**b * 5**c for a in range(4, 26) for b in range(4) for c in range(4))
-    return min(size for size in sizes if size >= total)
-
-
-def _with_other_percussion(
-    performance: Performance, kit: Kit, rng: np.random.Generator
-) -> list[tuple[float, str, float]]:
-    """Hits (seconds, class, velocity) in time order; in one clip of eight with percussion that is no target."""
-    hits = [
+def _hits(performance: Performance) -> Hits:
+    return [
         (float(t), CODES[c], float(v))
         for t, c, v in zip(performance.times_s, performance.classes, performance.velocities, strict=True)
     ]
-    if rng.random() < 0.12 and kit.sounds.get(OTHER):
-        count = rng.integers(2, 24)
-        times = rng.uniform(0, performance.duration_s, count)
+
+
+def _with_other_percussion(performance: Performance, kit: Kit, draws: Draws, recipe: RenderRecipe) -> Hits:
+    """The performance's hits; in some clips with percussion that is no target."""
+    hits, rng = _hits(performance), draws["other_percussion"]
+    if kit.sounds.get(OTHER) and rng.random() < recipe.setting("other_percussion", "chance", 0.0):
+        times = rng.uniform(0, performance.duration_s, rng.integers(*recipe["other_percussion"]["hits"]))
         hits += [(float(t), OTHER, float(rng.uniform(0.3, 1))) for t in times]
     return sorted(hits)
 
 
-def _choke_times(hits: list[tuple[float, str, float]]) -> list[float | None]:
+def _choke_times(hits: Hits) -> list[float | None]:
     """When the hi-hat's next stroke ends an open hi-hat; None for what rings on."""
     ends: list[float | None] = [None] * len(hits)
     next_stroke = None
@@ -203,12 +252,6 @@ def _choke_times(hits: list[tuple[float, str, float]]) -> list[float | None]:
         if code in HIHATS:
             next_stroke = time_s
     return ends
-
-
-def _pick(voices: list[Voice], velocity: float, rng: np.random.Generator) -> Voice:
-    """The voice whose rank is near the velocity, blurred so that neighbouring layers alternate."""
-    wanted = velocity + rng.normal(0, 0.12)
-    return min(voices, key=lambda voice: abs(voice.rank - wanted))
 
 
 def _add(bus: Tensor, voice: Voice, sample: int, gain: float, end: int | None) -> bool:
@@ -229,12 +272,15 @@ def _add(bus: Tensor, voice: Voice, sample: int, gain: float, end: int | None) -
     return sample < len(bus)
 
 
-def _pad_labels(labels: list[np.ndarray], before: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Labels [M, 3] per clip, from the preroll on -> times, classes, velocities [B, M] of the clip."""
-    kept = [rows[rows[:, 0] >= before] for rows in labels]
-    padded = np.zeros((len(kept), max(1, *(len(rows) for rows in kept)), 3))
+def _pad_labels(
+    labels: list[list[tuple[int, int, float, bool]]], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Labels (sample, class, velocity, ignored) per clip -> times, classes, velocities, ignored, each [B, M]."""
+    kept = [[row for row in rows if row[0] >= 0] for rows in labels]
+    padded = np.zeros((len(kept), max(1, *(len(rows) for rows in kept)), 4))
     padded[:, :, 1] = -1
     for i, rows in enumerate(kept):
-        padded[i, : len(rows)] = rows - [before, 0, 0]
-    times = torch.from_numpy(padded[:, :, 0] / SAMPLE_RATE).float()
-    return times, torch.from_numpy(padded[:, :, 1]).long(), torch.from_numpy(padded[:, :, 2]).float()
+        padded[i, : len(rows)] = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    columns = torch.from_numpy(padded).to(device)
+    times, classes, velocities, ignored = columns.unbind(2)
+    return (times / SAMPLE_RATE).float(), classes.long(), velocities.float(), ignored.bool()

@@ -12,10 +12,16 @@ CONFIG = PRESETS["tiny"]
 SNARE, RIDE, CRASH = index_of("SD"), index_of("RD"), index_of("CRC")
 
 
-def targets_of(time_s, code=SNARE, delay=0, frames=40):
-    return make_targets(
-        torch.tensor([[time_s]]), torch.tensor([[code]]), torch.tensor([[0.7]]), torch.tensor([[delay]]), CONFIG, frames
-    )
+def targets_of(time_s, code=SNARE, delay=0, frames=40, ignored=False, labelled=True):
+    batch = {
+        "times": torch.tensor([[time_s]]),
+        "classes": torch.tensor([[code]]),
+        "velocities": torch.tensor([[0.7]]),
+        "ignored": torch.tensor([[ignored]]),
+        "labelled": torch.full((1, len(CONFIG.classes)), labelled),
+        "delay": torch.tensor([[delay]]),
+    }
+    return make_targets(batch, CONFIG, frames)
 
 
 def output_of(logits, offset=0.0, velocity=0.7):
@@ -41,6 +47,27 @@ def test_frames_about_the_time_before_the_stream_cost_nothing():
     weight = targets_of(0.104, delay=3).weight  # 70 ms: frames 0..6
     assert weight[0, :7].abs().sum() == 0
     assert (weight[0, 7:] > 0).all()
+
+
+def test_an_ignored_hit_costs_nothing_found_or_not():
+    targets = targets_of(0.104, ignored=True)
+    assert targets.onset.sum() == 0
+    assert len(targets.velocity) == 0
+    assert targets.weight[0, 10:13, SNARE].abs().sum() == 0
+    assert (targets.weight[0, [9, 13], SNARE] == 1).all()
+    quiet = torch.full((1, 40, 18), -12.0)
+    found = quiet.clone()
+    found[0, 11, SNARE] = 12.0
+    costs = [transcription_losses(output_of(x), targets, CONFIG) for x in (quiet, found)]
+    assert float(costs[0].onset) == pytest.approx(float(costs[1].onset), abs=1e-4)
+
+
+def test_a_class_that_a_clip_does_not_label_costs_nothing():
+    targets = targets_of(0.104, labelled=False)
+    loud = torch.full((1, 40, 18), 12.0)
+    losses = transcription_losses(output_of(loud), targets, CONFIG)
+    assert float(losses.onset) == 0
+    assert float(losses.parent) == 0
 
 
 def test_hits_outside_the_frames_and_padding_are_left_out():

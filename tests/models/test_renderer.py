@@ -12,14 +12,18 @@ import torch
 
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data import effects
+from ghostnote.models.data.backing import BackingShelf
 from ghostnote.models.data.dataset import RenderedBatches, Sources
 from ghostnote.models.data.kits import ATTACK_SAMPLE, KitShelf
 from ghostnote.models.data.performance import Performance
+from ghostnote.models.data.recipe import RECIPES, Draws, RenderRecipe
 from ghostnote.models.data.renderer import PREROLL_S, Renderer
+from ghostnote.models.data.separation import demixed
 from ghostnote.runtime.errors import InputError, UsageError
 from ghostnote.runtime.vocabulary import CODES, index_of
 
 RATE = 44100
+PRODUCTION = RenderRecipe.load("production")
 
 
 def batches(**changes):
@@ -57,15 +61,18 @@ def test_a_batch_that_processes_cannot_share_is_refused():
         batches(clips=3, world=2)
 
 
+def dry_renderer():
+    return Renderer(KitShelf(None), BackingShelf(None), PRODUCTION.without("layering", "transients"))
+
+
 @pytest.mark.parametrize("code", ["BD", "SD", "CHH", "CRC", "CB"])
 def test_the_label_is_where_the_sound_starts(code):
     """Energy of the direct sound appears at the label, on a clip that no room, noise or backing blurs."""
     performance = Performance.from_hits([PREROLL_S + 0.5], [index_of(code)], [1.0], 2.0)
-    renderer = Renderer(KitShelf(None))
-    buses, labels = renderer._perform(performance, np.random.default_rng(0), 2 * RATE)
-    dry = buses.sum(0)
-    sample = int(labels[0, 0])
-    assert labels[0, 1] == index_of(code)
+    take = dry_renderer()._take([performance], Draws(0), 2 * RATE)
+    dry = take.buses.sum(0)
+    (sample, found, _) = take.labels[0]
+    assert found == index_of(code)
     assert sample == round((PREROLL_S + 0.5) * RATE)
     first = int((dry.abs() > 0.03 * dry.abs().max()).nonzero()[0])
     assert abs(first - sample) <= 5  # pitch changes move the mark by a fraction of a sample
@@ -73,13 +80,71 @@ def test_the_label_is_where_the_sound_starts(code):
 
 def test_an_open_hihat_is_choked_by_the_next_stroke():
     times = [0.2, 0.4]
-    rng = lambda: np.random.default_rng(1)  # noqa: E731
-    renderer = Renderer(KitShelf(None))
+    renderer = dry_renderer()
     opened, pedal = index_of("OHH"), index_of("PHH")
-    alone, _ = renderer._perform(Performance.from_hits(times[:1], [opened], [1.0], 1.5), rng(), RATE)
-    choked, _ = renderer._perform(Performance.from_hits(times, [opened, pedal], [1.0, 0.05], 1.5), rng(), RATE)
+    alone = renderer._take([Performance.from_hits(times[:1], [opened], [1.0], 1.5)], Draws(1), RATE).buses
+    choked = renderer._take([Performance.from_hits(times, [opened, pedal], [1.0, 0.05], 1.5)], Draws(1), RATE).buses
     late = slice(int(0.55 * RATE), int(0.7 * RATE))
     assert choked.sum(0)[late].square().sum() < 0.5 * alone.sum(0)[late].square().sum()
+
+
+def render_one(performance, recipe, seed=0):
+    renderer = Renderer(KitShelf(None), BackingShelf(None), recipe)
+    return renderer.render([[performance]], [Draws(seed)], round(performance.duration_s * RATE) - RATE)
+
+
+def test_a_hit_under_a_much_louder_one_is_ignored_and_a_clear_one_is_not():
+    """Two hits of one drum at once: the soft one cannot be heard; half a second later it can."""
+    kick, quiet = index_of("BD"), 0.02
+    recipe = PRODUCTION.without("backing", "demixing", "codec", "noise", "other_percussion", "sample_mixing", "balance")
+    together = render_one(Performance.from_hits([1.2, 1.216], [kick] * 2, [1.0, quiet], 2.5), recipe)
+    apart = render_one(Performance.from_hits([1.2, 2.2], [kick] * 2, [1.0, quiet], 2.5), recipe)
+    assert together.ignored[0].tolist() == [False, True]
+    assert apart.ignored[0].tolist() == [False, False]
+
+
+def test_every_stage_can_be_left_out_and_moves_no_other_draw():
+    performance = Performance.from_hits([1.3, 1.6], [index_of("BD"), index_of("SD")], [0.9, 0.8], 2.0)
+    whole = render_one(performance, PRODUCTION, seed=5)
+    for stage in PRODUCTION.stages:
+        without = render_one(performance, PRODUCTION.without(stage), seed=5)
+        assert torch.equal(without.times, whole.times)
+        assert torch.isfinite(without.audio).all()
+    rest = [stage for stage in PRODUCTION.stages if stage != "noise"]
+    assert torch.isfinite(render_one(performance, PRODUCTION.without(*rest)).audio).all()
+
+
+def test_the_shipped_recipes_load_and_wrong_ones_are_explained(tmp_path):
+    for name in RECIPES:
+        assert RenderRecipe.load(name).stages
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[reverb]\nwet = 1\n")
+    with pytest.raises(UsageError, match="unknown stage 'reverb'"):
+        RenderRecipe.load(wrong)
+    wrong.write_text("[noise]\nloud = 1\n")
+    with pytest.raises(UsageError, match="expected level_db, hum_chance"):
+        RenderRecipe.load(wrong)
+    wrong.write_text("noise")
+    with pytest.raises(InputError, match="not a render recipe"):
+        RenderRecipe.load(wrong)
+    with pytest.raises(InputError, match="give a TOML file or one of solo, production"):
+        RenderRecipe.load("nowhere")
+    with pytest.raises(UsageError, match="no stage reverb"):
+        PRODUCTION.without("reverb")
+
+
+def test_demixing_keeps_the_drums_and_loses_most_of_the_rest():
+    rng = np.random.default_rng(0)
+    time = torch.arange(RATE) / RATE
+    others = 0.3 * torch.sin(2 * torch.pi * 440 * time)
+    drums = torch.zeros(RATE)
+    drums[RATE // 2 : RATE // 2 + 2000] = torch.randn(2000) * torch.linspace(1, 0, 2000)
+    for _ in range(10):
+        cut = demixed(drums, others, rng)
+        assert cut.shape == drums.shape
+        quiet, loud = cut[: RATE // 4], cut[RATE // 2 : RATE // 2 + 2000]
+        assert quiet.square().mean() < 0.5 * others.square().mean()
+        assert loud.square().mean() > 0.2 * drums[RATE // 2 : RATE // 2 + 2000].square().mean()
 
 
 def test_kits_come_from_a_folder_by_split(tmp_path):
@@ -104,7 +169,7 @@ def test_kits_come_from_a_folder_by_split(tmp_path):
         shelf = KitShelf(folder, "train", cache)
         assert [kit.name for kit in shelf.kits] == ["train_kit"]
         assert shelf.kits[0].sounds["BD"][0].samples[ATTACK_SAMPLE + 20] != 0
-        drawn = [shelf.draw(np.random.default_rng(seed)) for seed in range(20)]
+        drawn = [shelf.draw(Draws(seed), PRODUCTION) for seed in range(20)]
         assert {"train_kit"} < {kit.name for kit in drawn}  # and synthesised ones
         assert all(kit.sounds.get(code) for kit in drawn for code in CODES)
 
@@ -116,16 +181,19 @@ def test_a_kits_folder_without_its_table_is_explained(tmp_path):
 
 def test_effects_keep_shape_and_depend_on_the_clips_seed_alone():
     audio = torch.randn(3, 30000) * 0.2
-    for effect in (effects.compress, effects.saturate, effects.noise, effects.level):
+    stages = {"compressor": effects.compress, "saturation": effects.saturate, "level": effects.level}
+    for stage, effect in {**stages, **effects.CHANNEL}.items():
+        settings = {name: 1.0 if "chance" in name else value for name, value in PRODUCTION[stage].items()}
         rngs = [np.random.default_rng(seed) for seed in (1, 2, 3)]
-        together = effect(audio, rngs)
-        alone = torch.cat([effect(audio[i : i + 1], [np.random.default_rng(seed)]) for i, seed in enumerate((1, 2, 3))])
+        together = effect(audio, rngs, settings)
+        alone = [effect(audio[i : i + 1], [np.random.default_rng(i + 1)], settings) for i in range(3)]
         assert together.shape == audio.shape
-        assert torch.allclose(together, alone, atol=1e-6)
+        assert torch.allclose(together, torch.cat(alone), atol=1e-6)
+        assert not torch.allclose(together, audio, atol=1e-4) or stage == "noise"
 
 
 def test_a_room_begins_after_the_direct_sound():
-    response = effects.room_response(np.random.default_rng(0), 20000)
+    response = effects.room_response(np.random.default_rng(0), 20000, 0.3)
     assert not response[:44].any()
     assert response.any()
 
