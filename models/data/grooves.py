@@ -36,17 +36,18 @@ _DRUM_CHANNEL = 9  # counted from 0
 _CACHE_FORMAT = 2  # part of the cache key: raise it when the parsing changes
 
 
-def read_midi(path: Path, codes: dict[int, str] | None = None) -> Performance:
+def read_midi(path: Path, codes: dict[int, str] | None = None, *, drum_channel: bool = False) -> Performance:
     """One MIDI file; `codes` maps notes to class codes (default: General MIDI), other notes are left out.
 
-    Soft notes and double triggers are dropped. Where any note is on the drum channel, only that channel counts.
+    Soft notes and double triggers are dropped. Where any note is on the drum channel, or with `drum_channel` (songs
+    with other instruments), only that channel counts.
     """
     time_s, hits = 0.0, []
     for message in mido.MidiFile(path):  # iterating gives delta times in seconds, tempo changes applied
         time_s += message.time
         if message.type == "note_on" and message.velocity > 0:
             hits.append((time_s, message.note, message.velocity / 127, message.channel))
-    if any(channel == _DRUM_CHANNEL for *_, channel in hits):
+    if drum_channel or any(channel == _DRUM_CHANNEL for *_, channel in hits):
         hits = [hit for hit in hits if hit[3] == _DRUM_CHANNEL]
     named = [(t, codes.get(note) if codes else code_of_note(note), v) for t, note, v, _ in hits]
     known = [(t, index_of(code), v) for t, code, v in named if code is not None]
