@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import ModelConfig
-from .transformer import VIEWS, DrumTransformer
+from .transformer import DrumTransformer
 
 __all__ = ["gflop_per_second"]
 
@@ -27,8 +27,8 @@ def gflop_per_second(config: ModelConfig, tokens_per_call: int = 50) -> dict[str
     def part(*names: str) -> float:
         return sum(sum(counts.get(f"DrumTransformer.{name}", {}).values()) for name in names) / seconds / 1e9
 
-    parts = {f"view {name}": part(f"views.{name}") for name in VIEWS}
-    parts["view encoders"] = part(*(f"encoders.{name}" for name in VIEWS))
+    parts = {f"view {name}": part(f"views.{name}") for name in config.views}
+    parts["view encoders"] = part(*(f"encoders.{name}" for name in config.views))
     parts["fusion"] = part("fusion")
     parts["temporal blocks"] = part(*(f"blocks.{i}" for i in range(config.layers)))
     parts["heads"] = part("head")

@@ -1,61 +1,35 @@
-"""One dataclass that says everything about a model's shape; it is serialised with the weights."""
+"""Dataclasses that say everything about a model's shape; they are serialised with the weights."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from ..runtime.vocabulary import CODES
 
-__all__ = ["PRESETS", "ModelConfig"]
+__all__ = ["FUSIONS", "PRESETS", "VIEWS", "FrameGrid", "ModelConfig"]
+
+VIEWS = ("tone", "attack", "wave")
+FUSIONS = ("attention", "concatenation")
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """Shape of a `DrumTransformer`. Lengths in samples unless the name says otherwise.
+@dataclass(frozen=True, kw_only=True)
+class FrameGrid:
+    """What every kind of model shares: classes, delays and the frames that targets, decoder and scores count in."""
 
-    The presets differ in width and depth only; the rest is the contract (token and frame length, delays) and the
-    front-end.
-    """
+    kind: ClassVar[str]  # the key in `kinds.KINDS`
 
     name: str = "base"
-    width: int = 160
-    layers: int = 5
-    heads: int = 5
-    view_width: int = 96
-    window_tokens: int = 64  # keys and values kept per layer: 1.28 s
-    conv_tokens: int = 4  # taps of the causal depthwise convolution at the start of each block
-    delays_ms: tuple[int, ...] = (10, 30, 50, 70, 120, 220)
+    delays_ms: tuple[int, ...] = (0,)
     classes: tuple[str, ...] = CODES
-
     sample_rate: int = 44100
     samples_per_token: int = 882
     frames_per_token: int = 2
 
-    # `tone` view: low-pass, decimate to 4.9 kHz, then a 52 ms window. Long windows only where low frequencies need
-    # them.
-    tone_decimation: int = 9
-    tone_fir_taps: int = 81
-    tone_window: int = 256  # decimated samples
-    tone_hop: int = 49  # decimated samples, two per token
-    # `attack` view: 11.6 ms windows every 6.7 ms.
-    attack_window: int = 512
-    attack_hop: int = 294
-    attack_bands: int = 64
-    # `wave` view: learned filters on the waveform, envelope every 1.4 ms.
-    wave_filters: int = 24
-    wave_taps: int = 64
-    wave_stride: int = 21
-    wave_pool: int = 3
-
     def __post_init__(self) -> None:
-        for name in ("delays_ms", "classes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        for hop in (self.attack_hop, self.wave_stride * self.wave_pool, self.tone_hop * self.tone_decimation):
-            if self.samples_per_token % hop:
-                raise ValueError(f"samples_per_token {self.samples_per_token} is not a multiple of the hop {hop}")
+        for key, value in vars(self).items():
+            if isinstance(value, list):  # as read from a checkpoint
+                object.__setattr__(self, key, tuple(value))
         if any(delay % self.frame_ms for delay in self.delays_ms):
             raise ValueError(f"delays {self.delays_ms} ms must be whole frames of {self.frame_ms} ms")
 
@@ -80,9 +54,61 @@ class ModelConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Inverse of `to_dict`. Raises TypeError for an unknown or missing field."""
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Inverse of `to_dict`. Raises TypeError for an unknown field."""
         return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(FrameGrid):
+    """Shape of a `DrumTransformer`. Lengths in samples unless the name says otherwise.
+
+    The presets differ in width and depth only; the rest is the contract (token and frame length, delays) and the
+    front-end.
+    """
+
+    kind: ClassVar[str] = "drum-transformer"
+
+    width: int = 160
+    layers: int = 5
+    heads: int = 5
+    view_width: int = 96
+    window_tokens: int = 64  # keys and values kept per layer: 1.28 s
+    conv_tokens: int = 4  # taps of the causal depthwise convolution at the start of each block
+    delays_ms: tuple[int, ...] = (10, 30, 50, 70, 120, 220)
+
+    # Changed by ablations only.
+    views: tuple[str, ...] = VIEWS
+    fusion: str = "attention"  # or "concatenation"
+    subframe: bool = True  # False: hits lie at the centre of their frame
+
+    # `tone` view: low-pass, decimate to 4.9 kHz, then a 52 ms window. Long windows only where low frequencies need
+    # them.
+    tone_decimation: int = 9
+    tone_fir_taps: int = 81
+    tone_window: int = 256  # decimated samples
+    tone_hop: int = 49  # decimated samples, two per token
+    # `attack` view: 11.6 ms windows every 6.7 ms.
+    attack_window: int = 512
+    attack_hop: int = 294
+    attack_bands: int = 64
+    # `wave` view: learned filters on the waveform, envelope every 1.4 ms.
+    wave_filters: int = 24
+    wave_taps: int = 64
+    wave_stride: int = 21
+    wave_pool: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        for hop in (self.attack_hop, self.wave_stride * self.wave_pool, self.tone_hop * self.tone_decimation):
+            if self.samples_per_token % hop:
+                raise ValueError(f"samples_per_token {self.samples_per_token} is not a multiple of the hop {hop}")
+        if not self.views or self.views != tuple(view for view in VIEWS if view in self.views):
+            raise ValueError(f"views {self.views} must be some of {VIEWS}, in this order")
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"fusion {self.fusion!r} must be one of {FUSIONS}")
 
 
 PRESETS: dict[str, ModelConfig] = {

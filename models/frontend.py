@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 
-__all__ = ["AttackView", "ToneView", "WaveView", "tail_samples"]
+__all__ = ["AttackView", "ToneView", "WaveView", "mel_bands", "scaled_log", "tail_samples"]
 
 # Power below which a band counts as silent, relative to full scale: about -70 dB, above the rounding noise of a loud
 # neighbour band.
@@ -90,7 +90,7 @@ class AttackView(nn.Module):
         cosine, sine = _folded_dft(config.attack_window, bins)
         self.register_buffer("cosine", cosine, persistent=False)
         self.register_buffer("sine", sine, persistent=False)
-        self.register_buffer("bands", _mel_bands(frequencies, config.attack_bands, 60.0, 18000.0), persistent=False)
+        self.register_buffer("bands", mel_bands(frequencies, config.attack_bands, 60.0, 18000.0), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """[B, tail + T * samples_per_token] -> [B, T, V]."""
@@ -122,11 +122,11 @@ class WaveView(nn.Module):
         skip = tail_samples(c) - (c.wave_taps - c.wave_stride)
         x = torch.matmul(frames(audio, c.wave_taps, c.wave_stride, skip), self.filters)
         power = x.square().reshape(x.shape[0], -1, c.wave_pool, c.wave_filters).mean(2)
-        level = _scaled_log(power)
+        level = scaled_log(power)
         return level.reshape(level.shape[0], -1, self.features)
 
 
-def _scaled_log(power: Tensor) -> Tensor:
+def scaled_log(power: Tensor) -> Tensor:
     """Log power with silence near -1.5 and full scale near +1.5: every view enters the network at a like scale."""
     return torch.log(power + POWER_FLOOR) * 0.2 + 1.7
 
@@ -134,7 +134,7 @@ def _scaled_log(power: Tensor) -> Tensor:
 def _log_bands(spectrum: Tensor, bands: Tensor) -> Tensor:
     """[B, n, 2 * bins] (cosine part, sine part) -> [B, n, bands] log power."""
     real, imaginary = spectrum.chunk(2, dim=2)
-    return _scaled_log(torch.matmul(real * real + imaginary * imaginary, bands))
+    return scaled_log(torch.matmul(real * real + imaginary * imaginary, bands))
 
 
 def _with_rise(level: Tensor, per_token: int) -> Tensor:
@@ -187,7 +187,7 @@ def _tone_bands(frequencies: Tensor) -> Tensor:
     return torch.cat([lower, upper], dim=1)
 
 
-def _mel_bands(frequencies: Tensor, count: int, lowest: float, highest: float) -> Tensor:
+def mel_bands(frequencies: Tensor, count: int, lowest: float, highest: float) -> Tensor:
     """Triangles equally spaced on the mel scale (O'Shaughnessy 1987), at least two bins wide: [bins, count]."""
     mel = torch.linspace(2595 * math.log10(1 + lowest / 700), 2595 * math.log10(1 + highest / 700), count + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)

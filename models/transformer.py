@@ -1,8 +1,8 @@
 """`DrumTransformer`: three views, cross-view attention, gated fusion, causal windowed attention, three heads.
 
-Letters: B streams, T tokens in the call, F = T * frames_per_token, C classes, D width, L layers, H heads, W
-window_tokens. State is explicit: every tensor that outlives a call comes in and goes out, and `step` changes nothing
-else. A whole file is one step from zero state; a stream is many.
+Letters: B streams, T tokens in the call, F = T * frames_per_token, C classes, V views, E view_width, D width, L layers,
+H heads, W window_tokens. State is explicit: every tensor that outlives a call comes in and goes out, and `step` changes
+nothing else. A whole file is one step from zero state; a stream is many.
 """
 
 from __future__ import annotations
@@ -12,13 +12,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .config import ModelConfig
+from .config import VIEWS, ModelConfig
 from .frontend import AttackView, ToneView, WaveView, tail_samples
 
-__all__ = ["VIEWS", "DrumTransformer", "StepOutput", "state_shapes"]
+__all__ = ["VIEWS", "DrumTransformer", "Outputs", "StepOutput", "state_shapes"]
 
-VIEWS = ("tone", "attack", "wave")
+VIEW_MODULES = {"tone": ToneView, "attack": AttackView, "wave": WaveView}
 MASKED = -1e4  # finite, so that no IsNaN guard enters the exported graph; exp(-1e4) is exactly 0 in float32
+
+
+class Outputs(NamedTuple):
+    """What any kind of model says about a clip."""
+
+    onset_logits: Tensor  # [B, F, C]
+    velocity: Tensor  # [B, F, C], 0..1
+    offset: Tensor  # [B, F, C], frames
 
 
 class StepOutput(NamedTuple):
@@ -47,17 +55,17 @@ class ViewEncoder(nn.Module):
 
 
 class CrossViewFusion(nn.Module):
-    """Attention over a token's three latents, then a gated sum: [B, T, 3, E] -> [B, T, D]."""
+    """Attention over a token's latents, one per view, then a gated sum: [B, T, V, E] -> [B, T, D]."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        width, self.heads = config.view_width, 4
-        self.view_embedding = nn.Parameter(torch.randn(len(VIEWS), width) * 0.02)
+        width, self.heads, views = config.view_width, 4, len(config.views)
+        self.view_embedding = nn.Parameter(torch.randn(views, width) * 0.02)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
-        self.gate = nn.Linear(len(VIEWS) * width, len(VIEWS))
-        self.project = nn.Linear(len(VIEWS) * width, config.width)
+        self.gate = nn.Linear(views * width, views)
+        self.project = nn.Linear(views * width, config.width)
 
     def forward(self, views: Tensor) -> Tensor:
         b, t, v, e = views.shape
@@ -70,6 +78,17 @@ class CrossViewFusion(nn.Module):
         gates = torch.sigmoid(self.gate(views.flatten(2)))
         # One matrix holds the three projections, so that the gated sum is a single product.
         return self.project((views * (2 * gates).unsqueeze(3)).flatten(2))
+
+
+class ConcatenatedViews(nn.Module):
+    """The ablation of `CrossViewFusion`: one product of the concatenated latents, [B, T, V, E] -> [B, T, D]."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.project = nn.Linear(len(config.views) * config.view_width, config.width)
+
+    def forward(self, views: Tensor) -> Tensor:
+        return self.project(views.flatten(2))
 
 
 class Block(nn.Module):
@@ -118,9 +137,9 @@ class DrumTransformer(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.views = nn.ModuleDict({"tone": ToneView(config), "attack": AttackView(config), "wave": WaveView(config)})
-        self.encoders = nn.ModuleDict({name: ViewEncoder(self.views[name].features, config) for name in VIEWS})
-        self.fusion = CrossViewFusion(config)
+        self.views = nn.ModuleDict({name: VIEW_MODULES[name](config) for name in config.views})
+        self.encoders = nn.ModuleDict({name: ViewEncoder(self.views[name].features, config) for name in config.views})
+        self.fusion = (CrossViewFusion if config.fusion == "attention" else ConcatenatedViews)(config)
         self.delay_embedding = nn.Embedding(len(config.delays_ms), config.width)
         # Relative bias per delay, layer, head and distance 0..W: look-ahead decides which past matters.
         self.bias = nn.Parameter(_initial_bias(config))
@@ -147,13 +166,13 @@ class DrumTransformer(nn.Module):
         return self.step(audio, delay, *states)
 
     def encode(self, audio: Tensor, state_audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Views of every token: [B, T * samples_per_token] -> latents [B, T, 3, E] and the new audio tail."""
+        """Views of every token: [B, T * samples_per_token] -> latents [B, T, V, E] and the new audio tail."""
         heard = torch.cat([state_audio, audio], dim=1)
-        latents = torch.stack([self.encoders[name](self.views[name](heard)) for name in VIEWS], dim=2)
+        latents = torch.stack([self.encoders[name](self.views[name](heard)) for name in self.config.views], dim=2)
         return latents, heard[:, -state_audio.shape[1] :]
 
     def read(self, latents: Tensor, delay: Tensor, tail: Tensor, state_cache: Tensor, state_taps: Tensor) -> StepOutput:
-        """Fuse the views and read the rhythm: latents [B, T, 3, E] -> outputs."""
+        """Fuse the views and read the rhythm: latents [B, T, V, E] -> outputs."""
         c = self.config
         x = self.fusion(latents) + self.delay_embedding(delay)
         bias = self._banded_bias(delay, x.shape[1])
@@ -166,9 +185,19 @@ class DrumTransformer(nn.Module):
             taps.append(tap)
         out = self.head(self.norm(x)).reshape(x.shape[0], -1, 3, len(c.classes))
         onset, velocity, offset = out.unbind(2)
-        return StepOutput(
-            onset, torch.sigmoid(velocity), 0.5 + torch.tanh(offset), tail, torch.stack(caches, 1), torch.stack(taps, 1)
-        )
+        velocity = torch.sigmoid(velocity)
+        offset = 0.5 + torch.tanh(offset) if c.subframe else torch.zeros_like(offset)
+        return StepOutput(onset, velocity, offset, tail, torch.stack(caches, 1), torch.stack(taps, 1))
+
+    def whole(self, audio: Tensor, delay: int, chunk_tokens: int = 96) -> Outputs:
+        """A whole clip [B, T * samples_per_token] from zero state, in large chunks."""
+        index = torch.full((len(audio), 1), delay, device=audio.device)
+        state, parts = self.zero_state(len(audio)), []
+        for piece in audio.split(chunk_tokens * self.config.samples_per_token, dim=1):
+            output = self(piece, index, *state)
+            state = output[3:]
+            parts.append(output[:3])
+        return Outputs(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
 
     def _banded_bias(self, delay: Tensor, t: int) -> Tensor:
         """Bias of query i on key j, [B, L, H, T, W + T]: learned at distance i + W - j, masked outside 0..W."""
