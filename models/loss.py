@@ -38,7 +38,7 @@ class Targets(NamedTuple):
     onset: Tensor  # [B, F, C], 1 at an attack's frame
     weight: Tensor  # [B, F, C], weight of the frame in the onset loss
     hit: tuple[Tensor, Tensor, Tensor]  # clip, frame, class of every hit [H]
-    velocity: Tensor  # [H]
+    velocity: Tensor  # [H], NaN where the recording's labels have none
     fraction: Tensor  # [H], attack minus centre of its frame, in frames, -0.5..0.5
 
 
@@ -90,7 +90,9 @@ def transcription_losses(output: StepOutput, targets: Targets, config: ModelConf
     before = (k - 1).clamp(min=0)
     early = (logits[clip, before, c] > logits[clip, k, c]).detach() & (k > 0)
     picked = torch.where(early, before, k)
-    velocity = functional.smooth_l1_loss(output.velocity[clip, picked, c], targets.velocity, reduction="sum", beta=0.1)
+    known = ~targets.velocity.isnan()
+    heard = output.velocity[clip, picked, c][known]
+    velocity = functional.smooth_l1_loss(heard, targets.velocity[known], reduction="sum", beta=0.1)
     wanted = targets.fraction + early.float()
     offset = functional.smooth_l1_loss(output.offset[clip, picked, c], wanted, reduction="sum", beta=0.1)
     parts = (onset, _parent_loss(logits, targets), velocity, offset)

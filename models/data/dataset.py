@@ -22,7 +22,7 @@ from .mixture import sample_drummers
 from .recipe import Draws, RenderRecipe
 from .renderer import PREROLL_S, Renderer
 
-__all__ = ["Batch", "RenderedBatches", "Sources"]
+__all__ = ["Batch", "RenderedBatches", "Sources", "draw_delay", "draw_view"]
 
 Batch = dict[str, torch.Tensor]
 # The delays most users run with (total latency 100 and 60 ms) get the largest shares; the rest is shared evenly.
@@ -84,18 +84,20 @@ class RenderedBatches(Dataset[Batch]):
         return {
             **clips._asdict(),
             "labelled": torch.ones(share, len(self.config.classes), dtype=torch.bool, device=self.device),
-            "delay": torch.tensor([[self._draw_delay(d["delay"])] for d in draws], device=self.device),
-            "dropped_view": torch.tensor([_draw_view(d["view"]) for d in draws], device=self.device),
+            "delay": torch.tensor([[draw_delay(self.config, d["delay"])] for d in draws], device=self.device),
+            "dropped_view": torch.tensor([draw_view(d["view"]) for d in draws], device=self.device),
         }
 
-    def _draw_delay(self, rng: np.random.Generator) -> int:
-        delays = self.config.delays_ms
-        shares = {ms: share for ms, share in DELAY_SHARES.items() if ms in delays}
-        rest = (1 - sum(shares.values())) / max(1, len(delays) - len(shares))
-        chances = np.array([shares.get(ms, rest) for ms in delays])
-        return int(rng.choice(len(delays), p=chances / chances.sum()))
+
+def draw_delay(config: ModelConfig, rng: np.random.Generator) -> int:
+    """Index of the delay that a clip is trained with."""
+    delays = config.delays_ms
+    shares = {ms: share for ms, share in DELAY_SHARES.items() if ms in delays}
+    rest = (1 - sum(shares.values())) / max(1, len(delays) - len(shares))
+    chances = np.array([shares.get(ms, rest) for ms in delays])
+    return int(rng.choice(len(delays), p=chances / chances.sum()))
 
 
-def _draw_view(rng: np.random.Generator) -> int:
+def draw_view(rng: np.random.Generator) -> int:
     """Index of the view to silence in this clip, mostly none (-1)."""
     return int(rng.integers(3)) if rng.random() < VIEW_DROPOUT else -1
