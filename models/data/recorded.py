@@ -1,0 +1,194 @@
+"""Batches of real recordings, in the form of `RenderedBatches`: batch i of a seed is the same on every machine.
+
+Labels made by hand lie beside the attack, so frames within a recording's tolerance around a hit cost nothing for its
+class: they are given as further hits of that class, `ignored` (one forgives a frame to either side, models/loss.py).
+
+A label is learnt as far as it goes. Where a corpus says "hi-hat" and not which, the hit is neither a positive nor a
+negative for any hi-hat: all members are ignored around it. The same holds for members that the corpus files under
+another code (ENST: the pedal hi-hat under closed), and for hits just outside a clip, whose attack may lie inside.
+Between hits, silence counts: those classes were not struck. Classes outside a recording's `labelled` cost nothing.
+Where a corpus has no velocities, they are NaN, and the velocity loss skips them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ...runtime.errors import InputError, UsageError
+from ...runtime.vocabulary import five_class
+from ..config import ModelConfig
+from ..corpora.recording import MEMBERS, Label, Recording, Source
+from .dataset import Batch, draw_delay, draw_view
+from .recipe import Draws
+
+__all__ = ["RecordedClips", "load_audio"]
+
+_STREAM = 2  # apart from the seeds of rendered clips: training 0, validation 1
+_MARGIN_S = 0.05  # read around a clip, so that the resampler's ends lie outside it
+
+Hit = tuple[float, int, float, bool]  # seconds from the clip's start, class, velocity, ignored
+
+
+class RecordedClips(Dataset[Batch]):
+    """`self[i]` is share `rank` of batch i: random crops of recordings, longer recordings more often.
+
+    Audio [B, N] mono at the model's rate; times, classes, velocities, ignored [B, M]; labelled [B, C]; delay [B, 1];
+    dropped_view [B]. Recordings shorter than a clip are followed by zeros. `kinds` are those of `Recording.audio` that
+    are used; a recording with both is drawn twice as often.
+    Raises UsageError for recordings that may not be trained on and for clips that never fill the model's memory;
+    InputError where no recording has audio of these kinds, or a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        recordings: Sequence[Recording],
+        *,
+        clips: int,
+        tokens: int,
+        kinds: Sequence[str] = ("drums", "mix"),
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        device: str = "cpu",
+    ):
+        refused = next((recording for recording in recordings if recording.evaluation_only), None)
+        if refused:
+            raise UsageError(f"{refused.name} is for evaluation only ({refused.licence}); train on another corpus")
+        if clips % world:
+            raise UsageError(f"a batch of {clips} clips cannot be shared by {world} processes; give a multiple of it")
+        if tokens <= config.layers * config.window_tokens:
+            raise UsageError(
+                f"clips of {tokens} tokens never fill the model's memory of {config.layers * config.window_tokens}; "
+                "give longer ones"
+            )
+        self.config, self.tokens, self.device = config, tokens, device
+        self.clips, self.rank, self.world, self.seed = clips, rank, world, seed
+        self.takes = [(r, r.audio[kind]) for r in recordings for kind in kinds if kind in r.audio]
+        if not self.takes:
+            raise InputError(f"no recordings with {' or '.join(kinds)} among the {len(recordings)} given")
+        self._durations_s = np.array([max(_duration_s(source.path) for source in sources) for _, sources in self.takes])
+
+    @property
+    def hours(self) -> float:
+        """Length of all takes together."""
+        return float(self._durations_s.sum()) / 3600
+
+    def __getitem__(self, index: int) -> Batch:
+        share = self.clips // self.world
+        first = index * self.clips + self.rank * share
+        draws = [Draws(self.seed, _STREAM, first + i) for i in range(share)]
+        crops = [self._crop(d["recording"]) for d in draws]
+        batch = {
+            "audio": torch.from_numpy(np.stack([audio for audio, _, _ in crops])),
+            **_padded([hits for _, hits, _ in crops]),
+            "labelled": torch.from_numpy(np.stack([_labelled(recording, self.config) for _, _, recording in crops])),
+            "delay": torch.tensor([[draw_delay(self.config, d["delay"])] for d in draws]),
+            "dropped_view": torch.tensor([draw_view(d["view"]) for d in draws]),
+        }
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, list[Hit], Recording]:
+        """A random take's audio [N] and hits inside a random window."""
+        rate, samples = self.config.sample_rate, self.tokens * self.config.samples_per_token
+        chosen = rng.choice(len(self.takes), p=self._durations_s / self._durations_s.sum())
+        recording, sources = self.takes[chosen]
+        room = round(self._durations_s[chosen] * rate) - samples
+        start = int(rng.integers(room + 1)) if room > 0 else 0
+        audio = sum(load_audio(source, rate, start, samples) for source in sources)
+        return audio, _hits(recording, start / rate, samples / rate, self.config), recording
+
+
+def load_audio(source: Source, sample_rate: int, start: int, samples: int) -> np.ndarray:
+    """`samples` mono samples at `sample_rate` from sample `start` on, float32, times the gain; zeros after the end.
+
+    Raises InputError where the file cannot be read.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(str(source.path)) as file:
+            # Positions where both rates have a sample, so that nothing is shifted.
+            common = math.gcd(file.samplerate, sample_rate)
+            step_in, step_out = file.samplerate // common, sample_rate // common
+            margin = math.ceil(_MARGIN_S * common)
+            steps = max(0, start // step_out - margin)
+            last = math.ceil((start + samples) / step_out) + margin
+            file.seek(min(steps * step_in, file.frames))
+            block = file.read((last - steps) * step_in, dtype="float32", always_2d=True).mean(axis=1)
+            mono = _resampled(block, file.samplerate, sample_rate)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise InputError(f"{source.path}: cannot be read as audio ({error})") from None
+    piece = mono[start - steps * step_out :][:samples]
+    return np.pad(piece, (0, samples - len(piece))) * np.float32(source.gain)
+
+
+def _resampled(audio: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    if rate == wanted:
+        return audio
+    import soxr
+
+    return soxr.resample(audio, rate, wanted)
+
+
+def _duration_s(path: Path) -> float:
+    import soundfile
+
+    try:
+        return float(soundfile.info(str(path)).duration)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise InputError(f"{path}: cannot be read as audio ({error})") from None
+
+
+def _labelled(recording: Recording, config: ModelConfig) -> np.ndarray:
+    """Mask [C] of the classes of which the recording says at least when none of their kind was struck."""
+    return np.array([code in recording.labelled or five_class(code) in recording.labelled for code in config.classes])
+
+
+def _hits(recording: Recording, start_s: float, length_s: float, config: ModelConfig) -> list[Hit]:
+    """What the labels of a window teach, see the module's docstring."""
+    tolerance_s, frame_s = recording.tolerance_s, config.frame_ms / 1000
+    # One ignored hit forgives three frames: a chain of them, two frames apart, forgives the tolerance without gaps.
+    reach = max(0, math.ceil(tolerance_s / frame_s) - 1)
+    chain = frame_s * np.arange(-reach, reach + 1, 2)
+    hits: list[Hit] = []
+    for label in recording.labels:
+        time_s = label.time_s - start_s
+        if not -tolerance_s <= time_s < length_s + tolerance_s:
+            continue
+        inside = 0 <= time_s < length_s
+        positive, doubtful = _readings(label, recording.labelled)
+        velocity = math.nan if label.velocity is None else label.velocity
+        if positive is not None and inside:
+            hits.append((time_s, config.classes.index(positive), velocity, False))
+        for code in {*doubtful, *([positive] if positive else [])}:
+            near = np.clip(time_s + chain, 0, length_s - frame_s / 2)
+            hits += [(float(t), config.classes.index(code), math.nan, True) for t in np.unique(near)]
+    return hits
+
+
+def _readings(label: Label, labelled: frozenset[str]) -> tuple[str | None, frozenset[str]]:
+    """The code that was certainly struck, and the codes that may have been."""
+    if label.name in MEMBERS:
+        return None, MEMBERS[label.name]
+    return label.name, MEMBERS.get(five_class(label.name) or "", frozenset()) - labelled - {label.name}
+
+
+def _padded(clips: list[list[Hit]]) -> Batch:
+    """Hits per clip -> times, classes, velocities, ignored [B, M], class -1 where a clip has fewer."""
+    shape = (len(clips), max(1, *(len(hits) for hits in clips)))
+    times, velocities = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    classes, ignored = np.full(shape, -1, np.int64), np.zeros(shape, bool)
+    for row, hits in enumerate(clips):
+        if hits:
+            columns = zip(*sorted(hits, key=lambda hit: (hit[0], hit[1], hit[3])), strict=True)
+            for target, column in zip((times, classes, velocities, ignored), columns, strict=True):
+                target[row, : len(hits)] = column
+    arrays = {"times": times, "classes": classes, "velocities": velocities, "ignored": ignored}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
