@@ -42,6 +42,8 @@ class Sources:
     backing: Path | None = None
     cache: Path | None = None
     recipe: RenderRecipe = field(default_factory=lambda: RenderRecipe.load("production"))
+    # None = the same. Runs whose recipes differ can only be compared on renders of one.
+    validation_recipe: RenderRecipe | None = None
 
 
 class RenderedBatches(Dataset[Batch]):
@@ -69,7 +71,7 @@ class RenderedBatches(Dataset[Batch]):
         self.clips, self.rank, self.world = clips, rank, world
         self.seed = (seed, {"train": 0, "validation": 1}[split])
         self.grooves = GrooveSet(sources.grooves, split, sources.cache) if sources.grooves else None
-        self.recipe = sources.recipe
+        self.recipe = (split == "validation" and sources.validation_recipe) or sources.recipe
         shelf = KitShelf(sources.kits, split, sources.cache)
         self.renderer = Renderer(shelf, BackingShelf(sources.backing, sources.cache), self.recipe, device)
 

@@ -10,7 +10,7 @@ import typer
 from ...runtime.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from .dataset import RenderedBatches
+    from .dataset import RenderedBatches, Sources
 
 __all__ = ["preview_data"]
 
@@ -23,17 +23,25 @@ def preview_data(
     clips: Annotated[int, typer.Option(min=1, help="Clips to write.")] = 8,
     kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
+    backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
+    recipe: Annotated[str, typer.Option(help="Render recipe: solo, production, or a TOML file.")] = "production",
+    without: Annotated[
+        list[str] | None, typer.Option(help="Stage of the recipe to leave out; may be repeated.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
     split: Annotated[str, typer.Option(help="train or validation.")] = "train",
     seed: Annotated[int, typer.Option(help="Seed of the data, as in `ghostnote train`.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: the GPU if there is one.")] = None,
 ) -> None:
     """Write clips as training hears them: audio, labels, and a spectrogram with every hit drawn in."""
+    from .dataset import Sources
     from .preview import examples, rendering_speed, write
+    from .recipe import RenderRecipe
 
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}; expected {' or '.join(SPLITS)}")
-    batches = _batches(kits, grooves, cache, split, seed, device)
+    sources = Sources(kits, grooves, backing, cache, RenderRecipe.load(recipe).without(*without or ()))
+    batches = _batches(sources, split, seed, device)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         for number, example in enumerate(examples(batches, clips)):
@@ -45,20 +53,18 @@ def preview_data(
     typer.echo(f"rendering on {batches.device}: {hours:.2f} hours of audio per minute ({timed} clips)")
 
 
-def _batches(
-    kits: Path | None, grooves: Path | None, cache: Path | None, split: str, seed: int, device: str | None
-) -> RenderedBatches:
+def _batches(sources: Sources, split: str, seed: int, device: str | None) -> RenderedBatches:
     """The very batches that a training run with these sources and this seed would see."""
     import torch
 
     from ..config import PRESETS
     from ..training import Recipe
-    from .dataset import RenderedBatches, Sources
+    from .dataset import RenderedBatches
 
     recipe = Recipe()
     return RenderedBatches(
         PRESETS["base"],
-        Sources(kits, grooves, cache),
+        sources,
         clips=recipe.clips,
         tokens=recipe.tokens,
         split=split,
