@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ ATTACK_SAMPLE = 220
 PIECE_SAMPLES = 12 * SAMPLE_RATE
 # Pieces that take longer to make than a clip to render, by kind: kept, and drawn by number.
 POOL = {"voice": 48, "organ": 16, "pad": 16, "mixed": 20}
+ROOM_SHARE = 0.6  # of clips: a room or a plate around the whole band
 IN_TIME_SHARE = 0.5  # of clips: the band plays with the drums; under the others at a tempo of its own
 # Chance of a part and its level in dB under the band's loudest.
 PARTS = {
@@ -33,6 +35,8 @@ PARTS = {
 MOST_PARTS = 5
 PITCHLESS = {"sonicpi_bass": 36, "sonicpi_guitar": 40, "sonicpi_ambient": 60}  # notes named after a C or E
 UNKNOWN_PITCH = 48
+# Their loudest samples wrapped around to the other sign when they were recorded: clicks, which drums would explain.
+DAMAGED = {f"pastabass_fingered/{note}_vl4.flac" for note in ("bb2", "e2", "g2")}
 FAMILIES = {
     "bass": ("bass",), "chords": ("piano", "epiano", "guitar"), "arpeggio": ("piano", "epiano", "guitar"),
     "melody": ("guitar", "piano", "epiano", "strings", "other"), "pad": ("strings", "pad"), "electric": ("guitar",),
@@ -72,14 +76,15 @@ class Instrument:
 
 
 class Pluck:
-    """A synthesised plucked or struck tone, where a band has no recordings and for synthesisers."""
+    """A synthesised tone, plucked, struck or blown, for synthesisers and where a band has no recordings."""
 
     def __init__(self, rng: np.random.Generator):
         harmonics = np.arange(1, 21)
         levels = harmonics ** -rng.uniform(0.6, 2) * np.where(harmonics % 2, 1, rng.uniform(0, 1))
         table = np.sin(np.outer(np.arange(2048) * (2 * np.pi / 2048), harmonics)) @ levels
         self._table = (table / np.abs(table).max()).astype(np.float32)
-        self._decay_s, self._attack = rng.uniform(0.08, 1.5), int(np.exp(rng.uniform(np.log(20), np.log(600))))
+        self._decay_s = rng.uniform(0.08, 1.5) if rng.random() < 0.7 else rng.uniform(2, 8)
+        self._attack = int(np.exp(rng.uniform(np.log(20), np.log(600 if self._decay_s < 2 else 4000))))
 
     def sound(self, pitch: int, _velocity: float, most: int) -> tuple[np.ndarray, int]:
         """A note's samples [most], float32, and its attack's place in them."""
@@ -114,15 +119,17 @@ class BackingShelf:
             gain = 10 ** ((PARTS[part][1] + rng.uniform(-6, 6)) / 20) / max(_loudness(bus), 1e-6)
             bus *= np.float32(gain)
             mix += bus
+        if rng.random() < ROOM_SHARE:
+            _add_room(rng, mix)
         return mix
 
     def _part(self, rng: np.random.Generator, part: str, song: Song, n_samples: int) -> np.ndarray:
         """One part alone, float32 [n_samples], any level."""
         if part in POOL and not (part == "pad" and self._instruments and rng.random() < 0.6):
-            return self._piece(rng, part, n_samples)
+            return self._piece(rng, part, song, n_samples)
         instrument = self._instrument(rng, part)
         if part == "electric":
-            return _amplified(rng, self._electric(rng, instrument, song, n_samples))
+            return _doubled(rng, _amplified(rng, self._electric(rng, instrument, song, n_samples)))
         notes = _notes(rng, part, instrument, song)
         bus = _played(notes, instrument, n_samples, rng.uniform(0.02, 0.08) if part != "pad" else 0.3)
         if rng.random() < 0.25:
@@ -146,13 +153,15 @@ class BackingShelf:
         ]
         return owners[rng.integers(len(owners))] if owners else Pluck(rng)
 
-    def _piece(self, rng: np.random.Generator, kind: str, n_samples: int) -> np.ndarray:
-        """A piece of the pool, begun anywhere and repeated to the length asked for."""
+    def _piece(self, rng: np.random.Generator, kind: str, song: Song, n_samples: int) -> np.ndarray:
+        """A piece of the pool, begun anywhere and repeated; half of the voices sing with the band instead."""
         number, start = int(rng.integers(POOL[kind])), int(rng.integers(PIECE_SAMPLES))
         if self._pool is not None:
             piece = self._pool[sum(POOL[k] for k in list(POOL)[: list(POOL).index(kind)]) + number]
         else:
             piece = _pool_piece(kind, number)
+        if kind == "voice" and rng.random() < 0.5:
+            return _sung_in_time(rng, piece, _pool_syllables(number), song, n_samples)
         return np.resize(np.concatenate([piece[start:], piece[:start]])[:n_samples], n_samples).astype(np.float32)
 
 
@@ -244,6 +253,51 @@ def _amplified(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
     return np.convolve(out, kernel)[: len(bus)] if rng.random() < 0.5 else out
 
 
+def _sung_in_time(
+    rng: np.random.Generator, piece: np.ndarray, syllables: np.ndarray, song: Song, n_samples: int
+) -> np.ndarray:
+    """A piece's syllables laid where the band plays, float32 [n_samples]: consonants just ahead of the moments."""
+    bus = np.zeros(n_samples, dtype=np.float32)
+    density = rng.uniform(0.2, 0.9)
+    times = song.moments(rng, (density, density, 0.7 * density, rng.choice([0.0, density])), 0.14, on_changes=True)
+    fade = np.linspace(0, 1, int(0.006 * SAMPLE_RATE), dtype=np.float32)
+    k = int(rng.integers(len(syllables)))
+    ends = np.append(syllables[1:, 0], len(piece))
+    # The vowel or its consonant falls on the beat. A phrase goes on through the piece; a moment that comes too early
+    # cuts the syllable before it.
+    mark = int(rng.integers(2))
+    for start, following in itertools.pairwise([*(times * SAMPLE_RATE).astype(int).tolist(), n_samples]):
+        k = (k + 1) % len(syllables)
+        first = int(syllables[k, 0])
+        cut = piece[first : min(int(ends[k]), first + following - start)].astype(np.float32)
+        skipped = max(int(syllables[k, mark]) - first - start, 0)
+        place = start - int(syllables[k, mark]) + first + skipped
+        cut = cut[skipped : skipped + n_samples - place]
+        if len(cut) > 2 * len(fade):
+            cut[: len(fade)] *= fade
+            cut[-len(fade) :] *= fade[::-1]
+            bus[place : place + len(cut)] += cut
+    return bus
+
+
+def _doubled(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
+    """A guitar played twice, as in many mixes: the same again a few ms later."""
+    delay = int(rng.uniform(0.006, 0.025) * SAMPLE_RATE)
+    if rng.random() < 0.35 and delay < len(bus):
+        bus[delay:] += np.float32(rng.uniform(0.5, 1)) * bus[:-delay].copy()
+    return bus
+
+
+def _add_room(rng: np.random.Generator, mix: np.ndarray) -> None:
+    """Reflections of a room, few and cheap: the drums' own room is an impulse response."""
+    dry, decay_s, level = mix.copy(), rng.uniform(0.05, 0.3), 10 ** (rng.uniform(-16, -5) / 20)
+    for delay_s in rng.exponential(decay_s, 8) + 0.004:
+        delay = int(delay_s * SAMPLE_RATE)
+        if delay < len(mix):
+            gain = level * np.exp(-delay_s / decay_s / 2) * rng.choice([-1, 1])
+            mix[delay:] += dry[: len(mix) - delay] * np.float32(gain)
+
+
 def _tilted(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
     """Brighter or darker by a one-zero filter."""
     amount = np.float32(rng.uniform(-0.5, 0.6))
@@ -270,7 +324,7 @@ def _loudness(bus: np.ndarray) -> float:
 
 def _load(folder: Path, cache: Path | None) -> list[Instrument]:
     """The folder's instruments; sounds without a pitch are instruments of one note each."""
-    rows = read_table(folder / "backing.csv", "backing")
+    rows = [row for row in read_table(folder / "backing.csv", "backing") if row["path"] not in DAMAGED]
     instruments: dict[str, Instrument] = {}
     for row, samples in zip(rows, packed(folder, rows, "backing", cache), strict=True):
         name = row["instrument"] if row["midi_note"] else row["path"]
@@ -288,11 +342,23 @@ _MAKERS = {
 }  # fmt: skip
 
 
+def _pool_rng(kind: str, number: int) -> np.random.Generator:
+    return np.random.default_rng([number, list(POOL).index(kind), 78])
+
+
 @functools.cache
 def _pool_piece(kind: str, number: int) -> np.ndarray:
     """12 s of a synthesised part, int16, by its kind and number alone: clip i is the same on every machine."""
-    rng = np.random.default_rng([number, list(POOL).index(kind), 78])
-    return to_int16(_MAKERS[kind](rng, PIECE_SAMPLES))
+    piece = _MAKERS[kind](_pool_rng(kind, number), PIECE_SAMPLES)
+    fade = np.linspace(0, 1, 1000, dtype=np.float32)  # its end is followed by its beginning
+    piece[: len(fade)] *= fade
+    piece[-len(fade) :] *= fade[::-1]
+    return to_int16(piece)
+
+
+@functools.cache
+def _pool_syllables(number: int) -> np.ndarray:
+    return voice.syllable_starts(_pool_rng("voice", number), PIECE_SAMPLES)
 
 
 def _saved_pool(cache: Path) -> np.ndarray:

@@ -149,6 +149,8 @@ def bass_line(rng: np.random.Generator, song: Song) -> list[Note]:
     low = int(rng.integers(26, 34))
     steps = [(0,), (0, 0, 0, 4), (0, 7), (0, 0, 2, 4, 5, 7), (0, 0, 1, -1, 4)][rng.integers(5)]
     lengths = _lengths(times, song, rng.choice([0.4, 0.8, 0.95, 1.0]), 3.0)
+    # Dead notes: the string is damped while it is plucked, which leaves its click.
+    lengths[rng.random(len(times)) < rng.choice([0.0, 0.0, 0.2])] = 0.025
     drawn, hard = rng.choice(steps, len(times)), np.clip(rng.normal(rng.uniform(0.5, 0.9), 0.12, len(times)), 0.1, 1)
     return [
         Note(t, n, song.pitch(song.root(t) % 7 + int(step), low), float(v))
@@ -169,6 +171,8 @@ def chords(rng: np.random.Generator, song: Song, strummed: bool = False, held: b
     times = song.moments(rng, chances, 0.11, on_changes=style in (0, 1))
     lengths = _lengths(times, song, rng.uniform(0.85, 1.05) if style == 0 else rng.choice([0.3, 0.6, 1.0, 1.2]), 4.0)
     low, spread_s = int(rng.integers(42, 60)), rng.uniform(0.005, 0.025) if strummed else rng.uniform(0, 0.006)
+    # Damped strums: a scratch without pitch, much like a hi-hat.
+    lengths[rng.random(len(times)) < (rng.choice([0.0, 0.0, 0.3, 0.6]) if strummed else 0.0)] = 0.02
     wide, force = strummed or rng.random() < 0.3, rng.uniform(0.4, 0.9)
     notes = []
     for k, (time_s, length_s) in enumerate(zip(times.tolist(), lengths.tolist(), strict=True)):

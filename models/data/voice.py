@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["synthesise_voice"]
+__all__ = ["syllable_starts", "synthesise_voice"]
 
 SAMPLE_RATE = 44100
 HOP = 256  # samples between control frames and between spectra
@@ -19,7 +19,7 @@ VOWELS_HZ = np.array(
     [[730, 1090, 2440], [270, 2290, 3010], [300, 870, 2240], [530, 1840, 2480], [570, 840, 2410], [640, 1190, 2390],
      [490, 1350, 1690], [660, 1720, 2410]]
 )  # fmt: skip
-UPPER_HZ = np.array([3300.0, 4200.0])
+UPPER_HZ = (3300.0, 4200.0, 5600.0, 7500.0, 10000.0)  # resonances that do not move
 # Band of the noise (Hz), level in dB under the vowels' RMS, and whether it is a burst after a closure.
 CONSONANTS = {
     "s": (5000, 10500, 0, False), "sh": (2300, 6500, 0, False), "f": (1500, 11000, -10, False),
@@ -29,8 +29,9 @@ CONSONANTS = {
 
 
 class Syllable(NamedTuple):
-    """One syllable: its vowel's start and length in seconds, pitch in Hz, vowels at both ends, and the consonant."""
+    """One syllable: the consonant's start, the vowel's and its length in seconds, pitch in Hz, vowels at both ends."""
 
+    begin_s: float
     start_s: float
     length_s: float
     pitch_hz: float
@@ -53,6 +54,12 @@ def synthesise_voice(rng: np.random.Generator, n_samples: int) -> np.ndarray:
     return wave * np.float32(0.9 / max(float(np.abs(wave).max()), 1e-6))
 
 
+def syllable_starts(rng: np.random.Generator, n_samples: int) -> np.ndarray:
+    """Where the syllables of `synthesise_voice` and their vowels begin, int64 [S, 2] in samples, by its generator."""
+    seconds = [(s.begin_s, s.start_s) for s in _syllables(rng, n_samples / SAMPLE_RATE)]
+    return np.round(np.array(seconds).reshape(-1, 2) * SAMPLE_RATE).astype(np.int64)
+
+
 def _syllables(rng: np.random.Generator, duration_s: float) -> list[Syllable]:
     """Phrases of syllables on a scale, or with the falling pitch of speech, and pauses between."""
     sung, rate = rng.random() < 0.7, rng.uniform(1.2, 4.5)
@@ -69,13 +76,16 @@ def _syllables(rng: np.random.Generator, duration_s: float) -> list[Syllable]:
         semitones = steps[degree] if sung else 6 * (end_s - time_s) / 4 + rng.normal(0, 2)
         following = int(rng.integers(len(VOWELS_HZ))) if rng.random() < 0.5 else vowel
         consonant = kinds[rng.integers(len(kinds))] if rng.random() < consonantal else None
-        start_s = time_s + (rng.uniform(0.03, 0.12) if consonant else 0.0)
+        ahead_s = 0.0
+        if consonant:
+            ahead_s = rng.uniform(0.03, 0.1) if CONSONANTS[consonant][3] else rng.uniform(0.06, 0.16)
+        start_s = time_s + ahead_s
         length_s = max(span_s * rng.uniform(0.7, 1.0), 0.06)
         syllables.append(
-            Syllable(start_s, length_s, float(base_hz * 2 ** (semitones / 12)), (vowel, following), consonant)
+            Syllable(time_s, start_s, length_s, float(base_hz * 2 ** (semitones / 12)), (vowel, following), consonant)
         )
         vowel = int(rng.integers(len(VOWELS_HZ)))
-        time_s = max(start_s, time_s) + span_s
+        time_s = start_s + span_s
         if time_s > end_s:
             time_s += rng.uniform(0.2, 1.5)
             end_s = time_s + rng.uniform(1, 4)
@@ -96,7 +106,7 @@ def _vowels(rng: np.random.Generator, syllables: list[Syllable], n_samples: int)
     pitch = np.full(n_frames, syllables[0].pitch_hz if syllables else 100.0)
     loud, formants = np.zeros(n_frames), np.tile(VOWELS_HZ[0].astype(float), (n_frames, 1))
     attack_s, release_s = rng.uniform(0.015, 0.07), rng.uniform(0.03, 0.1)
-    for start_s, length_s, pitch_hz, (first, last), _ in syllables:
+    for _, start_s, length_s, pitch_hz, (first, last), _ in syllables:
         a = max(int(start_s / frame_s), 0)
         b = min(int((start_s + length_s) / frame_s) + 1, n_frames)
         if a >= b:
@@ -128,20 +138,20 @@ def _source(rng: np.random.Generator, pitch_hz: np.ndarray, n: int) -> np.ndarra
 def _through_formants(
     rng: np.random.Generator, source: np.ndarray, formants_hz: np.ndarray, tract: float
 ) -> np.ndarray:
-    """Filter source [K * HOP] by resonances that move: formants [K, 3], and two that stand; float32."""
+    """Filter source [K * HOP] by resonances that move, formants [K, 3], and some that stand; float32."""
     window = np.sqrt(np.hanning(WINDOW + 1)[:-1]).astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(source, WINDOW)[::HOP] * window
     spectra = np.fft.rfft(frames)
     bins = np.arange(WINDOW // 2 + 1, dtype=np.float32) * np.float32(SAMPLE_RATE / WINDOW)
     moving = formants_hz[: len(frames)].astype(np.float32)
-    gain = np.ones((len(frames), len(bins)), dtype=np.float32)
-    for k in range(3):
-        gain *= _resonance(bins, moving[:, k, None], (80, 100, 140)[k])
-    gain *= _resonance(bins, np.float32(UPPER_HZ[0] * tract), 220) * _resonance(
-        bins, np.float32(UPPER_HZ[1] * tract), 300
-    )
-    # Five resonances alone fall off too steeply above themselves: the ones left out lift what lies there.
-    gain *= 1 + (bins / np.float32(rng.uniform(1500, 3000))) ** 2
+    fall = rng.uniform(0.5, 0.85)  # level of a resonance against the one below
+    gain = np.zeros((len(frames), len(bins)), dtype=np.float32)
+    for k in range(moving.shape[1]):
+        gain += _resonance(bins, moving[:, k, None], 50 + 25 * k) * np.float32(fall**k)
+    fixed = np.zeros(len(bins), dtype=np.float32)
+    for k, centre_hz in enumerate(UPPER_HZ, start=3):
+        fixed += _resonance(bins, np.float32(centre_hz * tract), 100 + 60 * k) * np.float32(fall**k)
+    gain += fixed
     filtered = np.fft.irfft(spectra * gain).astype(np.float32) * (window * np.float32(HOP * 2 / WINDOW))
     out = np.zeros((len(frames) + WINDOW // HOP - 1, HOP), dtype=np.float32)
     for k in range(WINDOW // HOP):
@@ -149,10 +159,9 @@ def _through_formants(
     return out.reshape(-1)
 
 
-def _resonance(bins_hz: np.ndarray, centre_hz: np.ndarray, width_hz: float) -> np.ndarray:
-    """Magnitude of a two-pole resonance, 1 at 0 Hz (Klatt 1980, eq. 2, in its analogue form)."""
-    ratio = (bins_hz / centre_hz) ** 2
-    return centre_hz / np.sqrt((centre_hz * (1 - ratio)) ** 2 + ratio * np.float32(width_hz**2))
+def _resonance(bins_hz: np.ndarray, centre_hz: np.ndarray, half_width_hz: float) -> np.ndarray:
+    """Magnitude of a band-pass, 1 at its centre: one branch of a parallel formant synthesiser (Klatt 1980)."""
+    return 1 / np.sqrt(1 + ((bins_hz - centre_hz) / np.float32(half_width_hz)) ** 2)
 
 
 def _consonants(rng: np.random.Generator, syllables: list[Syllable], n_samples: int) -> np.ndarray:
@@ -160,13 +169,14 @@ def _consonants(rng: np.random.Generator, syllables: list[Syllable], n_samples: 
     out = np.zeros(n_samples, dtype=np.float32)
     noises = {kind: _band_noise(rng, low, high) for kind, (low, high, _, _) in CONSONANTS.items()}
     clear = 10 ** (rng.uniform(-12, 3) / 20)
-    for start_s, _, _, _, kind in syllables:
+    for begin_s, start_s, _, _, _, kind in syllables:
         if kind is None:
             continue
         _, _, level_db, burst = CONSONANTS[kind]
-        length = int(SAMPLE_RATE * (rng.uniform(0.02, 0.07) if burst else rng.uniform(0.06, 0.16)))
-        first = int(start_s * SAMPLE_RATE) - int(length * rng.uniform(0.6, 1.0))
-        if first < 0 or first + length > n_samples:
+        # A burst follows a moment of closure; both kinds may last into the vowel.
+        first = int((begin_s + (start_s - begin_s) * (rng.uniform(0.3, 0.8) if burst else 0)) * SAMPLE_RATE)
+        length = min(int(start_s * SAMPLE_RATE) - first + int(rng.uniform(0, 0.03) * SAMPLE_RATE), n_samples - first)
+        if length < 400:
             continue
         age = np.arange(length, dtype=np.float32) / length
         if burst:
