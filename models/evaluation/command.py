@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from ...runtime.engine import Engine, open_engine
 from ...runtime.errors import InputError, OutputError, UsageError
-from .scores import GROUPS, Labels, read_folder, score
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ...runtime.engine import Engine
+from .analysis import Findings, Rules, Track, analyse, compare, gap, groups_for, listen
+from .notes import Note, labels_of, read_note_folder
+from .scores import GROUPS
+from .summary import show
 
 __all__ = ["audio_files", "engine_for", "estimate", "evaluate", "references"]
 
 
 def evaluate(
-    audio_dir: Annotated[Path, typer.Argument(help="Recordings NAME.*, or estimates already made, NAME.txt.")],
-    labels_dir: Annotated[Path, typer.Argument(help="References NAME.txt: lines of seconds and label.")],
+    audio_dir: Annotated[
+        Path | None, typer.Argument(help="Recordings NAME.*, or estimates already made, NAME.txt.")
+    ] = None,
+    labels_dir: Annotated[Path | None, typer.Argument(help="References NAME.txt or NAME.mid.")] = None,
     engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file. Default: the bundled model.")] = None,
     latency_ms: Annotated[float | None, typer.Option(help="Largest total latency. Default: most accurate.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
@@ -30,31 +32,113 @@ def evaluate(
     window: Annotated[list[float] | None, typer.Option(help="Seconds; may be repeated. Default: .05 .025")] = None,
     classes: Annotated[str, typer.Option(help="five, three or all (18).")] = "five",
     adtof: Annotated[bool, typer.Option("--adtof", help="Count side-stick and clap as snare.")] = False,
+    labelled: Annotated[str, typer.Option(help="Classes that the corpus labels, BD,SD,... Default: all.")] = "",
     tracks: Annotated[str, typer.Option(help="Names of the tracks to score, A,B. Default: all.")] = "",
     per_track: Annotated[bool, typer.Option("--per-track", help="Show F of every track.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with every figure to this file, .html.")] = None,
+    velocities: Annotated[Path | None, typer.Option(help="References with velocities, where LABELS have none.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Estimates NAME.txt of a second system to compare with.")] = None,
+    renders: Annotated[int, typer.Option(min=0, help="Score this many validation renders, too.")] = 0,
+    kits: Annotated[Path | None, typer.Option(help="Kits folder of the renders.")] = None,
+    grooves: Annotated[Path | None, typer.Option(help="Grooves folder of the renders.")] = None,
+    backing: Annotated[Path | None, typer.Option(help="Backing folder of the renders.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:
     """Score an engine, or a folder of estimates, against labelled recordings: F per class, pooled, and timing."""
-    group = _group(classes, adtof=adtof)
-    wanted = references(labels_dir, tracks)
-    audio = audio_files(audio_dir, wanted)
-    if audio:
-        opened = engine_for(engine, threads)
-        found = {name: estimate(opened, path, latency_ms) for name, path in _progress(audio)}
-        about = _about(opened, latency_ms)
-    else:
-        if engine or latency_ms is not None:
+    rules = Rules((_group(classes, adtof=adtof),), tuple(window or (0.05, 0.025)), _list(labelled))
+    rules.names(rules.group)  # refuses classes that do not exist before anything is transcribed
+    wanted, audio = _inputs(audio_dir, labels_dir, tracks, optional=renders > 0)
+    rules = replace(rules, groups=groups_for(rules.group, wanted))
+    system = _System.open(engine, threads, latency_ms) if audio or renders else None
+    document: dict[str, Any] = system.about() if system else {"estimates": str(audio_dir)}
+    document |= {"classes": rules.group, "labelled": list(rules.labelled)}
+    if audio_dir:
+        if system is None and (engine or latency_ms is not None):
             raise UsageError(
                 f"{audio_dir} holds estimates, no recordings of these tracks; leave out the engine's options"
             )
-        found = read_folder(audio_dir, wanted)
-        about = {"estimates": str(audio_dir)}
-    if estimates:
-        _write_estimates(estimates, found)
-    results = [score(found, wanted, window_s=seconds, group=group) for seconds in window or (0.05, 0.025)]
-    _show(results, about, per_track=per_track)
+        others = {folder: _complete(folder, wanted) for folder in (velocities, against) if folder}
+        if system:
+            items = [Track(name, path, wanted[name]) for name, path in audio.items()]
+            found = system.listen(items, rules, "Transcribing", thorough=bool(report))
+        else:
+            found = Findings(wanted, read_note_folder(audio_dir, wanted))
+        if estimates:
+            _write_estimates(estimates, found.estimates)
+        analysis = analyse(found.estimates, wanted, rules, others.get(velocities)) | found.figures
+        document |= {"results": analysis["scores"][rules.group], "recordings": analysis}
+        if against:
+            compared = compare(found.estimates, others[against], wanted, rules)
+            document["against"] = {"estimates": str(against), "results": compared}
+    if renders and system:
+        sources = {"kits": kits, "grooves": grooves, "backing": backing, "cache": cache}
+        document |= _score_renders(system, sources, renders, rules, thorough=bool(report))
+        if audio_dir:
+            document["gap"] = gap(document["recordings"], document["renders"])
+    show(document, per_track=per_track)
     if json_file:
-        _write(json_file, json.dumps({**about, "classes": group, "results": results}, indent=1) + "\n")
+        _write(json_file, json.dumps(document, indent=1) + "\n")
+    if report:
+        from .report import page
+
+        _write(report, page(document))
+
+
+@dataclass(frozen=True)
+class _System:
+    """An engine at one of its delays."""
+
+    engine: Engine
+    delay: int
+
+    @classmethod
+    def open(cls, path: Path | None, threads: int, latency_ms: float | None) -> _System:
+        opened = engine_for(path, threads)
+        manifest = opened.manifest
+        return cls(opened, manifest.default_delay if latency_ms is None else manifest.delay_for_latency(latency_ms))
+
+    def about(self) -> dict[str, Any]:
+        """What produces the estimates; an accuracy without its latency says nothing."""
+        manifest = self.engine.manifest
+        return {
+            "engine": self.engine.describe(),
+            "weights_sha256": manifest.weights_sha256,
+            "total_latency_ms": manifest.total_latency_ms(self.delay),
+        }
+
+    def listen(self, tracks: Iterable[Track], rules: Rules, what: str, *, thorough: bool, total: int = 0) -> Findings:
+        """`analysis.listen` with a progress bar on a terminal."""
+        from rich.console import Console
+        from rich.progress import track
+
+        console = Console(stderr=True)
+        shown = track(tracks, what, total or None, console=console, disable=not console.is_terminal, transient=True)
+        return listen(self.engine, shown, self.delay, rules, thorough=thorough)
+
+
+def _score_renders(
+    system: _System, sources: Mapping[str, Path | None], clips: int, rules: Rules, *, thorough: bool
+) -> dict[str, Any]:
+    """Validation renders, scored with the same code; every class is labelled there."""
+    from .renders import rendered_tracks
+
+    rules = Rules(tuple(dict.fromkeys((rules.group, "all"))), rules.windows_s)
+    items = rendered_tracks(system.engine.manifest, sources, clips)
+    found = system.listen(items, rules, "Rendering", thorough=thorough, total=clips)
+    return {"renders": analyse(found.estimates, found.references, rules) | found.figures}
+
+
+def _inputs(
+    audio_dir: Path | None, labels_dir: Path | None, tracks: str, *, optional: bool
+) -> tuple[dict[str, list[Note]], dict[str, Path]]:
+    """References and recordings by track; no recordings where the folder holds estimates."""
+    if audio_dir is None and optional:
+        return {}, {}
+    if audio_dir is None or labels_dir is None:
+        raise UsageError("nothing to score; give recordings (or estimates) and their labels, or --renders N")
+    wanted = read_references(labels_dir, tracks)
+    return wanted, audio_files(audio_dir, wanted)
 
 
 def engine_for(path: Path | None, threads: int = 1) -> Engine:
@@ -64,8 +148,6 @@ def engine_for(path: Path | None, threads: int = 1) -> Engine:
         from ..torch_engine import TorchEngine
 
         return TorchEngine.of(load(path))
-    from ...runtime.engine import open_engine
-
     return open_engine(path, threads=threads)
 
 
@@ -87,13 +169,27 @@ def _group(classes: str, *, adtof: bool) -> str:
 
 def references(labels_dir: Path, tracks: str = "") -> dict[str, list[tuple[float, str]]]:
     """Labels of the named tracks (A,B), or of all. Raises InputError where there are none."""
-    wanted = {name for name in tracks.split(",") if name}
-    found = read_folder(labels_dir, wanted)
-    if missing := sorted(wanted - set(found)):
-        raise InputError(f"{labels_dir}: no references for {', '.join(missing)}")
+    return {name: labels_of(notes) for name, notes in read_references(labels_dir, tracks).items()}
+
+
+def read_references(labels_dir: Path, tracks: str = "") -> dict[str, list[Note]]:
+    """Notes of the named tracks (A,B), or of all. Raises InputError where there are none."""
+    found = _complete(labels_dir, _list(tracks))
     if not found:
-        raise InputError(f"{labels_dir}: holds no label files NAME.txt")
+        raise InputError(f"{labels_dir}: holds no references NAME.txt or NAME.mid")
     return found
+
+
+def _complete(folder: Path, wanted: Iterable[str]) -> dict[str, list[Note]]:
+    """Notes of all the wanted tracks (none: of all there are). Raises InputError where one is missing."""
+    found = read_note_folder(folder, wanted)
+    if missing := sorted(set(wanted) - set(found)):
+        raise InputError(f"{folder}: no labels for {', '.join(missing)}")
+    return found
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
 
 
 def audio_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -108,29 +204,13 @@ def audio_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     return files
 
 
-def _about(engine: Engine, latency_ms: float | None) -> dict[str, Any]:
-    """What produced the estimates; an accuracy without its latency says nothing."""
-    manifest = engine.manifest
-    index = manifest.default_delay if latency_ms is None else manifest.delay_for_latency(latency_ms)
-    return {
-        "engine": engine.describe(),
-        "weights_sha256": manifest.weights_sha256,
-        "total_latency_ms": manifest.total_latency_ms(index),
-    }
-
-
-def _progress(audio: Mapping[str, Path]) -> Iterable[tuple[str, Path]]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    items = list(audio.items())
-    return track(items, "Transcribing", console=console, disable=not console.is_terminal, transient=True)
-
-
-def _write_estimates(folder: Path, found: Mapping[str, Labels]) -> None:
-    for name, labels in found.items():
-        _write(folder / f"{name}.txt", "".join(f"{time_s:.6f}\t{label}\n" for time_s, label in labels))
+def _write_estimates(folder: Path, found: Mapping[str, Sequence[Note]]) -> None:
+    for name, notes in found.items():
+        lines = [
+            f"{note.time_s:.6f}\t{note.label}" + ("" if note.velocity is None else f"\t{note.velocity:.4f}") + "\n"
+            for note in notes
+        ]
+        _write(folder / f"{name}.txt", "".join(lines))
 
 
 def _write(path: Path, text: str) -> None:
@@ -139,33 +219,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _show(results: list[dict[str, Any]], about: Mapping[str, Any], *, per_track: bool) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    source = about.get("engine") or f"estimates in {about['estimates']}"
-    latency = f", total latency {about['total_latency_ms']:g} ms" if "total_latency_ms" in about else ""
-    console.print(f"{source}{latency}", soft_wrap=True)
-    for result in results:
-        _show_result(console, result)
-        if per_track:
-            for name, f in result["tracks"].items():
-                console.print(f"  {name:24s} {f:.3f}")
-
-
-def _show_result(console: Console, result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"±{1000 * result['window_s']:g} ms, {len(result['tracks'])} tracks", title_justify="left")
-    for column in ("class", "n", "P", "R", "F", "|error| ms", "median ms"):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    for name, row in [*result["classes"].items(), ("pooled", result["micro"])]:
-        rates = [f"{row[key]:.3f}" for key in "PRF"]
-        timing = ["-" if row[key] is None else f"{row[key]:.1f}" for key in ("mean_abs_ms", "median_ms")]
-        table.add_row(
-            name, str(row["tp"] + row["fn"]), *rates, *timing, end_section=name == list(result["classes"])[-1]
-        )
-    console.print(table)
-    console.print(f"mean of per-track F {result['mean_track_F']:.3f}")

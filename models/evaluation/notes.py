@@ -1,0 +1,108 @@
+"""Hits with what is known about them beyond time and class: how hard they were struck, when they were reported.
+
+References are read from NAME.txt (`seconds label [velocity]`) or NAME.mid. A velocity column holds 0..1, or MIDI's
+1..127 where any value of the file lies above 1; a third column that is no number is no velocity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...runtime.events import Hit
+from .scores import LabelError, Labels, match, read_labels, reduce_label
+
+__all__ = ["Note", "labels_of", "matched", "note_of", "read_note_folder", "read_notes"]
+
+_DRUM_CHANNEL = 9  # counted from 0
+
+
+class Note(NamedTuple):
+    """One hit, of a reference or an estimate."""
+
+    time_s: float
+    label: str
+    velocity: float | None = None  # 0..1
+    reported_s: float | None = None  # position of the input when a stream reported the hit
+
+
+def note_of(hit: Hit, reported_s: float | None = None) -> Note:
+    """A hit of the runtime; its time in whole microseconds, as label files hold it."""
+    return Note(float(f"{hit.time_s:.6f}"), hit.code, hit.velocity, reported_s)
+
+
+def labels_of(notes: Iterable[Note]) -> list[tuple[float, str]]:
+    """Times and labels alone, as `score` takes them."""
+    return [(note.time_s, note.label) for note in notes]
+
+
+def matched(
+    references: Sequence[Note], estimates: Sequence[Note], names: Sequence[str], group: str, window_s: float
+) -> list[tuple[str, Note, Note]]:
+    """The true positives of `score` for one track: (class, reference, estimate)."""
+    pairs = []
+    for name in names:
+        ref, est = _of_class(references, name, group), _of_class(estimates, name, group)
+        found = match(np.array([n.time_s for n in ref]), np.array([n.time_s for n in est]), window_s)
+        pairs += [(name, ref[r], est[e]) for r, e in found]
+    return pairs
+
+
+def _of_class(notes: Sequence[Note], name: str, group: str) -> list[Note]:
+    """Notes of one class by time; of exact duplicates the first."""
+    by_time: dict[float, Note] = {}
+    for note in notes:
+        if reduce_label(note.label, group) == name:
+            by_time.setdefault(note.time_s, note)
+    return [by_time[time_s] for time_s in sorted(by_time)]
+
+
+def read_notes(path: Path) -> list[Note]:
+    """References from a label file or a MIDI file, sorted by time. Raises LabelError where it is neither."""
+    notes = _read_midi(path) if path.suffix.lower() in (".mid", ".midi") else _read_text(path)
+    return sorted(notes, key=lambda note: (note.time_s, note.label))
+
+
+def read_note_folder(folder: Path, tracks: Iterable[str] = ()) -> dict[str, list[Note]]:
+    """Notes of every NAME.txt, or else NAME.mid, in a folder; of `tracks` only, where any are named."""
+    if not folder.is_dir():
+        raise LabelError(f"{folder}: no such folder; expected one with references NAME.txt or NAME.mid")
+    wanted = set(tracks)
+    paths = {path.stem: path for ending in ("*.mid", "*.txt") for path in sorted(folder.glob(ending))}
+    return {name: read_notes(path) for name, path in sorted(paths.items()) if not wanted or name in wanted}
+
+
+def _read_text(path: Path) -> list[Note]:
+    labels = read_labels(path)
+    velocities = _velocities(path, labels)
+    return [Note(time_s, label, v) for (time_s, label), v in zip(labels, velocities, strict=True)]
+
+
+def _velocities(path: Path, labels: Labels) -> list[float | None]:
+    rows = [row for row in (line.split() for line in path.read_text(encoding="utf-8").splitlines()) if len(row) >= 2]
+    try:
+        values = [float(row[2]) for row in rows]
+    except (IndexError, ValueError):
+        return [None] * len(labels)
+    scale = 127 if max(values, default=0) > 1 else 1
+    return [min(max(value / scale, 0.0), 1.0) for value in values]
+
+
+def _read_midi(path: Path) -> list[Note]:
+    import mido
+
+    time_s, notes = 0.0, []
+    try:
+        for message in mido.MidiFile(path):  # iterating gives delta times in seconds, tempo changes applied
+            time_s += message.time
+            if message.type == "note_on" and message.velocity:
+                notes.append((message.channel, Note(time_s, str(message.note), message.velocity / 127)))
+    except OSError as error:
+        raise LabelError(f"{path}: cannot be read ({error.strerror or error}); expected a MIDI file") from None
+    except (EOFError, IndexError, KeyError, ValueError) as error:
+        raise LabelError(f"{path}: not a MIDI file ({error})") from None
+    drums = [note for channel, note in notes if channel == _DRUM_CHANNEL]
+    return drums or [note for _, note in notes]
