@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..runtime.errors import InputError
 from ..runtime.manifest import Manifest
 from ..runtime.vocabulary import NOTE_OF, PARENTS
-from .config import ModelConfig
-from .transformer import DrumTransformer, state_shapes
+from .config import FrameGrid, ModelConfig
+from .kinds import KINDS, STREAMING
+from .transformer import state_shapes
 
 __all__ = ["FORMAT", "Checkpoint", "load", "save"]
 
-FORMAT = 1
+FORMAT = 2  # 2: says which kind of model it holds
 LOOKAHEAD_FRAMES = 1  # the decoder's rule for a local maximum
 REFRACTORY_FRAMES = 3
 DEFAULT_THRESHOLD = 0.5
@@ -36,7 +37,7 @@ UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeEr
 class Checkpoint:
     """Weights with all that is needed to use, export or go on training them."""
 
-    config: ModelConfig
+    config: FrameGrid
     weights: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)  # data, licences, recipe, commit, date
     scores: dict[str, Any] = field(default_factory=dict)
@@ -47,15 +48,16 @@ class Checkpoint:
         if not self.thresholds:
             self.thresholds = [[DEFAULT_THRESHOLD] * len(PARENTS) for _ in self.config.delays_ms]
 
-    def model(self) -> DrumTransformer:
+    def model(self) -> nn.Module:
         """The model with these weights, in evaluation mode."""
-        model = DrumTransformer(self.config)
+        model = KINDS[self.config.kind].model(self.config)
         model.load_state_dict(self.weights)
         return model.eval()
 
     def manifest(self) -> Manifest:
-        """What a runtime needs to know, for the exported artifact."""
+        """What a runtime needs to know, for the exported artifact. Of a whole-file model: what its decoder needs."""
         c = self.config
+        states = state_shapes(c) if isinstance(c, ModelConfig) else {}
         return Manifest.from_dict(
             {
                 "schema_version": 1,
@@ -73,14 +75,14 @@ class Checkpoint:
                     "thresholds": self.thresholds,
                     "also_threshold": ALSO_THRESHOLD,
                 },
-                "states": {name: list(shape) for name, shape in state_shapes(c).items()},
+                "states": {name: list(shape) for name, shape in states.items()},
                 "precision": "float32",
                 "weights_sha256": self.weights_sha256(),
                 "licence": "Apache-2.0",
                 "training": self.provenance,
                 "scores": self.scores,
                 "verified": False,
-                "notes": [],
+                "notes": [] if states else ["whole file: this kind of model hears the end before it answers"],
             }
         )
 
@@ -97,6 +99,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write aside and rename, so that an interrupted save never costs the last good one."""
     document = {
         "format": FORMAT,
+        "kind": checkpoint.config.kind,
         "config": checkpoint.config.to_dict(),
         "weights": {name: value.detach().cpu() for name, value in checkpoint.weights.items()},
         "provenance": checkpoint.provenance,
@@ -109,8 +112,11 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     aside.replace(path)
 
 
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint. Raises InputError for a missing file, one that is not ours, or one of a newer format."""
+def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:
+    """Read a checkpoint. Raises InputError for a missing file, one that is not ours, or one of a newer format.
+
+    Also for one of another kind of model than asked for; `kind=None` takes any.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give a .pt file written by `ghostnote train`")
     try:
@@ -121,9 +127,9 @@ def load(path: Path) -> Checkpoint:
         ) from error
     if not isinstance(document, dict) or "format" not in document or "config" not in document:
         raise InputError(f"{path}: a torch file, but not a ghostnote checkpoint; expected a .pt of `ghostnote train`")
-    if document["format"] > FORMAT:
-        raise InputError(
-            f"{path}: checkpoint format {document['format']}, this version reads up to {FORMAT}; upgrade ghostnote"
-        )
-    document.pop("format")
-    return Checkpoint(**document | {"config": ModelConfig.from_dict(document["config"])})
+    found = document.pop("kind", STREAMING)
+    if document.pop("format") > FORMAT or found not in KINDS:
+        raise InputError(f"{path}: a checkpoint of a newer version than this one; upgrade ghostnote")
+    if kind not in (None, found):
+        raise InputError(f"{path}: holds a model of kind {found}, expected {kind}; give a checkpoint of that kind")
+    return Checkpoint(**document | {"config": KINDS[found].config.from_dict(document["config"])})

@@ -21,7 +21,7 @@ from ..runtime.vocabulary import CODES, PARENTS
 from .checkpoint import Checkpoint
 from .data.dataset import Batch
 from .evaluation.scores import Labels, match, score
-from .transformer import DrumTransformer
+from .whole_file import Arrays, whole_outputs
 
 __all__ = ["GRID", "Recordings", "calibrated", "calibrated_on_recordings"]
 
@@ -31,7 +31,6 @@ RECORDINGS_WINDOW_S = 0.05
 FEWEST_HITS = 40
 
 Recordings = Mapping[str, tuple[torch.Tensor, Labels]]  # audio [N] at the model's rate and reference hits, by name
-Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]  # onset_logits, velocity, offset, each [F, C]
 
 
 def calibrated(checkpoint: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
@@ -41,7 +40,7 @@ def calibrated(checkpoint: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
     duration_s = batches[0]["audio"].shape[1] / checkpoint.config.sample_rate
     thresholds, scores = [], []
     for delay in range(len(checkpoint.config.delays_ms)):
-        outputs = [row for batch in batches for row in _outputs(model, batch["audio"], delay)]
+        outputs = [row for batch in batches for row in whole_outputs(model, batch["audio"], delay)]
         counts = np.stack([_counts(outputs, references, manifest, delay, t, duration_s) for t in GRID])
         chosen = _best(counts)
         thresholds.append([GRID[i] for i in chosen])
@@ -62,7 +61,7 @@ def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> 
     model, manifest = checkpoint.model(), checkpoint.manifest()
     thresholds, scores = [], []
     for delay in range(len(checkpoint.config.delays_ms)):
-        outputs = {name: _outputs(model, audio[None], delay)[0] for name, (audio, _) in recordings.items()}
+        outputs = {name: whole_outputs(model, audio[None], delay)[0] for name, (audio, _) in recordings.items()}
         counts = np.stack([_track_counts(outputs, recordings, manifest, delay, t) for t in GRID])
         thresholds.append([GRID[int(np.argmax(_f(counts.sum(1))))]] * len(PARENTS))
         scores.append(_leave_one_out(counts))
@@ -78,7 +77,7 @@ def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> 
 
 
 def _track_counts(
-    outputs: Mapping[str, Outputs], recordings: Recordings, manifest: Manifest, delay: int, threshold: float
+    outputs: Mapping[str, Arrays], recordings: Recordings, manifest: Manifest, delay: int, threshold: float
 ) -> np.ndarray:
     """True positives, estimates and references per track over five classes, at one threshold: [tracks, 3]."""
     rows = []
@@ -107,23 +106,6 @@ def _at_threshold(manifest: Manifest, threshold: float) -> Manifest:
     return replace(manifest, decoder=replace(manifest.decoder, thresholds=same))
 
 
-@torch.inference_mode()
-def _outputs(model: DrumTransformer, audio: torch.Tensor, delay: int, chunk_tokens: int = 96) -> list[Outputs]:
-    """Whole-clip outputs, run on over silence until the last hit is out: [B, N] -> B times [F, C]."""
-    config = model.config
-    after = max(config.delays_ms) + 100
-    samples = round(after / 1000 * config.tokens_per_second) * config.samples_per_token
-    silence = audio.new_zeros(len(audio), samples - audio.shape[1] % config.samples_per_token)
-    index = torch.full((len(audio), 1), delay)
-    state, parts = model.zero_state(len(audio)), []
-    for piece in torch.cat([audio, silence], dim=1).split(chunk_tokens * config.samples_per_token, dim=1):
-        output = model(piece, index, *state)
-        state = output[3:]
-        parts.append(output[:3])
-    whole = [torch.cat(part, dim=1).cpu().numpy() for part in zip(*parts, strict=True)]
-    return list(zip(*whole, strict=True))
-
-
 def _references(batch: Batch) -> list[Labels]:
     """The hits of every clip that can be heard."""
     rows = zip(*(batch[name].tolist() for name in ("times", "classes", "ignored")), strict=True)
@@ -133,7 +115,7 @@ def _references(batch: Batch) -> list[Labels]:
 
 
 def _counts(
-    outputs: Sequence[Outputs],
+    outputs: Sequence[Arrays],
     references: Sequence[Labels],
     manifest: Manifest,
     delay: int,

@@ -6,98 +6,35 @@ Files in the run's folder: `last.pt` (to resume from), `best.pt` (EMA weights wi
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..runtime.errors import UsageError
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
-from .config import ModelConfig
+from .config import FrameGrid
 from .data.dataset import Batch, RenderedBatches, Sources
-from .loss import alignment_loss, make_targets, transcription_losses
-from .transformer import VIEWS, DrumTransformer
+from .kinds import KINDS
+from .steps import Recipe, Step
+from .tracking import JsonLines, check_trackers
 
-__all__ = ["Recipe", "Trainer", "TrainingStep"]
+__all__ = ["PRECISIONS", "Recipe", "Trainer"]
 
-ALIGNED_TOKENS = 48  # tokens per clip in the alignment loss
+PRECISIONS = ("no", "bf16", "fp16")
+PROJECT = "ghostnote"  # under which trackers file the runs
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a run besides the model's shape and the data folders."""
-
-    steps: int = 8000
-    clips: int = 8  # per batch, all processes together
-    tokens: int = 384  # per clip: longer than layers x window_tokens, so that full caches are trained too
-    chunk_tokens: int = 96  # per model call inside a clip; state carries over, gradients too
-    learning_rate: float = 1.5e-3
-    warmup_steps: int = 300
-    weight_decay: float = 0.02
-    clip_norm: float = 30.0  # the loss is a sum over hits: its gradient is this large early on
-    ema_decay: float = 0.998
-    parent_weight: float = 0.5
-    velocity_weight: float = 3.0
-    offset_weight: float = 3.0
-    alignment_weight: float = 0.05
-    validation_every: int = 500
-    validation_batches: int = 6
-    seed: int = 0
-
-
-class TrainingStep(nn.Module):
-    """Model and loss as one module, so that a data-parallel wrapper sees a single forward."""
-
-    def __init__(self, config: ModelConfig, recipe: Recipe):
-        super().__init__()
-        self.model = DrumTransformer(config)
-        self.recipe = recipe
-        # Used by the loss only; not part of the exported model.
-        self.align = nn.ModuleList([nn.Linear(config.view_width, 32, bias=False) for _ in VIEWS])
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """A batch of `RenderedBatches` -> the loss and its parts (scalars)."""
-        model, recipe = self.model, self.recipe
-        latents, _ = model.encode(batch["audio"], model.zero_state(len(batch["audio"]))[0])
-        alignment = self._alignment(latents)
-        kept = torch.arange(len(VIEWS), device=latents.device) != batch["dropped_view"][:, None]
-        outputs = self._read(latents * kept[:, None, :, None], batch["delay"])
-        frames = outputs.onset_logits.shape[1]
-        targets = make_targets(batch, model.config, frames)
-        parts = transcription_losses(outputs, targets, model.config)
-        loss = (
-            parts.onset
-            + recipe.parent_weight * parts.parent
-            + recipe.velocity_weight * parts.velocity
-            + recipe.offset_weight * parts.offset
-            + recipe.alignment_weight * alignment
-        )
-        return {"loss": loss, **parts._asdict(), "alignment": alignment}
-
-    def _read(self, latents: Tensor, delay: Tensor) -> Any:
-        """The clip in chunks with the state carried over: the streaming path is what is trained."""
-        state = self.model.zero_state(len(latents))
-        outputs = []
-        for chunk in latents.split(self.recipe.chunk_tokens, dim=1):
-            output = self.model.read(chunk, delay, *state)
-            state = output[3:]
-            outputs.append(output[:3])
-        return type(output)(*(torch.cat(part, dim=1) for part in zip(*outputs, strict=True)), *state)
-
-    def _alignment(self, latents: Tensor) -> Tensor:
-        tokens = latents[:, :: max(1, latents.shape[1] // ALIGNED_TOKENS)]
-        projected = [layer(tokens[:, :, i]) for i, layer in enumerate(self.align)]
-        return alignment_loss(torch.stack(projected, dim=2))
+OnValidation = Callable[[int, dict[str, float]], None]
 
 
 class Trainer:
@@ -105,19 +42,29 @@ class Trainer:
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: FrameGrid,
         recipe: Recipe,
         sources: Sources,
         folder: Path,
         provenance: dict[str, Any],
         parent: Checkpoint | None = None,
+        *,
+        build: Callable[[Any, Recipe], Step] | None = None,
+        trackers: tuple[str, ...] = (),
     ):
-        """A new run starts from `parent`'s averaged weights where one is given, with a fresh optimiser and schedule."""
-        self.accelerator = Accelerator()
-        self.recipe, self.folder, self.sources, self.provenance = recipe, folder, sources, provenance
+        """A new run starts from `parent`'s averaged weights where one is given, with a fresh optimiser and schedule.
+
+        `build` makes the module to train from config and recipe: `forward(batch)` gives `loss`, `onset` (the best of it
+        is kept) and whatever else shall be logged; `.model` is what checkpoints hold. Default: that of the config's
+        kind. Raises UsageError for a precision or tracker that cannot be had here.
+        """
+        check_trackers(trackers)
         folder.mkdir(parents=True, exist_ok=True)
+        self.accelerator = _accelerator(recipe.precision, [JsonLines(folder / "metrics.jsonl"), *trackers])
+        self.recipe, self.folder, self.sources, self.provenance = recipe, folder, sources, provenance
+        self.build = build or KINDS[config.kind].step
         torch.manual_seed(recipe.seed)
-        module = TrainingStep(config, recipe)
+        module = self.build(config, recipe)
         if parent:
             _start_from(module, parent, config)
             self.provenance = {**provenance, "parent": _ancestry(parent)}
@@ -131,26 +78,36 @@ class Trainer:
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.config = config
         self.average = {name: value.detach().clone() for name, value in self._model().state_dict().items()}
-        self.step, self.best = 0, math.inf
+        self.step, self.best, self.run_id = 0, math.inf, uuid.uuid4().hex
         self._resume()
 
-    def run(self, max_minutes: float | None = None) -> Path:
-        """Train until the recipe's steps or the minutes are over; returns the path of the best checkpoint."""
+    def run(self, max_minutes: float | None = None, on_validation: OnValidation | None = None) -> Path:
+        """Train until the recipe's steps or the minutes are over; returns the path of the best checkpoint.
+
+        `on_validation` gets step and losses after each validation is saved; what it raises ends the run.
+        """
         deadline = time.monotonic() + 60 * (max_minutes or math.inf)
+        self._start_tracking()
         bar = tqdm(total=self.recipe.steps, initial=self.step, disable=not self.accelerator.is_local_main_process)
-        for batch in self._batches():
-            parts = self._train_on(batch)
-            bar.update()
-            if self.step % 20 == 0:
-                bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()})
-                self._log({"kind": "train", **parts})
-            over = self.step >= self.recipe.steps or self._agreed(time.monotonic() > deadline)
-            if over or self.step % self.recipe.validation_every == 0:
-                self._validate()
-                self._save_last()
-            if over:
-                break
-        bar.close()
+        try:
+            for batch in self._batches():
+                parts = self._train_on(batch)
+                bar.update()
+                if self.step % 20 == 0:
+                    bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()})
+                    self._log("train", parts)
+                over = self.step >= self.recipe.steps or self._agreed(time.monotonic() > deadline)
+                if over or self.step % self.recipe.validation_every == 0:
+                    losses = self._validate()
+                    self._save_last()
+                    if on_validation:
+                        on_validation(self.step, losses)
+                if over:
+                    break
+        finally:
+            bar.close()
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
         return self.folder / "best.pt"
 
     def _agreed(self, over: bool) -> bool:
@@ -185,6 +142,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * self._schedule()
         self.module.train()
+        # Whatever a module draws (dropout) depends on the step, not on what was drawn before: runs resume exactly.
+        number = self.step * self.accelerator.num_processes + self.accelerator.process_index
+        torch.manual_seed(self.recipe.seed * 1_000_003 + number)
         parts = self.module(self._on_device(batch))
         self.accelerator.backward(parts["loss"])
         self.accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
@@ -208,22 +168,26 @@ class Trainer:
         # Short memory at first: the average of the first steps is worth nothing later.
         decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
         for name, value in self._model().state_dict().items():
-            self.average[name].lerp_(value.detach(), 1 - decay)
+            if value.is_floating_point():
+                self.average[name].lerp_(value.detach(), 1 - decay)
+            else:  # counters of batch normalisation
+                self.average[name].copy_(value)
 
     @torch.no_grad()
-    def _validate(self) -> None:
+    def _validate(self) -> dict[str, float]:
         """Loss of the averaged weights on fixed renders of held-out kits and grooves; the best so far is kept."""
-        module = TrainingStep(self.config, self.recipe).to(self.accelerator.device).eval()
-        module.align.load_state_dict(self.accelerator.unwrap_model(self.module).align.state_dict())
+        module = self.build(self.config, self.recipe).to(self.accelerator.device).eval()
+        module.load_state_dict(self.accelerator.unwrap_model(self.module).state_dict())
         module.model.load_state_dict(self.average)
         dataset = self._dataset("validation", 1)
         results = [module(self._on_device(dataset[i])) for i in range(self.recipe.validation_batches)]
         means = {name: torch.stack([r[name] for r in results]).mean() for name in results[0]}
         means = {name: float(self.accelerator.reduce(value, "mean")) for name, value in means.items()}
-        self._log({"kind": "validation", **means})
+        self._log("validation", means)
         if means["onset"] < self.best and self.accelerator.is_main_process:
             self.best = means["onset"]
             checkpoints.save(self.folder / "best.pt", self._checkpoint(training={}))
+        return means
 
     def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
         provenance = {**self.provenance, "recipe": asdict(self.recipe), "step": self.step}
@@ -238,14 +202,17 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "best": self.best,
+            "run_id": self.run_id,
         }
+        if self.accelerator.scaler is not None:  # fp16
+            training["scaler"] = self.accelerator.scaler.state_dict()
         checkpoints.save(self.folder / "last.pt", self._checkpoint(training))
 
     def _resume(self) -> None:
         path = self.folder / "last.pt"
         if not path.exists():
             return
-        last = checkpoints.load(path)
+        last = checkpoints.load(path, kind=None)
         if last.config != self.config:
             raise UsageError(f"{path} holds another model shape; choose another folder or the same preset")
         origin, given = last.provenance.get("parent"), self.provenance.get("parent")
@@ -255,29 +222,45 @@ class Trainer:
             self.provenance = {**self.provenance, "parent": origin}
         self.accelerator.unwrap_model(self.module).load_state_dict(last.training["module"])
         self.optimizer.load_state_dict(last.training["optimizer"])
+        if self.accelerator.scaler is not None and "scaler" in last.training:
+            self.accelerator.scaler.load_state_dict(last.training["scaler"])
+        self.run_id = last.training.get("run_id", self.run_id)
         self.step, self.best = last.training["step"], last.training["best"]
         self.average = {name: value.to(self.accelerator.device) for name, value in last.weights.items()}
 
-    def _model(self) -> DrumTransformer:
+    def _model(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.module).model
 
-    def _log(self, values: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            with (self.folder / "metrics.jsonl").open("a") as handle:
-                handle.write(json.dumps({"step": self.step, "time": round(time.time()), **values}) + "\n")
+    def _start_tracking(self) -> None:
+        """Once per run: a resumed run goes on under its old id."""
+        shape = {f"model.{name}": value for name, value in self.config.to_dict().items()}
+        wandb = {"dir": str(self.folder), "name": self.folder.name, "id": self.run_id, "resume": "allow"}
+        self.accelerator.init_trackers(PROJECT, {**asdict(self.recipe), **shape}, {"wandb": wandb})
+
+    def _log(self, kind: str, values: dict[str, float]) -> None:
+        self.accelerator.log({f"{kind}/{name}": value for name, value in values.items()}, step=self.step)
 
 
-def _start_from(module: TrainingStep, parent: Checkpoint, config: ModelConfig) -> None:
-    """The parent's averaged weights; its alignment layers only where the parent is a checkpoint to resume from."""
+def _accelerator(precision: str, trackers: list[Any]) -> Accelerator:
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    try:
+        return Accelerator(mixed_precision=precision, log_with=trackers)
+    except ValueError as error:  # fp16 without a GPU
+        raise UsageError(f"precision {precision} cannot be had here ({error}); use bf16 or no") from None
+
+
+def _start_from(module: Step, parent: Checkpoint, config: FrameGrid) -> None:
+    """The parent's averaged weights; what belongs to the loss only where the parent is a checkpoint to resume from."""
+    if parent.config.kind != config.kind:
+        raise UsageError(f"the checkpoint to start from holds a model of kind {parent.config.kind}, not {config.kind}")
     ours, theirs = config.to_dict(), parent.config.to_dict()
     if different := [key for key in ours if key != "name" and ours[key] != theirs[key]]:
         pairs = ", ".join(f"{key} {theirs[key]} instead of {ours[key]}" for key in different)
         raise UsageError(f"the checkpoint to start from has another shape: {pairs}; choose the preset it was made with")
+    beside = {name: value for name, value in parent.training.get("module", {}).items() if not name.startswith("model.")}
+    module.load_state_dict({**module.state_dict(), **beside})
     module.model.load_state_dict(parent.weights)
-    states = parent.training.get("module", {})
-    align = {name.removeprefix("align."): value for name, value in states.items() if name.startswith("align.")}
-    if align:
-        module.align.load_state_dict(align)
 
 
 def _ancestry(parent: Checkpoint) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ghostnote.models import checkpoint as checkpoints
 from ghostnote.models import thresholds
 from ghostnote.models.data.dataset import RenderedBatches, Sources
 from ghostnote.models.torch_engine import TorchEngine
+from ghostnote.models.whole_file import whole_outputs
 from ghostnote.runtime.stream import StreamingTranscriber
 from ghostnote.runtime.vocabulary import PARENTS
 
@@ -37,7 +38,7 @@ def test_outputs_are_those_of_the_stream():
     checkpoint = tiny_checkpoint()
     audio = RenderedBatches(checkpoint.config, Sources(), clips=1, tokens=100)[0]["audio"]
     manifest = checkpoint.manifest()
-    outputs = thresholds._outputs(checkpoint.model(), audio, 3)[0]
+    outputs = whole_outputs(checkpoint.model(), audio, 3)[0]
     whole = thresholds.decode(*outputs, manifest, 3, audio.shape[1] / RATE)
     stream = StreamingTranscriber(TorchEngine.of(checkpoint), 3)
     hits = stream.feed(audio[0].numpy()) + stream.flush()

@@ -1,0 +1,1 @@
+"""Models of others' design, trained and scored by the same code, as yardsticks."""

@@ -1,0 +1,36 @@
+"""Whole recordings through any kind of model: outputs as arrays, and hits by the decoder that users run."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..runtime.decoder import decode
+from ..runtime.events import Hit
+from .checkpoint import Checkpoint
+
+__all__ = ["Arrays", "whole_file_hits", "whole_outputs"]
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # onset_logits, velocity, offset, each [F, C]
+LOOKAHEAD_MS = 100  # more than the decoder waits for
+
+
+@torch.inference_mode()
+def whole_outputs(model: nn.Module, audio: torch.Tensor, delay: int) -> list[Arrays]:
+    """Audio [B, N] at the model's rate -> arrays per clip, run on over silence until the last hit is out."""
+    config = model.config
+    after = max(config.delays_ms) + LOOKAHEAD_MS
+    samples = round(after / 1000 * config.tokens_per_second) * config.samples_per_token
+    silence = audio.new_zeros(len(audio), samples - audio.shape[1] % config.samples_per_token)
+    outputs = model.whole(torch.cat([audio, silence], dim=1), delay)
+    return list(zip(*(value.float().cpu().numpy() for value in outputs), strict=True))
+
+
+def whole_file_hits(checkpoint: Checkpoint, audio: np.ndarray, delay: int | None = None) -> list[Hit]:
+    """Hits of a recording, mono [N] at the checkpoint's rate; `delay` is an index, by default the most accurate."""
+    manifest = checkpoint.manifest()
+    index = manifest.default_delay if delay is None else delay
+    clip = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None]
+    arrays = whole_outputs(checkpoint.model(), clip, index)[0]
+    return decode(*arrays, manifest, index, len(audio) / manifest.sample_rate)
