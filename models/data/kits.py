@@ -5,8 +5,6 @@ A sound's attack lies at sample `ATTACK_SAMPLE` of its file (5 ms), as the tools
 
 from __future__ import annotations
 
-import csv
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +13,12 @@ import numpy as np
 
 from ...runtime.errors import InputError
 from ...runtime.vocabulary import CODES
+from .packed import SAMPLE_RATE, packed, read_table, to_int16
 from .recipe import Draws, RenderRecipe
 from .synthesiser import ATTACK_SAMPLE, synthesise_kit
 
-__all__ = ["ATTACK_SAMPLE", "OTHER", "Kit", "KitShelf", "Sound"]
+__all__ = ["ATTACK_SAMPLE", "OTHER", "SAMPLE_RATE", "Kit", "KitShelf", "Sound"]
 
-SAMPLE_RATE = 44100
 OTHER = "OTHER"  # percussion that is no target: rendered, never labelled
 
 
@@ -95,64 +93,17 @@ def _synthesised_kit(seed: int) -> Kit:
     if seed not in _synthesised_cache:
         kit = Kit(f"synthesised-{seed}")
         for code, layers in synthesise_kit(np.random.default_rng([seed, 77])).items():
-            kit.sounds[code] = [Sound(rank, "synthesised", _to_int16(samples)) for rank, samples in layers]
+            kit.sounds[code] = [Sound(rank, "synthesised", to_int16(samples)) for rank, samples in layers]
         _synthesised_cache[seed] = kit
     return _synthesised_cache[seed]
 
 
-def _to_int16(samples: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
-
-
 def _load_folder(folder: Path, split: str, cache: Path | None) -> list[Kit]:
-    rows = [row for row in _read_rows(folder) if row["split"] == split]
-    store = _packed(folder, rows, split, cache)
+    rows = [row for row in read_table(folder / "kits.csv", "kits") if row["split"] == split]
     kits: dict[str, Kit] = {}
-    start = 0
-    for row, length in zip(rows, store.lengths, strict=True):
+    for row, samples in zip(rows, packed(folder, rows, f"kits-{split}", cache), strict=True):
         kit = kits.setdefault(row["kit"], Kit(row["kit"]))
         if row["class"] in CODES or row["class"] == OTHER:
-            sound = Sound(float(row["velocity_rank"]), row["articulation"], store.samples[start : start + length])
+            sound = Sound(float(row["velocity_rank"]), row["articulation"], samples)
             kit.sounds[row["class"]].append(sound)
-        start += length
     return list(kits.values())
-
-
-def _read_rows(folder: Path) -> list[dict[str, str]]:
-    table = folder / "kits.csv"
-    if not table.is_file():
-        raise InputError(f"{table} not found: a kits folder has kits.csv beside its kits (docs/training.md)")
-    with table.open(newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
-@dataclass(frozen=True)
-class _Packed:
-    samples: np.ndarray
-    lengths: np.ndarray
-
-
-def _packed(folder: Path, rows: list[dict[str, str]], split: str, cache: Path | None) -> _Packed:
-    """All sounds in one array, memory-mapped from a cache so that several processes share it."""
-    if cache is None:
-        return _decode(folder, rows)
-    key = hashlib.sha256(repr([sorted(row.items()) for row in rows]).encode()).hexdigest()[:16]
-    samples, lengths = cache / f"kits-{split}-{key}.npy", cache / f"kits-{split}-{key}-lengths.npy"
-    if not lengths.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        packed = _decode(folder, rows)
-        np.save(samples, packed.samples)
-        np.save(lengths, packed.lengths)  # written last: its presence says that both are whole
-    return _Packed(np.load(samples, mmap_mode="r"), np.load(lengths))
-
-
-def _decode(folder: Path, rows: list[dict[str, str]]) -> _Packed:
-    import soundfile
-
-    parts = []
-    for row in rows:
-        samples, rate = soundfile.read(folder / row["path"], dtype="int16", always_2d=True)
-        if rate != SAMPLE_RATE:
-            raise InputError(f"{folder / row['path']}: {rate} Hz; kits must be at {SAMPLE_RATE} Hz")
-        parts.append(samples[:, 0])
-    return _Packed(np.concatenate(parts), np.array([len(part) for part in parts]))

@@ -33,7 +33,7 @@ def packed(folder: Path, rows: Sequence[dict[str, str]], name: str, cache: Path 
 
     Raises InputError where a sound has another sample rate.
     """
-    if cache is None:
+    if cache is None or not rows:
         return _decode(folder, rows)
     key = hashlib.sha256(repr([sorted(row.items()) for row in rows]).encode()).hexdigest()[:16]
     samples, lengths = cache / f"{name}-{key}.npy", cache / f"{name}-{key}-lengths.npy"
