@@ -36,6 +36,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "evaluate": Subcommand("models.evaluation.command", "evaluate", "Score an engine against labelled recordings."),
     "train": Subcommand("models.training_command", "train", "Train a model on audio rendered on the fly."),
     "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
+    "sweep": Subcommand("models.sweep.command", "sweep", "Search training settings with many short runs."),
     "calibrate": Subcommand("models.calibration_command", "calibrate", "Choose thresholds on held-out renders."),
     "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),
     "bench": Subcommand("benchmarks.cost", "bench", "What transcribing costs here: time, latency, memory."),
@@ -49,6 +50,7 @@ _EXTRA_OF = {
     "mir_eval": "eval",
     "onnx": "export",
     "onnxscript": "export",
+    "optuna": "sweep",
     "scipy": "eval",
     "torch": "train",
 }
@@ -57,6 +59,7 @@ _EXTRA_OF_SUBCOMMAND = {
     "evaluate": "eval",
     "export": "export",
     "preview-data": "eval,train",
+    "sweep": "sweep",
     "train": "train",
 }
 

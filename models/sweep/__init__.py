@@ -1,0 +1,1 @@
+"""Sweeps: many short training runs over a declared space of settings (Optuna), and what they say."""
