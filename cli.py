@@ -34,6 +34,7 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS: dict[str, Subcommand] = {
     "transcribe": Subcommand("runtime.command", "transcribe", "Audio to drum hits: MIDI, JSON lines, CSV or labels."),
     "evaluate": Subcommand("models.evaluation.command", "evaluate", "Score an engine against labelled recordings."),
+    "listen": Subcommand("models.evaluation.listening_command", "listen", "Write a blind listening test as a page."),
     "train": Subcommand("models.training_command", "train", "Train a model on audio rendered on the fly."),
     "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
     "sweep": Subcommand("models.sweep.command", "sweep", "Search training settings with many short runs."),

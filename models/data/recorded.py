@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,14 +22,14 @@ from torch.utils.data import Dataset
 from ...runtime.errors import InputError, UsageError
 from ...runtime.vocabulary import five_class
 from ..config import ModelConfig
-from ..corpora.recording import MEMBERS, Label, Recording, Source
+from ..corpora.audio import duration_s, load_audio
+from ..corpora.recording import MEMBERS, Label, Recording
 from .dataset import Batch, draw_delay, draw_view
 from .recipe import Draws
 
-__all__ = ["RecordedClips", "load_audio"]
+__all__ = ["RecordedClips"]
 
 _STREAM = 2  # apart from the seeds of rendered clips: training 0, validation 1
-_MARGIN_S = 0.05  # read around a clip, so that the resampler's ends lie outside it
 
 Hit = tuple[float, int, float, bool]  # seconds from the clip's start, class, velocity, ignored
 
@@ -73,7 +72,7 @@ class RecordedClips(Dataset[Batch]):
         self.takes = [(r, r.audio[kind]) for r in recordings for kind in kinds if kind in r.audio]
         if not self.takes:
             raise InputError(f"no recordings with {' or '.join(kinds)} among the {len(recordings)} given")
-        self._durations_s = np.array([max(_duration_s(source.path) for source in sources) for _, sources in self.takes])
+        self._durations_s = np.array([max(duration_s(source.path) for source in sources) for _, sources in self.takes])
 
     @property
     def hours(self) -> float:
@@ -101,49 +100,8 @@ class RecordedClips(Dataset[Batch]):
         recording, sources = self.takes[chosen]
         room = round(self._durations_s[chosen] * rate) - samples
         start = int(rng.integers(room + 1)) if room > 0 else 0
-        audio = sum(load_audio(source, rate, start, samples) for source in sources)
+        audio = load_audio(sources, rate, start, samples)
         return audio, _hits(recording, start / rate, samples / rate, self.config), recording
-
-
-def load_audio(source: Source, sample_rate: int, start: int, samples: int) -> np.ndarray:
-    """`samples` mono samples at `sample_rate` from sample `start` on, float32, times the gain; zeros after the end.
-
-    Raises InputError where the file cannot be read.
-    """
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(str(source.path)) as file:
-            # Positions where both rates have a sample, so that nothing is shifted.
-            common = math.gcd(file.samplerate, sample_rate)
-            step_in, step_out = file.samplerate // common, sample_rate // common
-            margin = math.ceil(_MARGIN_S * common)
-            steps = max(0, start // step_out - margin)
-            last = math.ceil((start + samples) / step_out) + margin
-            file.seek(min(steps * step_in, file.frames))
-            block = file.read((last - steps) * step_in, dtype="float32", always_2d=True).mean(axis=1)
-            mono = _resampled(block, file.samplerate, sample_rate)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise InputError(f"{source.path}: cannot be read as audio ({error})") from None
-    piece = mono[start - steps * step_out :][:samples]
-    return np.pad(piece, (0, samples - len(piece))) * np.float32(source.gain)
-
-
-def _resampled(audio: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    if rate == wanted:
-        return audio
-    import soxr
-
-    return soxr.resample(audio, rate, wanted)
-
-
-def _duration_s(path: Path) -> float:
-    import soundfile
-
-    try:
-        return float(soundfile.info(str(path)).duration)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise InputError(f"{path}: cannot be read as audio ({error})") from None
 
 
 def _labelled(recording: Recording, config: ModelConfig) -> np.ndarray:

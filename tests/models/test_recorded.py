@@ -15,8 +15,9 @@ from corpus_folders import MAKERS
 
 from ghostnote.models.config import PRESETS
 from ghostnote.models.corpora import Label, Recording, Source, open_corpus
+from ghostnote.models.corpora.audio import load_audio
 from ghostnote.models.corpora.recording import covering
-from ghostnote.models.data.recorded import RecordedClips, load_audio
+from ghostnote.models.data.recorded import RecordedClips
 from ghostnote.models.loss import make_targets
 from ghostnote.runtime.errors import InputError, UsageError
 from ghostnote.runtime.vocabulary import CODES, index_of
@@ -51,14 +52,14 @@ def targets_at(batch: dict[str, torch.Tensor], time_s: float, delay_ms: int = 0)
 @pytest.mark.parametrize("rate", [44100, 48000, 16000, 22050])
 def test_crops_lie_where_they_say_at_every_rate(tmp_path: Path, rate: int) -> None:
     path = clicks(tmp_path / "x.wav", [1.0, 1.5], 2.0, rate)
-    whole = load_audio(Source(path), 44100, 0, 2 * 44100)
+    whole = load_audio([Source(path)], 44100, 0, 2 * 44100)
     for second in (1.0, 1.5):
         peak = round(second * 44100) - 400 + int(np.argmax(np.abs(whole[round(second * 44100) - 400 :][:800])))
         assert abs(peak - second * 44100) <= 1
     for start in (0, 1, 12345, 40000):
-        piece = load_audio(Source(path, 0.5), 44100, start, 30000)
+        piece = load_audio([Source(path, 0.5)], 44100, start, 30000)
         np.testing.assert_allclose(piece, 0.5 * whole[start : start + 30000], atol=2e-3)
-    after = load_audio(Source(path), 44100, 2 * 44100 - 100, 1000)
+    after = load_audio([Source(path)], 44100, 2 * 44100 - 100, 1000)
     assert after.shape == (1000,)
     assert not after[300:].any()
 
