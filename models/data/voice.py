@@ -159,7 +159,7 @@ def _through_formants(
     return out.reshape(-1)
 
 
-def _resonance(bins_hz: np.ndarray, centre_hz: np.ndarray, half_width_hz: float) -> np.ndarray:
+def _resonance(bins_hz: np.ndarray, centre_hz: np.ndarray | np.floating, half_width_hz: float) -> np.ndarray:
     """Magnitude of a band-pass, 1 at its centre: one branch of a parallel formant synthesiser (Klatt 1980)."""
     return 1 / np.sqrt(1 + ((bins_hz - centre_hz) / np.float32(half_width_hz)) ** 2)
 

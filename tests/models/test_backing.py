@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ghostnote.models.data import backing, band
+from ghostnote.models.data import backing, band, instruments
 from ghostnote.models.data.backing import BackingShelf
 from ghostnote.models.data.voice import synthesise_voice
 from ghostnote.runtime.errors import InputError
@@ -100,7 +100,7 @@ def test_a_recorded_note_sounds_where_and_as_high_as_asked(folder):
     shelf = BackingShelf(folder)
     bass = next(i for i in shelf._instruments if i.name == "bass")
     for pitch in (26, 28, 31, 39):
-        wave = backing._played([band.Note(0.5, 0.3, pitch, 1.0)], bass, RATE, release_s=0.05)
+        wave = instruments.played([band.Note(0.5, 0.3, pitch, 1.0)], bass, RATE, release_s=0.05)
         sounding = np.flatnonzero(np.abs(wave) > 1e-3) / RATE
         assert 0.499 < sounding[0] < 0.504
         assert sounding[-1] < 0.86

@@ -1,0 +1,149 @@
+"""Instruments of the accompaniment: recorded notes, moved to the pitch asked for, and synthesised tones.
+
+Conventions: waveforms are float32 mono at 44.1 kHz; a recorded note's attack lies at sample `ATTACK_SAMPLE`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .band import Note
+from .packed import SAMPLE_RATE, packed, read_table
+
+__all__ = ["Instrument", "Pluck", "binomial", "load_instruments", "played"]
+
+ATTACK_SAMPLE = 220
+PITCHLESS = {"sonicpi_bass": 36, "sonicpi_guitar": 40, "sonicpi_ambient": 60}  # notes named after a C or E
+UNKNOWN_PITCH = 48
+# Their loudest samples wrapped around to the other sign when they were recorded: clicks, which drums would explain.
+DAMAGED = {f"pastabass_fingered/{note}_vl4.flac" for note in ("bb2", "e2", "g2")}
+
+
+@dataclass
+class Instrument:
+    """Recorded notes: pitches [K], velocity layers [K], samples; and what is drawn of it in one call."""
+
+    name: str
+    family: str
+    pitches: list[int] = field(default_factory=list)
+    layers: list[float] = field(default_factory=list)
+    samples: list[np.ndarray] = field(default_factory=list)
+
+    def nearest(self, pitch: int, velocity: float) -> tuple[int, int]:
+        """The recorded note for a pitch and a velocity, and the semitones that it is to be moved by."""
+        low, high = min(self.pitches), max(self.pitches)
+        slack = 6 if low == high else 4
+        while pitch > high + slack:
+            pitch -= 12
+        while pitch < low - slack:
+            pitch += 12
+        k = min(
+            range(len(self.pitches)), key=lambda i: abs(self.pitches[i] - pitch) + 3 * abs(self.layers[i] - velocity)
+        )
+        return k, pitch - self.pitches[k]
+
+    def sound(self, pitch: int, velocity: float, most: int) -> tuple[np.ndarray, int]:
+        """A note's samples [up to `most`], float32, and its attack's place in them."""
+        k, shift = self.nearest(pitch, velocity)
+        wave = _moved(self.samples[k], shift, most)
+        if velocity < 0.55 and self.layers[k] > 0.9:  # no soft recording: a darker loud one
+            wave = np.convolve(wave, binomial(6))[: len(wave)]
+        return wave, round(ATTACK_SAMPLE / 2 ** (shift / 12))
+
+
+class Pluck:
+    """A synthesised tone, plucked, struck or blown, for synthesisers and where a band has no recordings."""
+
+    def __init__(self, rng: np.random.Generator):
+        harmonics = np.arange(1, 21)
+        levels = harmonics ** -rng.uniform(0.6, 2) * np.where(harmonics % 2, 1, rng.uniform(0, 1))
+        table = np.sin(np.outer(np.arange(2048) * (2 * np.pi / 2048), harmonics)) @ levels
+        self._table = (table / np.abs(table).max()).astype(np.float32)
+        self._decay_s = rng.uniform(0.08, 1.5) if rng.random() < 0.7 else rng.uniform(2, 8)
+        self._attack = int(np.exp(rng.uniform(np.log(20), np.log(600 if self._decay_s < 2 else 4000))))
+
+    def sound(self, pitch: int, _velocity: float, most: int) -> tuple[np.ndarray, int]:
+        """A note's samples [most], float32, and its attack's place in them."""
+        n = min(most, int(6 * self._decay_s * SAMPLE_RATE))
+        index = (np.arange(n) * (440 * 2 ** ((pitch - 69) / 12) * 2048 / SAMPLE_RATE)).astype(np.int64) & 2047
+        wave = self._table[index] * np.exp(
+            np.arange(n, dtype=np.float32) * np.float32(-1 / self._decay_s / SAMPLE_RATE)
+        )
+        rise = min(n, self._attack)
+        wave[:rise] *= np.linspace(0, 1, rise, dtype=np.float32)
+        return wave, 0
+
+
+def load_instruments(folder: Path, cache: Path | None) -> list[Instrument]:
+    """The folder's instruments; sounds without a pitch are instruments of one note each."""
+    rows = [row for row in read_table(folder / "backing.csv", "backing") if row["path"] not in DAMAGED]
+    instruments: dict[str, Instrument] = {}
+    for row, samples in zip(rows, packed(folder, rows, "backing", cache), strict=True):
+        name = row["instrument"] if row["midi_note"] else row["path"]
+        instrument = instruments.setdefault(name, Instrument(name, row["family"]))
+        default = PITCHLESS.get(row["instrument"], UNKNOWN_PITCH)
+        instrument.pitches.append(round(float(row["midi_note"])) if row["midi_note"] else default)
+        instrument.layers.append(float(row["velocity_layer"]))
+        instrument.samples.append(samples)
+    return list(instruments.values())
+
+
+def played(notes: list[Note], instrument: Instrument | Pluck, n_samples: int, release_s: float) -> np.ndarray:
+    """Notes on an instrument, float32 [n_samples]: each cut at its end with a release."""
+    bus = np.zeros(n_samples, dtype=np.float32)
+    if not notes:
+        return bus
+    release = np.linspace(1, 0, int(release_s * SAMPLE_RATE), dtype=np.float32)
+    most = int(max(note.length_s for note in notes) * SAMPLE_RATE) + len(release) + 2 * ATTACK_SAMPLE
+    sounds: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
+    for start_s, length_s, pitch, velocity in notes:
+        key = (pitch, round(velocity * 4))
+        if key not in sounds:
+            sounds[key] = instrument.sound(pitch, key[1] / 4, most)
+        wave, attack = sounds[key]
+        first = round(start_s * SAMPLE_RATE) - attack
+        held = attack + int(length_s * SAMPLE_RATE)
+        skipped = max(-first, 0)
+        end = min(len(wave), held + len(release), n_samples - first)
+        if end <= skipped:
+            continue
+        note = wave[skipped:end] * np.float32(0.3 + 0.7 * velocity)
+        if end > held:
+            tail = max(held, skipped)
+            note[tail - skipped :] *= release[tail - held : end - held]
+        bus[first + skipped : first + end] += note
+    return bus
+
+
+@functools.cache
+def _positions(shift: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the samples of a note moved by `shift` semitones lie in the recorded one: indices, and weights beyond."""
+    place = np.arange(int(4.1 * SAMPLE_RATE / 2 ** (shift / 12)) if shift else 0) * 2 ** (shift / 12)
+    return place.astype(np.int64), (place % 1).astype(np.float32) / 32768
+
+
+def _moved(samples: np.ndarray, shift: int, most: int) -> np.ndarray:
+    """Up to `most` samples of a recorded note, float32, resampled by linear interpolation."""
+    if shift == 0:
+        return samples[:most] * np.float32(1 / 32768)
+    ratio = 2 ** (shift / 12)
+    n = min(most, int((len(samples) - 2) / ratio))
+    indices, weights = _positions(shift)
+    n = min(n, len(indices))
+    source = samples[: int(n * ratio) + 2].astype(np.float32)
+    wave = (source[1:] - source[:-1])[indices[:n]]
+    wave *= weights[:n]
+    wave += source[indices[:n]] * np.float32(1 / 32768)
+    return wave
+
+
+def binomial(order: int) -> np.ndarray:
+    """A low-pass of order + 1 taps, float32, whose gain is cos(w / 2) ** order."""
+    taps = np.array([1.0])
+    for _ in range(order):
+        taps = np.convolve(taps, [0.5, 0.5])
+    return taps.astype(np.float32)
