@@ -94,7 +94,7 @@ def panels(curve: Mapping[str, Any], columns: int = 5) -> Figure:
         axes.set_visible(False)
     for axes, (name, row) in zip(grid.flat, rows.items(), strict=False):
         _curve(axes, name, row)
-        _unit_axes(axes)
+        _unit_axes(axes, steps=2)
         axes.set_title(f"{name}: F {row['operating_point']['F']:.2f}, n {row['references']}", fontsize=8)
     figure.supxlabel("recall", fontsize=9)
     figure.supylabel("precision", fontsize=9)
@@ -214,7 +214,7 @@ def _curve(axes: Axes, name: str, row: Mapping[str, Any], label: str | None = No
     line = {"linestyle": "--"} if name == "pooled" else {}
     if shown:
         axes.plot(*zip(*shown, strict=True), color=colour(name), label=label, **line)
-    axes.plot(point["R"], point["P"], "o", color=colour(name), zorder=3, **_ROUND)
+    axes.plot(point["R"], point["P"], "o", color=colour(name), zorder=3, clip_on=False, **_ROUND)
 
 
 def _iso_f(axes: Axes) -> None:
@@ -227,8 +227,9 @@ def _iso_f(axes: Axes) -> None:
     axes.grid(visible=False)
 
 
-def _unit_axes(axes: Axes) -> None:
-    axes.set(xlim=(0, 1.01), ylim=(0, 1.01), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+def _unit_axes(axes: Axes, steps: int = 5) -> None:
+    ticks = [step / steps for step in range(steps + 1)]
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.01), aspect="equal", xticks=ticks, yticks=ticks)
 
 
 def _bars(axes: Axes, histogram: Mapping[str, Any] | None, face: str) -> None:
