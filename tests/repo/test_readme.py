@@ -54,7 +54,9 @@ def test_base_venv_is_under_200_mb(demo: tuple[Path, str]) -> None:
     assert int(done.stdout.split()[0]) < 200
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/evaluation.md", "docs/log.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/evaluation.md", "docs/log.md"]
+)
 def test_links_lead_to_files(root: Path, document: str) -> None:
     path = root / document
     assert [link for link in _LINK.findall(path.read_text()) if not (path.parent / link).exists()] == []
