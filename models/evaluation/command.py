@@ -13,6 +13,7 @@ import typer
 from ...runtime.engine import Engine, open_engine
 from ...runtime.errors import InputError, OutputError, UsageError
 from .analysis import Findings, Rules, Track, analyse, compare, gap, groups_for, listen
+from .hearing import Source
 from .notes import Note, labels_of, read_note_folder
 from .scores import GROUPS
 from .summary import show
@@ -25,6 +26,9 @@ def evaluate(
         Path | None, typer.Argument(help="Recordings NAME.*, or estimates already made, NAME.txt.")
     ] = None,
     labels_dir: Annotated[Path | None, typer.Argument(help="References NAME.txt or NAME.mid.")] = None,
+    corpus: Annotated[str, typer.Option(help="KIND=FOLDER: a published corpus instead (docs/training.md).")] = "",
+    split: Annotated[str | None, typer.Option(help="Split of the corpus. Default: all.")] = None,
+    sound: Annotated[str, typer.Option("--audio", help="Which audio of the corpus: drums or mix.")] = "drums",
     engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file. Default: the bundled model.")] = None,
     latency_ms: Annotated[float | None, typer.Option(help="Largest total latency. Default: most accurate.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
@@ -48,16 +52,19 @@ def evaluate(
     """Score an engine, or a folder of estimates, against labelled recordings: F per class, pooled, and timing."""
     rules = Rules((_group(classes, adtof=adtof),), tuple(window or (0.05, 0.025)), _list(labelled))
     rules.names(rules.group)  # refuses classes that do not exist before anything is transcribed
-    wanted, audio = _inputs(audio_dir, labels_dir, tracks, optional=renders > 0)
+    if corpus or split:
+        wanted, audio, rules = _of_corpus(corpus, split, sound, audio_dir, labels_dir, tracks, rules)
+    else:
+        wanted, audio = _inputs(audio_dir, labels_dir, tracks, optional=renders > 0)
     rules = replace(rules, groups=groups_for(rules.group, wanted))
+    if audio_dir and not audio and (engine or latency_ms is not None or renders):
+        raise UsageError(
+            f"{audio_dir} holds estimates, no recordings of these tracks; leave out the engine's options and --renders"
+        )
     system = _System.open(engine, threads, latency_ms) if audio or renders else None
     document: dict[str, Any] = system.about() if system else {"estimates": str(audio_dir)}
-    document |= {"classes": rules.group, "labelled": list(rules.labelled)}
-    if audio_dir:
-        if system is None and (engine or latency_ms is not None):
-            raise UsageError(
-                f"{audio_dir} holds estimates, no recordings of these tracks; leave out the engine's options"
-            )
+    document |= {"corpus": corpus, "classes": rules.group, "labelled": list(rules.labelled)}
+    if wanted:
         others = {folder: _complete(folder, wanted) for folder in (velocities, against) if folder}
         if system:
             items = [Track(name, path, wanted[name]) for name, path in audio.items()]
@@ -74,7 +81,7 @@ def evaluate(
     if renders and system:
         sources = {"kits": kits, "grooves": grooves, "backing": backing, "cache": cache}
         document |= _score_renders(system, sources, renders, rules, thorough=bool(report))
-        if audio_dir:
+        if wanted:
             document["gap"] = gap(document["recordings"], document["renders"])
     show(document, per_track=per_track)
     if json_file:
@@ -129,9 +136,31 @@ def _score_renders(
     return {"renders": analyse(found.estimates, found.references, rules) | found.figures}
 
 
+def _of_corpus(
+    corpus: str,
+    split: str | None,
+    sound: str,
+    audio_dir: Path | None,
+    labels_dir: Path | None,
+    tracks: str,
+    rules: Rules,
+) -> tuple[dict[str, list[Note]], dict[str, Source], Rules]:
+    """References, recordings (none where `audio_dir` holds estimates), and the rules narrowed to what is labelled."""
+    if not corpus or labels_dir:
+        raise UsageError(
+            "--corpus KIND=FOLDER brings labels and splits; give it without LABELS_DIR, and --split with it"
+        )
+    from .corpus_tracks import corpus_tracks
+
+    chosen = corpus_tracks(corpus, split=split, kind=sound, names=_list(tracks))
+    group = "five-adtof" if chosen.adtof and rules.group == "five" else rules.group
+    narrowed = replace(rules, groups=(group,), labelled=rules.labelled or chosen.labelled)
+    return chosen.references, {} if audio_dir else chosen.audio, narrowed
+
+
 def _inputs(
     audio_dir: Path | None, labels_dir: Path | None, tracks: str, *, optional: bool
-) -> tuple[dict[str, list[Note]], dict[str, Path]]:
+) -> tuple[dict[str, list[Note]], Mapping[str, Source]]:
     """References and recordings by track; no recordings where the folder holds estimates."""
     if audio_dir is None and optional:
         return {}, {}
