@@ -17,7 +17,7 @@ from .kits import SAMPLE_RATE
 __all__ = ["WINDOW", "audible", "band_energies"]
 
 WINDOW = 1024  # samples from the attack on
-HEARD_SHARE = 0.05  # -13 dB in the hit's best band
+HEARD_SHARE = 0.03  # -15 dB in the hit's best band
 SURVIVES = 0.01  # a band that channel or mask took down by more than 20 dB does not count
 FLOOR = 1e-7  # nor does one this far (-70 dB) under the clip's loudest moment
 _EDGES_HZ = (0, 120, 250, 500, 1000, 2000, 4000, 7000, 11000, 22050)

@@ -23,6 +23,7 @@ __all__ = [
     "Rngs",
     "band_limits",
     "bleed",
+    "brighten",
     "codec",
     "compress",
     "equaliser_curve",
@@ -65,6 +66,16 @@ def bleed(bus: Tensor, rng: np.random.Generator, settings: Settings) -> Tensor:
     out = bus.clone()
     out[delay:] += duller[0, 0, : len(bus) - delay]
     return out
+
+
+def brighten(audio: Tensor, rng: np.random.Generator, settings: Settings) -> Tensor:
+    """More highs in a share of the clips, [N]: up to 18 dB above 7 kHz, nothing below 500 Hz."""
+    if rng.random() >= settings["bright_chance"]:
+        return audio
+    low, high = settings["bright_gain"]
+    # A first difference: 0 dB at a sixth of the rate, 6 dB less per octave below.
+    difference = torch.nn.functional.pad(audio[1:] - audio[:-1], (1, 0))
+    return audio + difference * (low * (high / low) ** float(rng.random()))
 
 
 def room_response(rng: np.random.Generator, length: int, decay_s: float) -> np.ndarray:

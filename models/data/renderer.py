@@ -206,6 +206,8 @@ class Renderer:
     def _backing(self, clip: Tensor, drummers: list[Performance], draws: Draws, drums_db: float) -> Tensor:
         hits = [(t, code) for performance in drummers for t, code, _ in _hits(performance)]
         other = torch.from_numpy(self.band.play(draws["band"], sorted(hits), len(clip))).to(self.device)
+        if "backing" in self.recipe:
+            other = effects.brighten(other, draws["brightness"], self.recipe["backing"])
         rms, other_rms = (x.square().mean().sqrt() for x in (clip, other))
         # A clip without a single hit has no level of its own: the backing gets a usual one.
         rms = rms if rms > 1e-4 else torch.full_like(rms, 0.1)
