@@ -17,7 +17,7 @@ from ...runtime.decoder import decode
 from ...runtime.engine import Engine, State, StepOutput
 from ...runtime.manifest import Manifest
 from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
-from .notes import Note, note_of
+from .notes import Note, in_order, note_of
 
 __all__ = ["PIECE_S", "Heard", "Source", "at_threshold", "hear", "notes_at", "stream"]
 
@@ -68,7 +68,7 @@ def hear(engine: Engine, source: Source, delay: int) -> Heard:
 def notes_at(heard: Heard, manifest: Manifest, delay: int) -> list[Note]:
     """The decoder's hits, sorted, with the thresholds of `manifest`; with the engine's own: what a user would get."""
     hits = decode(heard.onset_logits, heard.velocity, heard.offset, manifest, delay, heard.duration_s)
-    return sorted((note_of(hit) for hit in hits), key=lambda note: (note.time_s, note.label))
+    return in_order(note_of(hit) for hit in hits)
 
 
 def at_threshold(manifest: Manifest, threshold: float) -> Manifest:
@@ -92,7 +92,7 @@ def stream(engine: Engine, source: Source, delay: int) -> list[Note]:
     for start in range(0, len(whole), piece):
         hits = transcriber.feed(whole[start : start + piece])
         notes += [note_of(hit, transcriber.samples_fed / rate) for hit in hits if hit.time_s < len(pcm) / rate]
-    return sorted(notes, key=lambda note: (note.time_s, note.label))
+    return in_order(notes)
 
 
 def _blocks(source: Source, rate: int) -> Iterator[Floats]:

@@ -15,7 +15,7 @@ import numpy as np
 from ...runtime.events import Hit
 from .scores import LabelError, Labels, match, read_labels, reduce_label
 
-__all__ = ["Note", "labels_of", "matched", "note_of", "read_note_folder", "read_notes"]
+__all__ = ["Note", "in_order", "labels_of", "matched", "note_of", "read_note_folder", "read_notes"]
 
 _DRUM_CHANNEL = 9  # counted from 0
 
@@ -32,6 +32,11 @@ class Note(NamedTuple):
 def note_of(hit: Hit, reported_s: float | None = None) -> Note:
     """A hit of the runtime; its time in whole microseconds, as label files hold it."""
     return Note(float(f"{hit.time_s:.6f}"), hit.code, hit.velocity, reported_s)
+
+
+def in_order(notes: Iterable[Note]) -> list[Note]:
+    """Sorted by time and label; velocities that are not known cannot be compared."""
+    return sorted(notes, key=lambda note: note[:2])
 
 
 def labels_of(notes: Iterable[Note]) -> list[tuple[float, str]]:
@@ -62,8 +67,7 @@ def _of_class(notes: Sequence[Note], name: str, group: str) -> list[Note]:
 
 def read_notes(path: Path) -> list[Note]:
     """References from a label file or a MIDI file, sorted by time. Raises LabelError where it is neither."""
-    notes = _read_midi(path) if path.suffix.lower() in (".mid", ".midi") else _read_text(path)
-    return sorted(notes, key=lambda note: (note.time_s, note.label))
+    return in_order(_read_midi(path) if path.suffix.lower() in (".mid", ".midi") else _read_text(path))
 
 
 def read_note_folder(folder: Path, tracks: Iterable[str] = ()) -> dict[str, list[Note]]:

@@ -17,7 +17,7 @@ from ghostnote.models.evaluation import class_names, renders
 from ghostnote.models.evaluation.analysis import Rules, Track, analyse, gap, groups_for, listen
 from ghostnote.models.evaluation.command import evaluate
 from ghostnote.models.evaluation.hearing import PIECE_S, at_threshold, hear, notes_at, stream
-from ghostnote.models.evaluation.notes import Note, labels_of, note_of
+from ghostnote.models.evaluation.notes import Note, in_order, labels_of, note_of
 from ghostnote.models.torch_engine import TorchEngine
 from ghostnote.runtime.errors import InputError, UsageError
 from ghostnote.runtime.job import transcribe_file
@@ -51,7 +51,7 @@ def test_notes_are_what_a_user_gets(tiny_torch: TorchEngine, folder: Path) -> No
     manifest = tiny_torch.manifest
     hits = transcribe_file(recording, tiny_torch, DELAY)
     found = notes_at(hear(tiny_torch, recording, DELAY), manifest, DELAY)
-    assert found == sorted((note_of(hit) for hit in hits), key=lambda note: (note.time_s, note.label))
+    assert found == in_order(note_of(hit) for hit in hits)
     assert len(found) > 3
 
 
