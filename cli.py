@@ -34,6 +34,9 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS: dict[str, Subcommand] = {
     "transcribe": Subcommand("runtime.command", "transcribe", "Audio to drum hits: MIDI, JSON lines, CSV or labels."),
     "evaluate": Subcommand("models.evaluation.command", "evaluate", "Score an engine against labelled recordings."),
+    "robustness": Subcommand(
+        "models.evaluation.robustness_command", "robustness", "Score an engine after codecs, rooms, clipping ..."
+    ),
     "listen": Subcommand("models.evaluation.listening_command", "listen", "Write a blind listening test as a page."),
     "train": Subcommand("models.training_command", "train", "Train a model on audio rendered on the fly."),
     "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
@@ -60,6 +63,7 @@ _EXTRA_OF_SUBCOMMAND = {
     "evaluate": "eval",
     "export": "export",
     "preview-data": "eval,train",
+    "robustness": "eval,train",
     "sweep": "sweep",
     "train": "train",
 }

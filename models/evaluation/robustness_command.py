@@ -1,0 +1,120 @@
+"""`ghostnote robustness`: an engine's score on recordings after codecs, band limits, clipping, rooms and the like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...runtime.errors import InputError, OutputError, UsageError
+from .command import audio_files, engine_for, read_references
+from .scores import GROUPS
+
+__all__ = ["robustness"]
+
+WINDOW_S = 0.05
+VIEWS = ("tone", "attack", "wave")  # rows that are there, if empty, for engines whose views cannot be silenced
+
+
+def robustness(
+    audio_dir: Annotated[Path, typer.Argument(help="Recordings NAME.*")],
+    labels_dir: Annotated[Path, typer.Argument(help="References NAME.txt or NAME.mid.")],
+    engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file. Default: the bundled model.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="Largest total latency. Default: most accurate.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    classes: Annotated[str, typer.Option(help="five, three or all (18).")] = "five",
+    tracks: Annotated[str, typer.Option(help="Names of the tracks to score, A,B. Default: all.")] = "",
+    backing: Annotated[
+        Path | None, typer.Option(help="Notes with backing.csv to demix from; none: synthesised ones.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded notes.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write all numbers to this file, .json.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Show the table as Markdown.")] = False,
+) -> None:
+    """Score an engine after each channel that a recording may have gone through: F and its drop, at +-50 ms."""
+    from . import robustness as measure
+    from .channels import channels
+
+    group = _group(classes)
+    wanted = read_references(labels_dir, tracks)
+    audio = audio_files(audio_dir, wanted)
+    if not audio:
+        raise InputError(f"{audio_dir}: holds no recordings of {', '.join(sorted(wanted))}")
+    listener = engine_for(engine, threads)
+    manifest = listener.manifest
+    delay = manifest.default_delay if latency_ms is None else manifest.delay_for_latency(latency_ms)
+    is_checkpoint = engine is not None and engine.suffix == ".pt"
+    blinded: Mapping[str, Any] = measure.without_views(engine) if engine and is_checkpoint else {}
+    rows = measure.table(
+        listener,
+        blinded or dict.fromkeys(VIEWS),
+        measure.recordings(audio, wanted, manifest.sample_rate),
+        channels(backing, cache),
+        delay,
+        window_s=WINDOW_S,
+        group=group,
+        watch=_tell,
+    )
+    about = {
+        "engine": listener.describe(),
+        "weights_sha256": manifest.weights_sha256,
+        "total_latency_ms": manifest.total_latency_ms(delay),
+        "window_s": WINDOW_S,
+        "classes": group,
+        "tracks": sorted(wanted),
+    }
+    if out:
+        _write(out, json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    _show(about, rows, as_markdown=as_markdown)
+
+
+def _group(classes: str) -> str:
+    if classes not in GROUPS:
+        raise UsageError(f"cannot score classes {classes!r}; choose five, three or all")
+    return classes
+
+
+def _tell(name: str) -> None:
+    """The row that begins, on a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        console.print(f"  {name}", style="dim")
+
+
+def _show(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, as_markdown: bool) -> None:
+    from .robustness import figures, markdown
+
+    heading = (
+        f"{about['engine']}, total latency {about['total_latency_ms']:g} ms, "
+        f"±{1000 * about['window_s']:g} ms, {len(about['tracks'])} tracks"
+    )
+    if as_markdown:
+        typer.echo(f"{heading}\n\n{markdown(rows)}", nl=False)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows for name in row.get("classes", ())))
+    shown = Table(title=heading, title_justify="left")
+    for column in ("channel", "F", "drop", "P", "R", *names):
+        shown.add_column(column, justify="left" if column == "channel" else "right")
+    for row in rows:
+        shown.add_row(row["channel"], *figures(row, names))
+    console = Console(highlight=False)
+    console.print(shown)
+    for row in rows:
+        if "not_available" in row:
+            console.print(f"{row['channel']}: {row['not_available']}", soft_wrap=True)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
