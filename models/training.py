@@ -6,6 +6,7 @@ Files in the run's folder: `last.pt` (to resume from), `best.pt` (EMA weights wi
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 import uuid
@@ -49,25 +50,29 @@ class Trainer:
         provenance: dict[str, Any],
         parent: Checkpoint | None = None,
         *,
-        build: Callable[[Any, Recipe], Step] | None = None,
+        teacher: Checkpoint | None = None,
+        build: Callable[..., Step] | None = None,
         trackers: tuple[str, ...] = (),
     ):
         """A new run starts from `parent`'s averaged weights where one is given, with a fresh optimiser and schedule.
 
-        `build` makes the module to train from config and recipe: `forward(batch)` gives `loss`, `onset` (the best of it
-        is kept) and whatever else shall be logged; `.model` is what checkpoints hold. Default: that of the config's
-        kind. Raises UsageError for a precision or tracker that cannot be had here.
+        A `teacher`, of any kind, adds its onset probabilities to what is learnt. `build` makes the module to train from
+        config, recipe and the teacher's model (or None): `forward(batch)` gives `loss`, `onset` (its lowest validation
+        value marks the best checkpoint) and whatever else shall be logged; `.model` is what checkpoints hold. Default:
+        that of the config's kind. Raises UsageError for what does not go together or cannot be had here.
         """
         check_trackers(trackers)
         folder.mkdir(parents=True, exist_ok=True)
         self.accelerator = _accelerator(recipe.precision, [JsonLines(folder / "metrics.jsonl"), *trackers])
         self.recipe, self.folder, self.sources, self.provenance = recipe, folder, sources, provenance
-        self.build = build or KINDS[config.kind].step
+        self.build = functools.partial(build or KINDS[config.kind].step, teacher=_taught(teacher, config))
         torch.manual_seed(recipe.seed)
         module = self.build(config, recipe)
         if parent:
             _start_from(module, parent, config)
-            self.provenance = {**provenance, "parent": _ancestry(parent)}
+            self.provenance = {**self.provenance, "parent": _ancestry(parent)}
+        if teacher:
+            self.provenance = {**self.provenance, "teacher": _ancestry(teacher)}
         decayed = [p for p in module.parameters() if p.ndim >= 2]
         plain = [p for p in module.parameters() if p.ndim < 2]
         optimizer = torch.optim.AdamW(
@@ -218,6 +223,8 @@ class Trainer:
         origin, given = last.provenance.get("parent"), self.provenance.get("parent")
         if given and given != origin:
             raise UsageError(f"{path} goes on from other weights than those given; choose another folder")
+        if last.provenance.get("teacher") != self.provenance.get("teacher"):
+            raise UsageError(f"{path} had another teacher, or none; go on with the same, or choose another folder")
         if origin:  # a resumed run still says where it came from
             self.provenance = {**self.provenance, "parent": origin}
         self.accelerator.unwrap_model(self.module).load_state_dict(last.training["module"])
@@ -227,6 +234,11 @@ class Trainer:
         self.run_id = last.training.get("run_id", self.run_id)
         self.step, self.best = last.training["step"], last.training["best"]
         self.average = {name: value.to(self.accelerator.device) for name, value in last.weights.items()}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model learns, without what belongs to the loss."""
+        return sum(parameter.numel() for parameter in self._model().parameters())
 
     def _model(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.module).model
@@ -244,10 +256,10 @@ class Trainer:
 def _accelerator(precision: str, trackers: list[Any]) -> Accelerator:
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    try:
-        return Accelerator(mixed_precision=precision, log_with=trackers)
-    except ValueError as error:  # fp16 without a GPU
-        raise UsageError(f"precision {precision} cannot be had here ({error}); use bf16 or no") from None
+    accelerator = Accelerator(mixed_precision=precision, log_with=trackers)
+    if precision == "fp16" and accelerator.device.type == "cpu":
+        raise UsageError("fp16 needs a GPU, and there is none to use; use bf16 or no")
+    return accelerator
 
 
 def _start_from(module: Step, parent: Checkpoint, config: FrameGrid) -> None:
@@ -263,6 +275,20 @@ def _start_from(module: Step, parent: Checkpoint, config: FrameGrid) -> None:
     module.model.load_state_dict(parent.weights)
 
 
+def _taught(teacher: Checkpoint | None, config: FrameGrid) -> nn.Module | None:
+    """The teacher's model, if its frames and classes are the student's."""
+    if teacher is None:
+        return None
+    theirs = teacher.config
+    if (theirs.classes, theirs.sample_rate, theirs.samples_per_frame) != (
+        config.classes,
+        config.sample_rate,
+        config.samples_per_frame,
+    ):
+        raise UsageError("the teacher has other classes or frames than the student; choose another checkpoint")
+    return teacher.model()
+
+
 def _ancestry(parent: Checkpoint) -> dict[str, Any]:
-    """What the provenance keeps of the weights that a run started from: their hash, and how they were made."""
+    """What the provenance keeps of weights that a run started from or learnt from: their hash, how they were made."""
     return {"weights_sha256": parent.weights_sha256(), **parent.provenance}

@@ -13,10 +13,11 @@ import typer
 from ..runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from .config import ModelConfig
+    from .config import FrameGrid
     from .data.dataset import Sources
+    from .training import Trainer
 
-__all__ = ["train"]
+__all__ = ["provenance", "train"]
 
 LICENCES = {
     "kits": "drum one-shots: CC0, public domain, CC BY 3.0/4.0 and CC BY-SA 3.0 sources, listed in docs/model_card.md",
@@ -35,43 +36,71 @@ def train(
     without: Annotated[
         list[str] | None, typer.Option(help="Stage of the recipe to leave out; may be repeated.")
     ] = None,
+    model: Annotated[
+        str, typer.Option(help="drum-transformer, or the baseline onsets-and-frames.")
+    ] = "drum-transformer",
     preset: Annotated[str, typer.Option(help="Model shape: small, base or large.")] = "base",
     steps: Annotated[int, typer.Option(help="Steps of the whole run (the schedule's length).")] = 8000,
     clips: Annotated[int, typer.Option(help="Clips per step, all processes together.")] = 8,
     init: Annotated[Path | None, typer.Option(help="Checkpoint whose weights a new run starts from.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Checkpoint whose onset probabilities are learnt, too.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Peak of the schedule.")] = None,
+    precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (mixed precision).")] = "no",
+    track: Annotated[list[str] | None, typer.Option(help="wandb; always: FOLDER/metrics.jsonl.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after these minutes, ready to resume.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:
     """Train a model and keep its best weights in FOLDER/best.pt."""
     from . import checkpoint as checkpoints
-    from .config import PRESETS
     from .data.dataset import Sources
     from .data.recipe import RenderRecipe
     from .training import Recipe, Trainer
 
-    if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+    config = _config(model, preset)
     rendering = RenderRecipe.load(recipe).without(*without or ())
     sources = Sources(kits, grooves, backing, cache or folder / "cache", rendering)
-    course = replace(Recipe(), steps=steps, clips=clips, seed=seed)
+    course = replace(Recipe(), steps=steps, clips=clips, seed=seed, precision=precision)
     if learning_rate is not None:
         course = replace(course, learning_rate=learning_rate)
-    parent = checkpoints.load(init) if init else None
-    typer.echo("GFLOP per second of audio: " + _arithmetic(PRESETS[preset]))
-    trainer = Trainer(PRESETS[preset], course, sources, folder, _provenance(sources), parent)
+    trainer = Trainer(
+        config,
+        course,
+        sources,
+        folder,
+        provenance(sources),
+        checkpoints.load(init, kind=None) if init else None,
+        teacher=checkpoints.load(teacher, kind=None) if teacher else None,
+        trackers=tuple(track or ()),
+    )
+    typer.echo(_size(trainer))
     best = trainer.run(max_minutes)
     typer.echo(f"step {trainer.step} of {steps}; best weights: {best}")
 
 
-def _arithmetic(config: ModelConfig) -> str:
+def _config(model: str, preset: str) -> FrameGrid:
+    from .kinds import KINDS
+
+    if model not in KINDS:
+        raise UsageError(f"unknown model {model!r}; expected one of {', '.join(KINDS)}")
+    presets = KINDS[model].presets
+    if preset not in presets:
+        raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(presets)}")
+    return presets[preset]
+
+
+def _size(trainer: Trainer) -> str:
     from .arithmetic import gflop_per_second
+    from .config import ModelConfig
 
-    return ", ".join(f"{part} {value:.3f}" for part, value in gflop_per_second(config).items())
+    size = f"{trainer.parameters / 1e6:.2f} million parameters"
+    if not isinstance(trainer.config, ModelConfig):
+        return size
+    parts = gflop_per_second(trainer.config).items()
+    return f"{size}; GFLOP per second of audio: " + ", ".join(f"{part} {value:.3f}" for part, value in parts)
 
 
-def _provenance(sources: Sources) -> dict[str, Any]:
+def provenance(sources: Sources) -> dict[str, Any]:
     """What the weights are made from, as the manifest and the model card will say."""
     given = [name for name in ("kits", "grooves", "backing") if getattr(sources, name)]
     commit = subprocess.run(

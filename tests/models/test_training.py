@@ -5,23 +5,44 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from tiny import tiny_checkpoint
+from torch.nn import functional
 
 from ghostnote.models import checkpoint as checkpoints
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import Sources
+from ghostnote.models.steps import TrainingStep
 from ghostnote.models.training import Recipe, Trainer
 from ghostnote.runtime.errors import InputError, UsageError
 
 RECIPE = Recipe(steps=6, clips=2, tokens=48, chunk_tokens=24, warmup_steps=2, validation_every=3, validation_batches=1)
 
 
-def trainer(folder, recipe=RECIPE, preset="tiny", parent=None):
-    return Trainer(PRESETS[preset], recipe, Sources(), folder, {"recipe_of": "a test"}, parent)
+def trainer(folder, recipe=RECIPE, preset="tiny", parent=None, **options):
+    return Trainer(PRESETS[preset], recipe, Sources(), folder, {"recipe_of": "a test"}, parent, **options)
+
+
+@pytest.fixture
+def own_accelerator():
+    """Accelerate keeps one precision per process; these tests need another."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class Dropout(TrainingStep):
+    """A module that draws random numbers in training."""
+
+    def outputs(self, batch):
+        heard, parts = super().outputs(batch)
+        return heard._replace(onset_logits=functional.dropout(heard.onset_logits, 0.5, self.training)), parts
 
 
 def test_training_writes_what_it_promises(tmp_path):
@@ -45,6 +66,79 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
     second.run()
     a, b = (checkpoints.load(tmp_path / name / "last.pt").training["module"] for name in ("whole", "halves"))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_any_module_can_be_trained_and_what_it_draws_at_random_resumes_too(tmp_path):
+    trainer(tmp_path / "whole", build=Dropout).run()
+    trainer(tmp_path / "halves", build=Dropout).run(max_minutes=1e-6)
+    trainer(tmp_path / "halves", build=Dropout).run()
+    a, b = (checkpoints.load(tmp_path / name / "last.pt").weights for name in ("whole", "halves"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_bf16_trains(tmp_path, own_accelerator):
+    learner = trainer(tmp_path, replace(RECIPE, steps=1, precision="bf16"))
+    batch = learner._dataset("train", 0)[0]
+    learner._train_on(batch)
+    assert learner.step == 1
+    assert all(value.dtype == torch.float32 for value in learner.average.values())
+    assert all(torch.isfinite(value).all() for value in learner.average.values())
+
+
+def test_a_precision_that_cannot_be_had_is_refused(tmp_path, own_accelerator):
+    with pytest.raises(UsageError, match="expected one of no, bf16, fp16"):
+        trainer(tmp_path, replace(RECIPE, precision="fp8"))
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="fp16 needs a GPU"):
+            trainer(tmp_path, replace(RECIPE, precision="fp16"))
+
+
+def test_weights_and_biases_offline_needs_no_account(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    for name, value in {
+        "MODE": "offline",
+        "SILENT": "true",
+        "CONFIG_DIR": tmp_path / "c",
+        "CACHE_DIR": tmp_path / "d",
+    }.items():
+        monkeypatch.setenv(f"WANDB_{name}", str(value))
+    learner = trainer(tmp_path / "run", replace(RECIPE, steps=2, validation_every=1), trackers=("wandb",))
+    learner.run()
+    (written,) = (tmp_path / "run").glob("wandb/offline-run-*/*.wandb")
+    assert learner.run_id in written.name
+    deadline = time.monotonic() + 30  # another process writes the file
+    while b"validation/onset" not in written.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert b"validation/onset" in written.read_bytes()
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_an_unknown_tracker_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="unknown tracker 'paper'"):
+        trainer(tmp_path, trackers=("paper",))
+
+
+def test_a_tracker_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"ghostnote\[wandb\]"):
+        trainer(tmp_path, trackers=("wandb",))
+
+
+def test_a_distilled_run_resumes_with_its_teacher_only(tmp_path):
+    teacher = tiny_checkpoint()
+    trainer(tmp_path, teacher=teacher).run(max_minutes=1e-6)
+    with pytest.raises(UsageError, match="another teacher"):
+        trainer(tmp_path)
+    resumed = trainer(tmp_path, teacher=teacher)
+    assert resumed.step == 1
+    assert resumed.provenance["teacher"]["weights_sha256"] == teacher.weights_sha256()
+
+
+def test_a_teacher_on_other_frames_is_refused(tmp_path):
+    teacher = tiny_checkpoint()
+    teacher.config = replace(teacher.config, classes=teacher.config.classes[1:])
+    with pytest.raises(UsageError, match="other classes or frames"):
+        trainer(tmp_path, teacher=teacher)
 
 
 def test_another_shape_in_the_same_folder_is_refused(tmp_path):
