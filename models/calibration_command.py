@@ -36,7 +36,7 @@ def calibrate(
 
     if (audio is None) != (labels is None):
         raise UsageError("recordings need both --audio and --labels; give both, or neither for renders")
-    loaded = checkpoints.load(checkpoint)
+    loaded = checkpoints.load(checkpoint, kind=None)
     if audio and labels:
         result = calibrated_on_recordings(loaded, _recordings(audio, labels, loaded.config.sample_rate))
         shown = result.scores["threshold_recordings"]["pooled_f_leave_one_track_out"]

@@ -11,6 +11,7 @@ would pick: the stronger of k - 1 and k.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,10 +19,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..runtime.vocabulary import PARENTS, index_of
-from .config import ModelConfig
-from .transformer import StepOutput
+from .config import FrameGrid
+from .transformer import Outputs
 
-__all__ = ["CLASS_WEIGHTS", "Losses", "Targets", "alignment_loss", "make_targets", "transcription_losses"]
+__all__ = [
+    "CLASS_WEIGHTS",
+    "PLAIN",
+    "WEIGHTED",
+    "Losses",
+    "OnsetWeights",
+    "Targets",
+    "alignment_loss",
+    "make_targets",
+    "transcription_losses",
+]
 
 # Positives' weights: inverse entropy of the classes in human grooves (Vogl et al. 2018), spread over the 18 classes.
 CLASS_WEIGHTS = {
@@ -30,6 +41,18 @@ CLASS_WEIGHTS = {
 }  # fmt: skip
 EARLY_WEIGHT = 0.25  # of a negative one frame before an attack
 LATE_WEIGHT = 0.7  # of a negative one frame after it
+
+
+@dataclass(frozen=True)
+class OnsetWeights:
+    """What a frame weighs in the onset loss."""
+
+    early: float = EARLY_WEIGHT
+    late: float = LATE_WEIGHT
+    by_class: bool = True  # positives by CLASS_WEIGHTS; False: all alike
+
+
+WEIGHTED, PLAIN = OnsetWeights(), OnsetWeights(1.0, 1.0, by_class=False)  # PLAIN: as an ablation
 
 
 class Targets(NamedTuple):
@@ -51,7 +74,9 @@ class Losses(NamedTuple):
     offset: Tensor
 
 
-def make_targets(batch: Mapping[str, Tensor], config: ModelConfig, frames: int) -> Targets:
+def make_targets(
+    batch: Mapping[str, Tensor], config: FrameGrid, frames: int, weights: OnsetWeights = WEIGHTED
+) -> Targets:
     """The hits of a batch of `RenderedBatches` -> targets on `frames` frames.
 
     `ignored` hits cost nothing, found or not; nor does any frame of a class that a clip does not label.
@@ -67,13 +92,14 @@ def make_targets(batch: Mapping[str, Tensor], config: ModelConfig, frames: int) 
     onset = torch.zeros(len(times), frames, len(config.classes), device=times.device)
     onset[clip, k, c] = 1.0
     weight = torch.ones_like(onset)
-    weight[:, :-1] = torch.where(onset[:, 1:] > 0, EARLY_WEIGHT, weight[:, :-1])
-    weight[:, 1:] = torch.where(onset[:, :-1] > 0, LATE_WEIGHT, weight[:, 1:])
+    weight[:, :-1] = torch.where(onset[:, 1:] > 0, weights.early, weight[:, :-1])
+    weight[:, 1:] = torch.where(onset[:, :-1] > 0, weights.late, weight[:, 1:])
     covered = torch.nonzero(inside & batch["ignored"], as_tuple=True)
     for near in (-1, 0, 1):
         weight[covered[0], (frame[covered] + near).clamp(0, frames - 1), classes[covered]] = 0.0
-    weights = torch.tensor([CLASS_WEIGHTS[code] for code in config.classes], device=times.device)
-    weight = torch.where(onset > 0, weights, weight)
+    if weights.by_class:
+        positives = torch.tensor([CLASS_WEIGHTS[code] for code in config.classes], device=times.device)
+        weight = torch.where(onset > 0, positives, weight)
     # Frames that speak of the time before the stream began are ignored by the decoder: they cost nothing.
     heard = torch.arange(frames, device=times.device)[None, :] >= delay_frames[:, None]
     fraction = (position[clip, hit] - k - 0.5).float()
@@ -81,7 +107,7 @@ def make_targets(batch: Mapping[str, Tensor], config: ModelConfig, frames: int) 
     return Targets(onset, weight, (clip, k, c), batch["velocities"][clip, hit], fraction)
 
 
-def transcription_losses(output: StepOutput, targets: Targets, config: ModelConfig) -> Losses:
+def transcription_losses(output: Outputs, targets: Targets, config: FrameGrid) -> Losses:
     """Sums over hits and frames divided by seconds of audio, so that equal shares of a batch average to the whole."""
     logits = output.onset_logits
     seconds = logits.shape[0] * logits.shape[1] * config.frame_ms / 1000

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import VIEWS, FrameGrid, ModelConfig
-from .loss import alignment_loss, make_targets, transcription_losses
+from .loss import PLAIN, WEIGHTED, alignment_loss, make_targets, transcription_losses
 from .transformer import DrumTransformer, Outputs
 
 __all__ = ["Recipe", "Step", "TrainingStep", "shifted"]
@@ -42,6 +42,7 @@ class Recipe:
     alignment_weight: float = 0.05
     distillation_weight: float = 1.0  # counts only with a teacher
     view_dropout: bool = True
+    plain_onset_loss: bool = False  # ablation: every frame weighs the same
     validation_every: int = 500
     validation_batches: int = 6
     seed: int = 0
@@ -74,7 +75,8 @@ class Step(nn.Module):
 
     def _supervised(self, heard: Outputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         config = self.model.config
-        targets = make_targets(batch, config, heard.onset_logits.shape[1])
+        weights = PLAIN if self.recipe.plain_onset_loss else WEIGHTED
+        targets = make_targets(batch, config, heard.onset_logits.shape[1], weights)
         parts = transcription_losses(heard, targets, config)._asdict()
         if not config.subframe:
             del parts["offset"]

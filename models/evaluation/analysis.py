@@ -23,7 +23,7 @@ from .scores import LabelError, class_names, classes_of, match, rates, score, tr
 from .timing import emission_times, timing_errors
 from .velocity import velocity_errors, velocity_f
 
-__all__ = ["Findings", "Rules", "Track", "analyse", "compare", "gap", "groups_for", "listen"]
+__all__ = ["Findings", "Rules", "Track", "analyse", "compare", "forgiven", "gap", "groups_for", "listen"]
 
 NoteSets = Mapping[str, Sequence[Note]]
 
@@ -125,11 +125,11 @@ def listen(engine: Engine, tracks: Iterable[Track], delay: int, rules: Rules, *,
         references[track.name] = track.references
         for d in range(len(by_delay)) if thorough else [delay]:
             heard = hear(engine, track.source, d)
-            by_delay[d][track.name] = _forgiven(notes_at(heard, manifest, d), track)
+            by_delay[d][track.name] = forgiven(notes_at(heard, manifest, d), track)
             if thorough and d == delay:
                 _sweep(swept, heard, track, manifest, delay, rules)
         if thorough:
-            live[track.name] = _forgiven(stream(engine, track.source, delay), track)
+            live[track.name] = forgiven(stream(engine, track.source, delay), track)
     found = Findings(references, by_delay[delay])
     if thorough:
         latency_ms = manifest.total_latency_ms(delay)
@@ -202,7 +202,7 @@ def _sweep(
 ) -> None:
     """Add a track's counts at every threshold to [K, C, 3] per group."""
     for k, threshold in enumerate(THRESHOLDS):
-        notes = _forgiven(notes_at(heard, at_threshold(manifest, threshold), delay), track)
+        notes = forgiven(notes_at(heard, at_threshold(manifest, threshold), delay), track)
         for group, counts in swept.items():
             counts[k] += rules.counts({track.name: notes}, {track.name: track.references}, group)[0]
 
@@ -263,7 +263,7 @@ def _confusions(estimates: NoteSets, references: NoteSets, rules: Rules) -> dict
     }
 
 
-def _forgiven(notes: Sequence[Note], track: Track) -> list[Note]:
+def forgiven(notes: Sequence[Note], track: Track) -> list[Note]:
     """Without the estimates that belong to an ignored hit: those near it that no counted reference explains.
 
     Kinds of drum, not classes: what is too faint to be heard is too faint to be told from its kin.

@@ -2,9 +2,17 @@
 
 import pytest
 import torch
+from bursts import make_batch
 
 from ghostnote.models.config import PRESETS
-from ghostnote.models.loss import EARLY_WEIGHT, LATE_WEIGHT, alignment_loss, make_targets, transcription_losses
+from ghostnote.models.loss import (
+    EARLY_WEIGHT,
+    LATE_WEIGHT,
+    PLAIN,
+    alignment_loss,
+    make_targets,
+    transcription_losses,
+)
 from ghostnote.models.transformer import StepOutput
 from ghostnote.runtime.vocabulary import index_of
 
@@ -41,6 +49,13 @@ def test_the_frame_before_is_forgiven_more_than_the_one_after():
     assert weight[10] == pytest.approx(EARLY_WEIGHT)
     assert weight[12] == pytest.approx(LATE_WEIGHT)
     assert EARLY_WEIGHT < LATE_WEIGHT <= 1
+
+
+def test_plain_weights_are_all_alike_where_frames_count():
+    batch = make_batch(delay=3)
+    weight = make_targets(batch, CONFIG, 60, PLAIN).weight
+    assert weight.unique().tolist() == [0.0, 1.0]
+    assert torch.equal(weight > 0, make_targets(batch, CONFIG, 60).weight > 0)
 
 
 def test_frames_about_the_time_before_the_stream_cost_nothing():
