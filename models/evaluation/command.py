@@ -47,6 +47,9 @@ def evaluate(
     kits: Annotated[Path | None, typer.Option(help="Kits folder of the renders.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Grooves folder of the renders.")] = None,
     backing: Annotated[Path | None, typer.Option(help="Backing folder of the renders.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Recipe of the renders: solo, production, or a TOML file.")
+    ] = "production",
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:
     """Score an engine, or a folder of estimates, against labelled recordings: F per class, pooled, and timing."""
@@ -80,7 +83,7 @@ def evaluate(
             document["against"] = {"estimates": str(against), "results": compared}
     if renders and system:
         sources = {"kits": kits, "grooves": grooves, "backing": backing, "cache": cache}
-        document |= _score_renders(system, sources, renders, rules, thorough=bool(report))
+        document |= {"recipe": recipe} | _score_renders(system, sources, recipe, renders, rules, thorough=bool(report))
         if wanted:
             document["gap"] = gap(document["recordings"], document["renders"])
     show(document, per_track=per_track)
@@ -125,13 +128,13 @@ class _System:
 
 
 def _score_renders(
-    system: _System, sources: Mapping[str, Path | None], clips: int, rules: Rules, *, thorough: bool
+    system: _System, sources: Mapping[str, Path | None], recipe: str, clips: int, rules: Rules, *, thorough: bool
 ) -> dict[str, Any]:
     """Validation renders, scored with the same code; every class is labelled there."""
     from .renders import rendered_tracks
 
     rules = Rules(tuple(dict.fromkeys((rules.group, "all"))), rules.windows_s)
-    items = rendered_tracks(system.engine.manifest, sources, clips)
+    items = rendered_tracks(system.engine.manifest, sources, recipe, clips)
     found = system.listen(items, rules, "Rendering", thorough=thorough, total=clips)
     return {"renders": analyse(found.estimates, found.references, rules) | found.figures}
 

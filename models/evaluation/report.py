@@ -37,7 +37,10 @@ def page(document: Mapping[str, Any]) -> str:
     """The report of an evaluation. Needs matplotlib (extra `eval`)."""
     source = document.get("engine") or f"estimates in {document['estimates']}"
     parts = [f"<h1>Evaluation</h1><p class=about>{escape(source)}{_latency(document)}</p>"]
-    for key, title in (("recordings", "Recordings"), ("renders", "Validation renders")):
+    for key, title in (
+        ("recordings", "Recordings"),
+        ("renders", f"Validation renders ({document.get('recipe')})"),
+    ):
         if key in document:
             parts.append(_analysis(document[key], title, document.get("total_latency_ms")))
         if key == "recordings" and "against" in document:
@@ -72,7 +75,7 @@ def _latency(document: Mapping[str, Any]) -> str:
 
 def _analysis(analysis: Mapping[str, Any], title: str, latency_ms: float | None) -> str:
     """All sections of one set of tracks."""
-    parts = [f"<h2>{title}: {analysis['tracks']} tracks</h2>", _scores(analysis)]
+    parts = [f"<h2>{escape(title)}: {analysis['tracks']} tracks</h2>", _scores(analysis)]
     if "delays" in analysis and latency_ms is not None:
         parts.append(_delays(analysis["delays"], latency_ms))
     if "curves" in analysis:
