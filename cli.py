@@ -41,6 +41,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "train": Subcommand("models.training_command", "train", "Train a model on audio rendered on the fly."),
     "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
     "sweep": Subcommand("models.sweep.command", "sweep", "Search training settings with many short runs."),
+    "ablate": Subcommand("models.ablation_command", "ablate", "Train without one idea at a time; what each costs."),
     "calibrate": Subcommand("models.calibration_command", "calibrate", "Choose thresholds on held-out renders."),
     "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),
     "bench": Subcommand("benchmarks.cost", "bench", "What transcribing costs here: time, latency, memory."),
@@ -59,6 +60,7 @@ _EXTRA_OF = {
     "torch": "train",
 }
 _EXTRA_OF_SUBCOMMAND = {
+    "ablate": "eval,train",
     "calibrate": "train",
     "evaluate": "eval",
     "export": "export",

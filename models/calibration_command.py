@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .data.dataset import Batch, Sources
     from .thresholds import Recordings
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "recordings_of"]
 
 CALIBRATION_SEED = 2
 
@@ -38,7 +38,7 @@ def calibrate(
         raise UsageError("recordings need both --audio and --labels; give both, or neither for renders")
     loaded = checkpoints.load(checkpoint, kind=None)
     if audio and labels:
-        result = calibrated_on_recordings(loaded, _recordings(audio, labels, loaded.config.sample_rate))
+        result = calibrated_on_recordings(loaded, recordings_of(audio, labels, loaded.config.sample_rate))
         shown = result.scores["threshold_recordings"]["pooled_f_leave_one_track_out"]
         what = "pooled F of five classes at +-50 ms, leave one track out"
     else:
@@ -60,7 +60,7 @@ def _renders(config: ModelConfig, sources: Sources, clips: int) -> list[Batch]:
     return [renders[i] for i in range(clips // 8)]
 
 
-def _recordings(audio: Path, labels: Path, sample_rate: int) -> Recordings:
+def recordings_of(audio: Path, labels: Path, sample_rate: int) -> Recordings:
     """Every recording with its labels. Raises InputError where one of them is missing or cannot be read."""
     import numpy as np
     import torch

@@ -23,7 +23,7 @@ from .data.dataset import Batch
 from .evaluation.scores import Labels, match, score
 from .whole_file import Arrays, whole_outputs
 
-__all__ = ["GRID", "Recordings", "calibrated", "calibrated_on_recordings"]
+__all__ = ["GRID", "Recordings", "at_threshold", "calibrated", "calibrated_on_recordings"]
 
 GRID = tuple(np.round(np.arange(0.1, 0.91, 0.05), 2).tolist())
 WINDOW_S = 0.025
@@ -82,7 +82,7 @@ def _track_counts(
     """True positives, estimates and references per track over five classes, at one threshold: [tracks, 3]."""
     rows = []
     for name, (audio, labels) in recordings.items():
-        hits = decode(*outputs[name], _at_threshold(manifest, threshold), delay, len(audio) / manifest.sample_rate)
+        hits = decode(*outputs[name], at_threshold(manifest, threshold), delay, len(audio) / manifest.sample_rate)
         found = [(hit.time_s, hit.code) for hit in hits]
         pooled = score({name: found}, {name: labels}, window_s=RECORDINGS_WINDOW_S)["micro"]
         rows.append((pooled["tp"], pooled["tp"] + pooled["fp"], pooled["tp"] + pooled["fn"]))
@@ -100,7 +100,7 @@ def _by_latency(manifest: Manifest, scores: Sequence[float]) -> dict[str, float]
     return {f"{manifest.total_latency_ms(d):g} ms": round(f, 4) for d, f in enumerate(scores)}
 
 
-def _at_threshold(manifest: Manifest, threshold: float) -> Manifest:
+def at_threshold(manifest: Manifest, threshold: float) -> Manifest:
     """The manifest with one threshold for everything."""
     same = tuple(tuple([threshold] * len(PARENTS)) for _ in manifest.delays_ms)
     return replace(manifest, decoder=replace(manifest.decoder, thresholds=same))
@@ -123,10 +123,10 @@ def _counts(
     duration_s: float,
 ) -> np.ndarray:
     """True positives, estimates and references per parent at one threshold: [P, 3]."""
-    at_threshold = _at_threshold(manifest, threshold)
+    alike = at_threshold(manifest, threshold)
     counts = np.zeros((len(PARENTS), 3), int)
     for output, reference in zip(outputs, references, strict=True):
-        found = [(hit.time_s, hit.code) for hit in decode(*output, at_threshold, delay, duration_s)]
+        found = [(hit.time_s, hit.code) for hit in decode(*output, alike, delay, duration_s)]
         for p, parent in enumerate(PARENTS):
             est, ref = (np.unique([t for t, code in labels if code in parent]) for labels in (found, reference))
             counts[p] += (len(match(ref, est, WINDOW_S)), len(est), len(ref))
