@@ -48,9 +48,10 @@ def preview_data(
             write(example, out_dir, f"clip-{number:03d}")
     except OSError as error:
         raise OutputError(f"{out_dir}: cannot be written ({error.strerror})") from None
-    hours, timed = rendering_speed(batches, first=clips // batches.clips + 1, seconds=TIMED_SECONDS)
+    speed = rendering_speed(batches, first=clips // batches.clips + 1, seconds=TIMED_SECONDS)
     typer.echo(f"{clips} clips in {out_dir}")
-    typer.echo(f"rendering on {batches.device}: {hours:.2f} hours of audio per minute ({timed} clips)")
+    cpu = f", {speed.per_cpu_minute:.2f} per minute of CPU time" if batches.device == "cpu" else ""
+    typer.echo(f"rendering on {batches.device}: {speed.per_minute:.2f} hours of audio per minute{cpu}")
 
 
 def _batches(sources: Sources, split: str, seed: int, device: str | None) -> RenderedBatches:

@@ -100,12 +100,13 @@ def _show(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, as_mar
     from rich.table import Table
 
     names = list(dict.fromkeys(name for row in rows for name in row.get("classes", ())))
-    shown = Table(title=heading, title_justify="left")
+    shown = Table()
     for column in ("channel", "F", "drop", "P", "R", *names):
-        shown.add_column(column, justify="left" if column == "channel" else "right")
+        shown.add_column(column, justify="left" if column == "channel" else "right", no_wrap=True)
     for row in rows:
         shown.add_row(row["channel"], *figures(row, names))
     console = Console(highlight=False)
+    console.print(heading, soft_wrap=True)
     console.print(shown)
     for row in rows:
         if "not_available" in row:

@@ -113,9 +113,10 @@ def test_the_summary_says_what_teaches_nothing():
 
 
 def test_rendering_speed_counts_audio_against_the_clock(batches):
-    hours_per_minute, clips = preview.rendering_speed(batches, first=1, seconds=0)
-    assert clips == 2
-    assert hours_per_minute > 0
+    speed = preview.rendering_speed(batches, first=1, seconds=0)
+    assert speed.clips == 2
+    assert speed.per_minute > 0
+    assert speed.per_cpu_minute > 0
 
 
 def test_the_command_writes_clips_and_the_rate(batches, tmp_path: Path, monkeypatch, capsys):
