@@ -51,7 +51,7 @@ def ablate(
         config_of(VARIANTS[name], preset)
     sources = Sources(kits, grooves, backing, cache=cache or folder / "cache", recipe=rendering)
     course = replace(Recipe(), steps=steps, clips=clips, seed=seed, precision=precision)
-    course = replace(course, warmup_steps=min(course.warmup_steps, steps // 4))
+    course = replace(course, warmup_steps=max(1, min(course.warmup_steps, steps // 4)))
     folder.mkdir(parents=True, exist_ok=True)
     found = recordings_of(audio, labels, PRESETS["base"].sample_rate) if audio and labels else {}
     settings = {"renders": renders, "recordings": sorted(found)}
