@@ -22,7 +22,7 @@ def ablate(
     kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
     backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
-    recipe: Annotated[str, typer.Option(help="Render recipe: solo, production, or a TOML file.")] = "production",
+    recipe: Annotated[str, typer.Option(help="Render recipe: plain, solo, production, or a TOML file.")] = "production",
     audio: Annotated[Path | None, typer.Option(help="Recordings NAME.*, with --labels, to score on, too.")] = None,
     labels: Annotated[Path | None, typer.Option(help="References NAME.txt: lines of seconds and label.")] = None,
     renders: Annotated[int, typer.Option(min=2, help="Validation renders to score on.")] = 96,

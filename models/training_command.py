@@ -32,7 +32,7 @@ def train(
     kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
     backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
-    recipe: Annotated[str, typer.Option(help="Render recipe: solo, production, or a TOML file.")] = "production",
+    recipe: Annotated[str, typer.Option(help="Render recipe: plain, solo, production, or a TOML file.")] = "production",
     without: Annotated[
         list[str] | None, typer.Option(help="Stage of the recipe to leave out; may be repeated.")
     ] = None,

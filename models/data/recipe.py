@@ -20,7 +20,7 @@ from ...runtime.errors import InputError, UsageError
 __all__ = ["RECIPES", "Draws", "RenderRecipe", "Settings", "within"]
 
 FOLDER = Path(__file__).parent / "recipes"
-RECIPES = ("solo", "production")
+RECIPES = ("plain", "solo", "production")
 
 Settings = Mapping[str, Any]
 

@@ -48,7 +48,7 @@ def evaluate(
     grooves: Annotated[Path | None, typer.Option(help="Grooves folder of the renders.")] = None,
     backing: Annotated[Path | None, typer.Option(help="Backing folder of the renders.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe of the renders: solo, production, or a TOML file.")
+        str, typer.Option(help="Recipe of the renders: plain, solo, production, or a TOML file.")
     ] = "production",
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:

@@ -26,7 +26,7 @@ def sweep(
     kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
     backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
-    recipe: Annotated[str, typer.Option(help="Render recipe: solo, production, or a TOML file.")] = "production",
+    recipe: Annotated[str, typer.Option(help="Render recipe: plain, solo, production, or a TOML file.")] = "production",
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the search, the weights and the data.")] = 0,
 ) -> None:

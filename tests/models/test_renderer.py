@@ -128,7 +128,7 @@ def test_the_shipped_recipes_load_and_wrong_ones_are_explained(tmp_path):
     wrong.write_text("noise")
     with pytest.raises(InputError, match="not a render recipe"):
         RenderRecipe.load(wrong)
-    with pytest.raises(InputError, match="give a TOML file or one of solo, production"):
+    with pytest.raises(InputError, match="give a TOML file or one of plain, solo, production"):
         RenderRecipe.load("nowhere")
     with pytest.raises(UsageError, match="no stage reverb"):
         PRODUCTION.without("reverb")
