@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from ...runtime.errors import InputError, OutputError, UsageError
-from .command import audio_files, engine_for, read_references
 from .scores import GROUPS
 
 __all__ = ["robustness"]
@@ -37,6 +36,7 @@ def robustness(
     """Score an engine after each channel that a recording may have gone through: F and its drop, at +-50 ms."""
     from . import robustness as measure
     from .channels import channels
+    from .command import audio_files, engine_for, read_references
 
     group = _group(classes)
     wanted = read_references(labels_dir, tracks)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ghostnote import cli
 
-HEAVY = {"accelerate", "matplotlib", "mir_eval", "onnx", "onnxruntime", "onnxscript", "scipy", "torch"}
+HEAVY = {"accelerate", "matplotlib", "mir_eval", "onnx", "onnxruntime", "onnxscript", "optuna", "scipy", "torch"}
 
 # Runs a console command in a fresh interpreter and prints the top-level modules it has loaded by its end.
 _PROBE = """
@@ -89,6 +89,7 @@ def test_unknown_subcommand_is_a_bad_command_line() -> None:
         ("evaluate", "mir_eval", "eval", 7),
         ("export", "torch", "export", 4),
         ("preview-data", "matplotlib", "eval,train", 7),
+        ("sweep", "optuna", "sweep", 7),
     ],
 )
 def test_missing_extra_is_one_line_that_installs_it(
