@@ -102,3 +102,20 @@ def test_real_recordings_at_a_hundred_milliseconds(engine: Engine, shared: Path)
     references = read_folder(folder / "annotations")
     found = {name: estimate(engine, folder / "drums" / f"{name}.flac", 100) for name in references}
     assert score(found, references, window_s=0.05)["micro"]["F"] >= 0.88
+
+
+@pytest.mark.slow
+def test_the_bundled_model_is_its_checkpoint_exported(tmp_path: Path) -> None:
+    """Byte for byte, with the version of torch that made it."""
+    import onnx
+
+    from ghostnote.export.onnx_export import export_onnx
+    from ghostnote.models.checkpoint import load
+
+    root = Path(__file__).resolve().parents[1]
+    bundled, again = root / "runtime" / "assets" / "base.onnx", tmp_path / "base.onnx"
+    assert export_onnx(load(root / "checkpoints" / "base.pt"), again).passed
+    made_by = [onnx.load(path, load_external_data=False).producer_version for path in (bundled, again)]
+    if made_by[0] != made_by[1]:
+        pytest.skip(f"exported by torch {made_by[1]}, the bundled model by {made_by[0]}")
+    assert again.read_bytes() == bundled.read_bytes()
