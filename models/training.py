@@ -37,6 +37,8 @@ PROJECT = "ghostnote"  # under which trackers file the runs
 
 OnValidation = Callable[[int, dict[str, float]], None]
 
+CPU_WORKERS = 2  # processes that render, where the network trains on the CPU
+
 
 class Trainer:
     """Runs a recipe in a folder; a second run in the same folder goes on where the first stopped."""
@@ -124,11 +126,9 @@ class Trainer:
         dataset = self._dataset("train", self.recipe.seed)
         on_cpu = self.accelerator.device.type == "cpu"
         numbers = range(self.step, self.recipe.steps)
-        # On a GPU the renderer shares it with the model; on a CPU one worker renders ahead.
-        loader = DataLoader(
-            dataset, batch_size=None, sampler=numbers, num_workers=int(on_cpu), prefetch_factor=4 if on_cpu else None
-        )
-        yield from loader
+        # On a GPU the renderer shares it with the model; on a CPU workers render ahead, a little slower than one trains.
+        ahead = {"num_workers": CPU_WORKERS, "prefetch_factor": 4} if on_cpu else {}
+        yield from DataLoader(dataset, batch_size=None, sampler=numbers, **ahead)
 
     def _dataset(self, split: str, seed: int) -> RenderedBatches:
         return RenderedBatches(

@@ -107,7 +107,10 @@ class Block(nn.Module):
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, bias: Tensor, cache: Tensor, taps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, T, D], bias [B, H, T, W + T], cache [B, 2, W, D], taps [B, conv_tokens - 1, D] -> x, cache, taps."""
+        """x [B, T, D], bias [B, H, R, W + R], cache [B, 2, W, D], taps [B, conv_tokens - 1, D] -> x, cache, taps.
+
+        R queries share a product: all T, or W where the clip is long (then T is a multiple of W).
+        """
         history = torch.cat([taps, self.conv_norm(x)], dim=1)
         t = x.shape[1]
         for i in range(self.taps):
@@ -123,12 +126,22 @@ class Block(nn.Module):
         past_keys, past_values = cache.unbind(1)
         keys = torch.cat([past_keys, k], dim=1)
         values = torch.cat([past_values, v], dim=1)
+        cache = torch.stack([keys[:, -self.window :], values[:, -self.window :]], dim=1)
         size = width // self.heads
+        if bias.shape[2] == self.window < t:
+            q = q.reshape(b, -1, self.window, self.heads, size).transpose(2, 3) * size**-0.5
+            scores = q @ self._windows(keys).permute(0, 1, 3, 4, 2) + bias[:, None]
+            mixed = (torch.softmax(scores, dim=-1) @ self._windows(values).transpose(2, 3)).transpose(2, 3)
+            return self.out(mixed.reshape(b, t, width)), cache
         q = q.reshape(b, t, self.heads, size).transpose(1, 2) * size**-0.5
         scores = q @ keys.reshape(b, -1, self.heads, size).permute(0, 2, 3, 1) + bias
         mixed = torch.softmax(scores, dim=-1) @ values.reshape(b, -1, self.heads, size).transpose(1, 2)
-        cache = torch.stack([keys[:, -self.window :], values[:, -self.window :]], dim=1)
         return self.out(mixed.transpose(1, 2).reshape(b, t, width)), cache
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """Every W tokens with the W before them: [B, W + T, D] -> [B, T / W, 2 W, H, D / H]."""
+        blocks = x.reshape(x.shape[0], -1, self.window, self.heads, x.shape[2] // self.heads)
+        return torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=2)
 
 
 class DrumTransformer(nn.Module):
@@ -171,11 +184,24 @@ class DrumTransformer(nn.Module):
         latents = torch.stack([self.encoders[name](self.views[name](heard)) for name in self.config.views], dim=2)
         return latents, heard[:, -state_audio.shape[1] :]
 
-    def read(self, latents: Tensor, delay: Tensor, tail: Tensor, state_cache: Tensor, state_taps: Tensor) -> StepOutput:
-        """Fuse the views and read the rhythm: latents [B, T, V, E] -> outputs."""
+    def read(
+        self,
+        latents: Tensor,
+        delay: Tensor,
+        tail: Tensor,
+        state_cache: Tensor,
+        state_taps: Tensor,
+        *,
+        in_windows: bool = False,
+    ) -> StepOutput:
+        """Fuse the views and read the rhythm: latents [B, T, V, E] -> outputs.
+
+        `in_windows` is for training on whole clips, T a multiple of window_tokens: the same numbers, and no product of
+        queries with keys out of their reach.
+        """
         c = self.config
         x = self.fusion(latents) + self.delay_embedding(delay)
-        bias = self._banded_bias(delay, x.shape[1])
+        bias = self._banded_bias(delay, c.window_tokens if in_windows else x.shape[1])
         caches, taps = [], []
         # unbind, not indexing: its gradient is one stack instead of a tensor of zeros per layer.
         parts = zip(self.blocks, bias.unbind(1), state_cache.unbind(1), state_taps.unbind(1), strict=True)
@@ -202,13 +228,10 @@ class DrumTransformer(nn.Module):
     def _banded_bias(self, delay: Tensor, t: int) -> Tensor:
         """Bias of query i on key j, [B, L, H, T, W + T]: learned at distance i + W - j, masked outside 0..W."""
         window = self.config.window_tokens
-        table = self.bias[delay[:, 0]]
-        table = torch.cat([table, torch.full_like(table[..., :1], MASKED)], dim=-1)
-        i = torch.arange(t, device=table.device)[:, None]
-        j = torch.arange(window + t, device=table.device)[None, :]
-        distance = i + window - j
-        inside = (distance >= 0) & (distance <= window)
-        return table[..., torch.where(inside, distance, window + 1)]
+        # Every query's row is the one before, moved by a token: rows one longer than they should be, laid end to end.
+        row = nn.functional.pad(self.bias[delay[:, 0]].flip(-1), (0, t), value=MASKED)  # [B, L, H, W + 1 + T]
+        rows = row.unsqueeze(3).expand(-1, -1, -1, t, -1).flatten(3)
+        return rows[..., :-t].reshape(*row.shape[:3], t, window + t)
 
 
 def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -17,7 +17,7 @@ from ghostnote.models.training import Recipe, Trainer
 
 def main() -> None:
     folder, out = Path(sys.argv[1]), Path(sys.argv[2])
-    recipe = Recipe(clips=4, tokens=48, chunk_tokens=24)
+    recipe = Recipe(clips=4, tokens=48)
     trainer = Trainer(PRESETS["tiny"], recipe, Sources(), folder, {})
     parts = trainer.module(trainer._dataset("train", 0)[0])
     trainer.accelerator.backward(parts["loss"])

@@ -22,7 +22,7 @@ from ghostnote.models.steps import Recipe
 from ghostnote.runtime.errors import UsageError
 from ghostnote.runtime.vocabulary import CODES
 
-COURSE = Recipe(steps=1, clips=1, tokens=24, chunk_tokens=24, warmup_steps=1, validation_every=1, validation_batches=1)
+COURSE = Recipe(steps=1, clips=1, tokens=24, warmup_steps=1, validation_every=1, validation_batches=1)
 
 
 def track(number):

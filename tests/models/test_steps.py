@@ -14,7 +14,7 @@ from ghostnote.models.steps import Recipe, TrainingStep, distillation_loss, shif
 from ghostnote.models.transformer import DrumTransformer, Outputs
 
 TINY = PRESETS["tiny"]
-RECIPE = Recipe(chunk_tokens=12)
+RECIPE = Recipe()
 FRAMES = 60
 
 

@@ -30,7 +30,7 @@ def parabola(values, folder, tell):
 
 
 def start(rendering="production") -> trials.Start:
-    recipe = trials.short(Recipe(clips=2, tokens=24, chunk_tokens=24), 2)
+    recipe = trials.short(Recipe(clips=2, tokens=24), 2)
     return trials.Start(PRESETS["tiny"], recipe, Sources(recipe=RenderRecipe.load(rendering)))
 
 

@@ -22,7 +22,7 @@ from ghostnote.models.steps import TrainingStep
 from ghostnote.models.training import Recipe, Trainer
 from ghostnote.runtime.errors import InputError, UsageError
 
-RECIPE = Recipe(steps=6, clips=2, tokens=48, chunk_tokens=24, warmup_steps=2, validation_every=3, validation_batches=1)
+RECIPE = Recipe(steps=6, clips=2, tokens=48, warmup_steps=2, validation_every=3, validation_batches=1)
 
 
 def trainer(folder, recipe=RECIPE, preset="tiny", parent=None, **options):

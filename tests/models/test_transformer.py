@@ -108,3 +108,20 @@ def test_every_view_matters(model, view):
     kept[0, 0, view] = 0
     full, without = (model.read(x, torch.tensor([[3]]), tail, *states[1:]) for x in (latents, latents * kept))
     assert not torch.allclose(full.onset_logits, without.onset_logits, atol=1e-4)
+
+
+def test_a_clip_read_in_windows_gives_the_numbers_of_a_stream(model):
+    """Training reads whole clips window by window; users stream."""
+    config = model.config
+    tokens = 3 * config.window_tokens
+    latents = torch.randn(2, tokens, len(VIEWS), config.view_width)
+    delay, state = torch.tensor([[0], [1]]), model.zero_state(2)
+    with torch.inference_mode():
+        whole = model.read(latents, delay, *state, in_windows=True)
+        outputs = []
+        for chunk in latents.split([1, 7, config.window_tokens, tokens - config.window_tokens - 8], dim=1):
+            step = model.read(chunk, delay, *state)
+            state = step[3:]
+            outputs.append(step.onset_logits)
+    assert torch.allclose(whole.onset_logits, torch.cat(outputs, dim=1), atol=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole[3:], state, strict=True))
