@@ -35,9 +35,9 @@ __all__ = ["PRECISIONS", "Recipe", "Trainer"]
 PRECISIONS = ("no", "bf16", "fp16")
 PROJECT = "ghostnote"  # under which trackers file the runs
 
-OnValidation = Callable[[int, dict[str, float]], None]
-
 CPU_WORKERS = 2  # processes that render, where the network trains on the CPU
+
+OnValidation = Callable[[int, dict[str, float]], None]
 
 
 class Trainer:
@@ -126,7 +126,7 @@ class Trainer:
         dataset = self._dataset("train", self.recipe.seed)
         on_cpu = self.accelerator.device.type == "cpu"
         numbers = range(self.step, self.recipe.steps)
-        # On a GPU the renderer shares it with the model; on a CPU workers render ahead, a little slower than one trains.
+        # On a GPU the renderer shares it with the model; on a CPU workers render ahead, each slower than the network.
         ahead = {"num_workers": CPU_WORKERS, "prefetch_factor": 4} if on_cpu else {}
         yield from DataLoader(dataset, batch_size=None, sampler=numbers, **ahead)
 
