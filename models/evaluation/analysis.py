@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.engine import Engine
 from ...runtime.manifest import Manifest
 from ...runtime.vocabulary import five_class
 from .bootstrap import paired_bootstrap
 from .confusion import FAMILIES, confusion
 from .curves import THRESHOLDS, curve_of
-from .hearing import Heard, Source, at_threshold, hear, notes_at, stream
+from .hearing import Heard, Listener, Source, WholeFile, at_threshold, hear, notes_at, stream
 from .notes import Note, labels_of, matched
 from .scores import LabelError, class_names, classes_of, match, rates, score, track_counts
 from .timing import emission_times, timing_errors
@@ -111,10 +110,10 @@ def groups_for(group: str, references: NoteSets) -> tuple[str, ...]:
     return tuple(dict.fromkeys((group, "all")))
 
 
-def listen(engine: Engine, tracks: Iterable[Track], delay: int, rules: Rules, *, thorough: bool) -> Findings:
+def listen(engine: Listener, tracks: Iterable[Track], delay: int, rules: Rules, *, thorough: bool) -> Findings:
     """Transcribe every track at a delay; `thorough`: also at all others, at all thresholds, and live.
 
-    Its figures are then `curves`, `delays` and `emission`.
+    Its figures are then `curves`, `delays` and `emission`; of a whole-file model, which has no latency, `curves` alone.
     """
     manifest = engine.manifest
     references: dict[str, Sequence[Note]] = {}
@@ -128,16 +127,15 @@ def listen(engine: Engine, tracks: Iterable[Track], delay: int, rules: Rules, *,
             by_delay[d][track.name] = forgiven(notes_at(heard, manifest, d), track)
             if thorough and d == delay:
                 _sweep(swept, heard, track, manifest, delay, rules)
-        if thorough:
+        if thorough and not isinstance(engine, WholeFile):
             live[track.name] = forgiven(stream(engine, track.source, delay), track)
     found = Findings(references, by_delay[delay])
     if thorough:
+        found.figures["curves"] = {g: _curves(counts, found, rules, g) for g, counts in swept.items()}
+    if thorough and not isinstance(engine, WholeFile):
+        found.figures["delays"] = _delays(by_delay, references, manifest, rules)
         latency_ms = manifest.total_latency_ms(delay)
-        found.figures = {
-            "curves": {g: _curves(counts, found, rules, g) for g, counts in swept.items()},
-            "delays": _delays(by_delay, references, manifest, rules),
-            "emission": emission_times(rules.pairs(live, references), latency_ms),
-        }
+        found.figures["emission"] = emission_times(rules.pairs(live, references), latency_ms)
     return found
 
 

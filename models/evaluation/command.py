@@ -13,12 +13,12 @@ import typer
 from ...runtime.engine import Engine, open_engine
 from ...runtime.errors import InputError, OutputError, UsageError
 from .analysis import Findings, Rules, Track, analyse, compare, gap, groups_for, listen
-from .hearing import Source
+from .hearing import Listener, Source, WholeFile
 from .notes import Note, labels_of, read_note_folder
 from .scores import GROUPS
 from .summary import show
 
-__all__ = ["audio_files", "engine_for", "estimate", "evaluate", "references"]
+__all__ = ["about", "audio_files", "delay_for", "engine_for", "estimate", "evaluate", "references"]
 
 
 def evaluate(
@@ -65,7 +65,7 @@ def evaluate(
             f"{audio_dir} holds estimates, no recordings of these tracks; leave out the engine's options and --renders"
         )
     system = _System.open(engine, threads, latency_ms) if audio or renders else None
-    document: dict[str, Any] = system.about() if system else {"estimates": str(audio_dir)}
+    document: dict[str, Any] = about(system.engine, system.delay) if system else {"estimates": str(audio_dir)}
     document |= {"corpus": corpus, "classes": rules.group, "labelled": list(rules.labelled)}
     if wanted:
         others = {folder: _complete(folder, wanted) for folder in (velocities, against) if folder}
@@ -99,23 +99,13 @@ def evaluate(
 class _System:
     """An engine at one of its delays."""
 
-    engine: Engine
+    engine: Listener
     delay: int
 
     @classmethod
     def open(cls, path: Path | None, threads: int, latency_ms: float | None) -> _System:
         opened = engine_for(path, threads)
-        manifest = opened.manifest
-        return cls(opened, manifest.default_delay if latency_ms is None else manifest.delay_for_latency(latency_ms))
-
-    def about(self) -> dict[str, Any]:
-        """What produces the estimates; an accuracy without its latency says nothing."""
-        manifest = self.engine.manifest
-        return {
-            "engine": self.engine.describe(),
-            "weights_sha256": manifest.weights_sha256,
-            "total_latency_ms": manifest.total_latency_ms(self.delay),
-        }
+        return cls(opened, delay_for(opened, latency_ms))
 
     def listen(self, tracks: Iterable[Track], rules: Rules, what: str, *, thorough: bool, total: int = 0) -> Findings:
         """`analysis.listen` with a progress bar on a terminal."""
@@ -173,14 +163,36 @@ def _inputs(
     return wanted, audio_files(audio_dir, wanted)
 
 
-def engine_for(path: Path | None, threads: int = 1) -> Engine:
-    """Open a model: a checkpoint (.pt) on PyTorch, anything else as the runtime does."""
+def engine_for(path: Path | None, threads: int = 1) -> Listener:
+    """Open a model: a checkpoint (.pt) of any kind on PyTorch, anything else as the runtime does."""
     if path is not None and path.suffix == ".pt":
         from ..checkpoint import load
+        from ..kinds import STREAMING
         from ..torch_engine import TorchEngine
 
-        return TorchEngine.of(load(path))
+        loaded = load(path, kind=None)
+        return TorchEngine.of(loaded) if loaded.config.kind == STREAMING else WholeFile(loaded)
     return open_engine(path, threads=threads)
+
+
+def delay_for(engine: Listener, latency_ms: float | None) -> int:
+    """Index of the delay that `--latency-ms` asks for. Raises UsageError where none meets it."""
+    manifest = engine.manifest
+    if latency_ms is None:
+        return manifest.default_delay
+    if isinstance(engine, WholeFile):
+        raise UsageError(f"model '{manifest.name}' hears the whole file and has no latency; leave out --latency-ms")
+    return manifest.delay_for_latency(latency_ms)
+
+
+def about(engine: Listener, delay: int) -> dict[str, Any]:
+    """What produces the estimates; an accuracy without its latency (None: whole file) says nothing."""
+    manifest = engine.manifest
+    return {
+        "engine": engine.describe(),
+        "weights_sha256": manifest.weights_sha256,
+        "total_latency_ms": None if isinstance(engine, WholeFile) else manifest.total_latency_ms(delay),
+    }
 
 
 def estimate(engine: Engine, recording: Path, latency_ms: float | None = None) -> list[tuple[float, str]]:

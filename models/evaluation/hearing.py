@@ -1,7 +1,7 @@
 """What an engine makes of a recording: its raw outputs, the hits that the decoder picks from them, and a live stream.
 
 Everything goes through the runtime's own `StreamingTranscriber` and `decode`, so that what is measured is what users
-run. Letters: N samples, F frames, C classes.
+run. A whole-file model shares the decoder alone. Letters: N samples, F frames, C classes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,10 @@ from ...runtime.manifest import Manifest
 from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from .notes import Note, in_order, note_of
 
-__all__ = ["PIECE_S", "Heard", "Source", "at_threshold", "hear", "notes_at", "stream"]
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+
+__all__ = ["PIECE_S", "Heard", "Listener", "Source", "WholeFile", "at_threshold", "hear", "notes_at", "stream"]
 
 Floats = NDArray[np.float32]
 Source = Path | Floats  # a recording, or mono samples [N] at the engine's rate
@@ -34,6 +38,32 @@ class Heard:
     velocity: Floats
     offset: Floats
     duration_s: float
+
+
+class WholeFile:
+    """A model that hears a recording's end before it answers (the baseline): no stream, no latency."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.manifest = checkpoint.manifest()
+        self._kind, self._model = checkpoint.config.kind, checkpoint.model()
+
+    def describe(self) -> str:
+        """One line for humans."""
+        import torch
+
+        return f"{self._kind} {self.manifest.name} ({self.manifest.precision}) on PyTorch {torch.__version__}, cpu"
+
+    def hear(self, pcm: Floats) -> Heard:
+        """The outputs for a recording, mono [N] at the model's rate."""
+        import torch
+
+        from ..whole_file import whole_outputs
+
+        (outputs,) = whole_outputs(self._model, torch.from_numpy(pcm)[None], self.manifest.default_delay)
+        return Heard(*outputs, len(pcm) / self.manifest.sample_rate)
+
+
+Listener = Engine | WholeFile
 
 
 class _Recorder:
@@ -53,8 +83,10 @@ class _Recorder:
         return output
 
 
-def hear(engine: Engine, source: Source, delay: int) -> Heard:
+def hear(engine: Listener, source: Source, delay: int) -> Heard:
     """Run the network over a recording once. Raises InputError and EngineError."""
+    if isinstance(engine, WholeFile):
+        return engine.hear(_pcm(source, engine.manifest.sample_rate))
     recorder = _Recorder(engine)
     transcriber = StreamingTranscriber(recorder, delay, tokens_per_call=FILE_TOKENS_PER_CALL)
     for block in _blocks(source, transcriber.sample_rate):
@@ -85,7 +117,7 @@ def stream(engine: Engine, source: Source, delay: int) -> list[Note]:
     transcriber = StreamingTranscriber(engine, delay)
     rate = transcriber.sample_rate
     piece = round(PIECE_S * rate)
-    pcm = np.concatenate([np.zeros(0, np.float32), *_blocks(source, rate)])
+    pcm = _pcm(source, rate)
     after = np.zeros(round(transcriber.total_latency_ms / 1000 * rate) + piece, np.float32)
     whole = np.concatenate([pcm, after])
     notes = []
@@ -93,6 +125,10 @@ def stream(engine: Engine, source: Source, delay: int) -> list[Note]:
         hits = transcriber.feed(whole[start : start + piece])
         notes += [note_of(hit, transcriber.samples_fed / rate) for hit in hits if hit.time_s < len(pcm) / rate]
     return in_order(notes)
+
+
+def _pcm(source: Source, rate: int) -> Floats:
+    return np.concatenate([np.zeros(0, np.float32), *_blocks(source, rate)])
 
 
 def _blocks(source: Source, rate: int) -> Iterator[Floats]:

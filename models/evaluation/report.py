@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from . import pictures
+from .timing import latency_text
 
 __all__ = ["page"]
 
@@ -70,7 +71,7 @@ def _latency(document: Mapping[str, Any]) -> str:
     if "total_latency_ms" not in document:
         return ""
     sha = str(document["weights_sha256"])[:12]
-    return f", total latency {document['total_latency_ms']:g} ms, weights {escape(sha)}"
+    return f", {latency_text(document['total_latency_ms'])}, weights {escape(sha)}"
 
 
 def _analysis(analysis: Mapping[str, Any], title: str, latency_ms: float | None) -> str:
@@ -83,6 +84,8 @@ def _analysis(analysis: Mapping[str, Any], title: str, latency_ms: float | None)
     parts.append(_timing(analysis["timing"]))
     if "emission" in analysis:
         parts.append(_emission(analysis["emission"]))
+    elif "curves" in analysis:
+        parts.append("<h3>Time until the report</h3><p>Whole file: the model hears the end before it answers.</p>")
     if analysis["velocity"]:
         parts.append(_velocity(analysis["velocity"]))
     if analysis["confusion"]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...runtime.audio import AudioReader
 from ...runtime.engine import Engine
 from .channels import Channel, Unavailable
-from .hearing import hear, notes_at
+from .hearing import Listener, hear, notes_at
 from .notes import Note, labels_of
 from .scores import score
 
@@ -37,7 +37,7 @@ def recordings(audio: Mapping[str, Path], references: Mapping[str, Sequence[Note
 
 
 def table(
-    engine: Engine,
+    engine: Listener,
     blinded: Mapping[str, Engine | None],
     found: Recordings,
     channels: Iterable[Channel],
@@ -53,7 +53,7 @@ def table(
     """
     rows: list[dict[str, Any]] = []
 
-    def add(name: str, what: str, listener: Engine | None, channel: Channel | None) -> None:
+    def add(name: str, what: str, listener: Listener | None, channel: Channel | None) -> None:
         watch(name)
         try:
             result = _score(listener, found, channel, delay, window_s, group)
@@ -71,7 +71,7 @@ def table(
 
 
 def _score(
-    engine: Engine | None, found: Recordings, channel: Channel | None, delay: int, window_s: float, group: str
+    engine: Listener | None, found: Recordings, channel: Channel | None, delay: int, window_s: float, group: str
 ) -> dict[str, Any]:
     if engine is None:
         raise Unavailable(NO_VIEWS)

@@ -36,7 +36,8 @@ def robustness(
     """Score an engine after each channel that a recording may have gone through: F and its drop, at +-50 ms."""
     from . import robustness as measure
     from .channels import channels
-    from .command import audio_files, engine_for, read_references
+    from .command import about, audio_files, delay_for, engine_for, read_references
+    from .hearing import WholeFile
 
     group = _group(classes)
     wanted = read_references(labels_dir, tracks)
@@ -45,8 +46,8 @@ def robustness(
         raise InputError(f"{audio_dir}: holds no recordings of {', '.join(sorted(wanted))}")
     listener = engine_for(engine, threads)
     manifest = listener.manifest
-    delay = manifest.default_delay if latency_ms is None else manifest.delay_for_latency(latency_ms)
-    is_checkpoint = engine is not None and engine.suffix == ".pt"
+    delay = delay_for(listener, latency_ms)
+    is_checkpoint = engine is not None and engine.suffix == ".pt" and not isinstance(listener, WholeFile)
     blinded: Mapping[str, Any] = measure.without_views(engine) if engine and is_checkpoint else {}
     rows = measure.table(
         listener,
@@ -58,17 +59,14 @@ def robustness(
         group=group,
         watch=_tell,
     )
-    about = {
-        "engine": listener.describe(),
-        "weights_sha256": manifest.weights_sha256,
-        "total_latency_ms": manifest.total_latency_ms(delay),
+    facts = about(listener, delay) | {
         "window_s": WINDOW_S,
         "classes": group,
         "tracks": sorted(wanted),
     }
     if out:
-        _write(out, json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    _show(about, rows, as_markdown=as_markdown)
+        _write(out, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    _show(facts, rows, as_markdown=as_markdown)
 
 
 def _group(classes: str) -> str:
@@ -86,12 +84,13 @@ def _tell(name: str) -> None:
         console.print(f"  {name}", style="dim")
 
 
-def _show(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, as_markdown: bool) -> None:
+def _show(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, as_markdown: bool) -> None:
     from .robustness import figures, markdown
+    from .timing import latency_text
 
     heading = (
-        f"{about['engine']}, total latency {about['total_latency_ms']:g} ms, "
-        f"±{1000 * about['window_s']:g} ms, {len(about['tracks'])} tracks"
+        f"{facts['engine']}, {latency_text(facts['total_latency_ms'])}, "
+        f"±{1000 * facts['window_s']:g} ms, {len(facts['tracks'])} tracks"
     )
     if as_markdown:
         typer.echo(f"{heading}\n\n{markdown(rows)}", nl=False)

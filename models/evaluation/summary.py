@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .timing import latency_text
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -18,7 +20,7 @@ def show(document: Mapping[str, Any], *, per_track: bool) -> None:
 
     console = Console(highlight=False)
     source = document.get("engine") or f"estimates in {document['estimates']}"
-    latency = f", total latency {document['total_latency_ms']:g} ms" if "total_latency_ms" in document else ""
+    latency = f", {latency_text(document['total_latency_ms'])}" if "total_latency_ms" in document else ""
     console.print(f"{source}{latency}", soft_wrap=True)
     for result in document.get("results", ()):
         _show_result(console, result)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .notes import Note
 
-__all__ = ["emission_times", "histogram", "timing_errors"]
+__all__ = ["emission_times", "histogram", "latency_text", "timing_errors"]
 
 _ROUNDING_MS = 1e-3  # times are kept in whole microseconds
 
@@ -28,6 +28,11 @@ def timing_errors(pairs: Pairs, window_s: float) -> dict[str, Any]:
         "sd_ms": float(errors_ms.std()),
         "histogram": histogram(errors_ms, -1000 * window_s, 1000 * window_s, 2.0),
     }
+
+
+def latency_text(total_latency_ms: float | None) -> str:
+    """The latency of an evaluated model in words; None is a model that hears the whole file first."""
+    return "whole file" if total_latency_ms is None else f"total latency {total_latency_ms:g} ms"
 
 
 def emission_times(pairs: Pairs, total_latency_ms: float) -> dict[str, Any]:
