@@ -26,12 +26,17 @@ def calibrate(
     labels: Annotated[Path | None, typer.Option(help="References NAME.txt: lines of seconds and label.")] = None,
     kits: Annotated[Path | None, typer.Option(help="Kits folder; its validation rows are rendered.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Grooves folder; its validation rows are rendered.")] = None,
+    backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Recipe of the renders: plain, solo, production, or a TOML file.")
+    ] = "solo",
     clips: Annotated[int, typer.Option(min=8, help="Clips to render.")] = 192,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:
     """Choose the thresholds and the default delay where F is best: on held-out renders, or on labelled recordings."""
     from . import checkpoint as checkpoints
     from .data.dataset import Sources
+    from .data.recipe import RenderRecipe
     from .thresholds import calibrated, calibrated_on_recordings
 
     if (audio is None) != (labels is None):
@@ -42,7 +47,9 @@ def calibrate(
         shown = result.scores["threshold_recordings"]["pooled_f_leave_one_track_out"]
         what = "pooled F of five classes at +-50 ms, leave one track out"
     else:
-        result = calibrated(loaded, _renders(loaded.config, Sources(kits, grooves, cache=cache), clips))
+        result = calibrated(
+            loaded, _renders(loaded.config, Sources(kits, grooves, backing, cache, RenderRecipe.load(recipe)), clips)
+        )
         shown, what = result.scores["validation_renders"]["pooled_f"], "pooled F of the parents at +-25 ms"
     checkpoints.save(out, result)
     for latency, f in shown.items():

@@ -13,17 +13,27 @@ from ghostnote.models import thresholds
 from ghostnote.models.data.dataset import RenderedBatches, Sources
 from ghostnote.models.torch_engine import TorchEngine
 from ghostnote.models.whole_file import whole_outputs
+from ghostnote.runtime.events import Hit
 from ghostnote.runtime.stream import StreamingTranscriber
 from ghostnote.runtime.vocabulary import PARENTS
 
 RATE = 44100
 
 
-def test_the_grid_choice_is_the_best_one_and_few_hits_take_the_pooled_one():
-    counts = np.zeros((3, 2, 3), int)
-    counts[:, 0] = [(50, 100, 80), (60, 80, 80), (30, 35, 80)]  # best: the second
+def test_one_threshold_is_best_for_all_and_a_parent_may_only_raise_it():
+    counts = np.zeros((3, 4, 3), int)
+    counts[:, 0] = [(50, 100, 80), (60, 80, 80), (30, 35, 80)]  # best: the second, as for all together
     counts[:, 1] = [(5, 5, 5), (2, 2, 5), (0, 0, 5)]  # best alone: the first, but of five hits
-    assert thresholds._best(counts).tolist() == [1, 1]
+    counts[:, 2] = [(50, 60, 60), (40, 42, 60), (20, 20, 60)]  # best alone: the first, which is lower
+    counts[:, 3] = [(40, 90, 45), (40, 70, 45), (39, 42, 45)]  # best alone: the third
+    assert thresholds._best(counts).tolist() == [1, 1, 1, 2]
+
+
+def test_an_estimate_at_a_hit_that_cannot_be_heard_is_no_mistake():
+    snare = next(p for p, parent in enumerate(PARENTS) if parent == ("SD",))
+    hits = [[Hit(t, "SD", 0.5, 0.9) for t in (1.0, 2.0, 3.0)]]
+    counts = thresholds._counts(hits, [[(1.0, "SD")]], [[(2.01, "SD"), (3.2, "SD")]])
+    assert counts[snare].tolist() == [1, 2, 1]
 
 
 def test_leave_one_out_scores_a_track_at_the_others_choice():
