@@ -2,10 +2,10 @@
 
 Letters: B clips, M hits of the fullest clip, F frames, C classes.
 
-An attack at time a (seconds) heard with delay d belongs to frame k = floor((a + d) / frame). Labels are rendered, so
+An attack at time a (seconds) heard with delay d belongs to frame k = floor((a + d) / frame). Rendered labels are
 exact: the frame before k is forgiven in part (its offset can still say the right time), the frame after k hardly,
 because tolerance to the late side is hidden delay. Offset and velocity are supervised at the frame that the decoder
-would pick: the stronger of k - 1 and k.
+would pick: the stronger of k - 1 and k. Labels of recordings are not exact and teach no offset (data/recorded.py).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Targets(NamedTuple):
     weight: Tensor  # [B, F, C], weight of the frame in the onset loss
     hit: tuple[Tensor, Tensor, Tensor]  # clip, frame, class of every hit [H]
     velocity: Tensor  # [H], NaN where the recording's labels have none
-    fraction: Tensor  # [H], attack minus centre of its frame, in frames, -0.5..0.5
+    fraction: Tensor  # [H], attack minus centre of its frame, in frames, -0.5..0.5; NaN where labels are not exact
 
 
 class Losses(NamedTuple):
@@ -102,7 +102,7 @@ def make_targets(
         weight = torch.where(onset > 0, positives, weight)
     # Frames that speak of the time before the stream began are ignored by the decoder: they cost nothing.
     heard = torch.arange(frames, device=times.device)[None, :] >= delay_frames[:, None]
-    fraction = (position[clip, hit] - k - 0.5).float()
+    fraction = (position[clip, hit] - k - 0.5).float().where(batch["exact"][clip], torch.nan)
     weight = weight * heard[:, :, None] * batch["labelled"][:, None, :]
     return Targets(onset, weight, (clip, k, c), batch["velocities"][clip, hit], fraction)
 
@@ -116,11 +116,11 @@ def transcription_losses(output: Outputs, targets: Targets, config: FrameGrid) -
     before = (k - 1).clamp(min=0)
     early = (logits[clip, before, c] > logits[clip, k, c]).detach() & (k > 0)
     picked = torch.where(early, before, k)
-    known = ~targets.velocity.isnan()
+    known, exact = ~targets.velocity.isnan(), ~targets.fraction.isnan()
     heard = output.velocity[clip, picked, c][known]
     velocity = functional.smooth_l1_loss(heard, targets.velocity[known], reduction="sum", beta=0.1)
-    wanted = targets.fraction + early.float()
-    offset = functional.smooth_l1_loss(output.offset[clip, picked, c], wanted, reduction="sum", beta=0.1)
+    wanted = (targets.fraction + early.float())[exact]
+    offset = functional.smooth_l1_loss(output.offset[clip, picked, c][exact], wanted, reduction="sum", beta=0.1)
     parts = (onset, _parent_loss(logits, targets), velocity, offset)
     return Losses(*(part / seconds for part in parts))
 

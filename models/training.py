@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..runtime.errors import UsageError
@@ -26,6 +26,7 @@ from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
 from .config import FrameGrid
 from .data.dataset import Batch, RenderedBatches, Sources
+from .data.recorded import MixedBatches, RecordedClips
 from .kinds import KINDS
 from .steps import Recipe, Step
 from .tracking import JsonLines, check_trackers
@@ -67,6 +68,10 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.accelerator = _accelerator(recipe.precision, [JsonLines(folder / "metrics.jsonl"), *trackers])
         self.recipe, self.folder, self.sources, self.provenance = recipe, folder, sources, provenance
+        self.config = config
+        self.recordings = self._recordings()
+        if sources.corpora:
+            self.provenance = {**self.provenance, "corpora": _corpora(sources)}
         self.build = functools.partial(build or KINDS[config.kind].step, teacher=_taught(teacher, config))
         torch.manual_seed(recipe.seed)
         module = self.build(config, recipe)
@@ -83,7 +88,6 @@ class Trainer:
             betas=(0.9, 0.98),
         )
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
-        self.config = config
         self.average = {name: value.detach().clone() for name, value in self._model().state_dict().items()}
         self.step, self.best, self.run_id = 0, math.inf, uuid.uuid4().hex
         self._resume()
@@ -130,18 +134,28 @@ class Trainer:
         ahead = {"num_workers": CPU_WORKERS, "prefetch_factor": 4} if on_cpu else {}
         yield from DataLoader(dataset, batch_size=None, sampler=numbers, **ahead)
 
-    def _dataset(self, split: str, seed: int) -> RenderedBatches:
-        return RenderedBatches(
-            self.config,
-            self.sources,
-            clips=self.recipe.clips,
-            tokens=self.recipe.tokens,
-            split=split,
-            seed=seed,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-            device=str(self.accelerator.device),
-        )
+    def _dataset(self, split: str, seed: int) -> Dataset[Batch]:
+        """Renders; in training mixed with recordings, where there are any."""
+        rendered = RenderedBatches(self.config, self.sources, split=split, seed=seed, **self._shares())
+        if split != "train" or self.recordings is None:
+            return rendered
+        return MixedBatches(rendered, self.recordings, self.sources.corpus_share)
+
+    def _recordings(self) -> RecordedClips | None:
+        recordings = [recording for found in self.sources.corpora.values() for recording in found]
+        if not recordings:
+            return None
+        return RecordedClips(self.config, recordings, seed=self.recipe.seed, **self._shares())
+
+    def _shares(self) -> dict[str, Any]:
+        """This process's share of every batch."""
+        return {
+            "clips": self.recipe.clips,
+            "tokens": self.recipe.tokens,
+            "rank": self.accelerator.process_index,
+            "world": self.accelerator.num_processes,
+            "device": str(self.accelerator.device),
+        }
 
     def _train_on(self, batch: Batch) -> dict[str, float]:
         for group in self.optimizer.param_groups:
@@ -225,6 +239,8 @@ class Trainer:
             raise UsageError(f"{path} goes on from other weights than those given; choose another folder")
         if last.provenance.get("teacher") != self.provenance.get("teacher"):
             raise UsageError(f"{path} had another teacher, or none; go on with the same, or choose another folder")
+        if last.provenance.get("corpora") != self.provenance.get("corpora"):
+            raise UsageError(f"{path} learnt from other recordings, or another share; give the same, or another folder")
         if origin:  # a resumed run still says where it came from
             self.provenance = {**self.provenance, "parent": origin}
         self.accelerator.unwrap_model(self.module).load_state_dict(last.training["module"])
@@ -287,6 +303,15 @@ def _taught(teacher: Checkpoint | None, config: FrameGrid) -> nn.Module | None:
     ):
         raise UsageError("the teacher has other classes or frames than the student; choose another checkpoint")
     return teacher.model()
+
+
+def _corpora(sources: Sources) -> dict[str, Any]:
+    """What the provenance keeps of recordings: which corpora, what their licences say, their share of the batches."""
+    kinds = {
+        kind: {"recordings": len(found), "licences": sorted({recording.licence for recording in found})}
+        for kind, found in sources.corpora.items()
+    }
+    return {"share": sources.corpus_share, **kinds}
 
 
 def _ancestry(parent: Checkpoint) -> dict[str, Any]:

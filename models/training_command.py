@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from .config import FrameGrid
+    from .corpora import Recording
     from .data.dataset import Sources
     from .training import Trainer
 
@@ -32,6 +34,12 @@ def train(
     kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
     backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="KIND=FOLDER: recordings to learn from, too; may be repeated.")
+    ] = None,
+    corpus_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the batches that are recordings, with --corpus.")
+    ] = 0.5,
     recipe: Annotated[str, typer.Option(help="Render recipe: plain, solo, production, or a TOML file.")] = "production",
     without: Annotated[
         list[str] | None, typer.Option(help="Stage of the recipe to leave out; may be repeated.")
@@ -59,7 +67,15 @@ def train(
 
     config = _config(model, preset)
     rendering = RenderRecipe.load(recipe).without(*without or ())
-    sources = Sources(kits, grooves, backing, cache or folder / "cache", rendering)
+    sources = Sources(
+        kits,
+        grooves,
+        backing,
+        cache or folder / "cache",
+        rendering,
+        corpora=_corpora(corpus or ()),
+        corpus_share=corpus_share,
+    )
     course = replace(Recipe(), steps=steps, clips=clips, seed=seed, precision=precision)
     if learning_rate is not None:
         course = replace(course, learning_rate=learning_rate)
@@ -87,6 +103,18 @@ def _config(model: str, preset: str) -> FrameGrid:
     if preset not in presets:
         raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(presets)}")
     return presets[preset]
+
+
+def _corpora(specs: Sequence[str]) -> dict[str, list[Recording]]:
+    """Recordings by kind of corpus: those of the split `train` where there is one, else all."""
+    from .corpora import corpus_folder, open_corpus
+
+    corpora: dict[str, list[Recording]] = {}
+    for spec in specs:
+        kind, folder = corpus_folder(spec)
+        found = open_corpus(kind, folder)
+        corpora.setdefault(kind, []).extend([r for r in found if r.split == "train"] or found)
+    return corpora
 
 
 def _size(trainer: Trainer) -> str:

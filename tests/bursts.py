@@ -22,6 +22,7 @@ def make_batch(clips=2, tokens=30, delay=1, dropped=-1, seed=0):
         "velocities": torch.rand(clips, 4, generator=generator),
         "ignored": torch.zeros(clips, 4, dtype=torch.bool),
         "labelled": torch.ones(clips, 18, dtype=torch.bool),
+        "exact": torch.ones(clips, dtype=torch.bool),
         "delay": torch.full((clips, 1), delay),
         "dropped_view": torch.full((clips,), dropped),
     }

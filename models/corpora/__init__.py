@@ -14,7 +14,7 @@ from ...runtime.errors import InputError, UsageError
 from . import a2md, adtof, beside, enst, groove, idmt, mdb
 from .recording import Label, Recording, Source
 
-__all__ = ["READERS", "Label", "Reader", "Recording", "Source", "open_corpus"]
+__all__ = ["READERS", "Label", "Reader", "Recording", "Source", "corpus_folder", "open_corpus"]
 
 Reader = Callable[[Path, str | None], list[Recording]]
 
@@ -28,6 +28,14 @@ READERS: dict[str, Reader] = {
     "idmt": idmt.read,
     "mdb": mdb.read,
 }
+
+
+def corpus_folder(spec: str) -> tuple[str, Path]:
+    """`KIND=FOLDER`, as `--corpus` takes it. Raises UsageError for what is none."""
+    kind, _, folder = spec.partition("=")
+    if not folder:
+        raise UsageError(f"--corpus {spec}: expected KIND=FOLDER, for example mdb=MDBDrums")
+    return kind, Path(folder)
 
 
 def open_corpus(kind: str, folder: Path, split: str | None = None) -> list[Recording]:

@@ -6,6 +6,7 @@ resumes exactly and several processes see what one would.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import torch
 from torch.utils.data import Dataset
 
 from ...runtime.errors import UsageError
-from ..config import ModelConfig
+from ..config import FrameGrid
+from ..corpora.recording import Recording
 from .backing import BackingShelf
 from .grooves import GrooveSet
 from .kits import SAMPLE_RATE, KitShelf
@@ -44,17 +46,21 @@ class Sources:
     recipe: RenderRecipe = field(default_factory=lambda: RenderRecipe.load("production"))
     # None = the same. Runs whose recipes differ can only be compared on renders of one.
     validation_recipe: RenderRecipe | None = None
+    # Recordings to train on beside renders, by kind of corpus, and their share of the batches (recorded.py).
+    corpora: Mapping[str, Sequence[Recording]] = field(default_factory=dict)
+    corpus_share: float = 0.0
 
 
 class RenderedBatches(Dataset[Batch]):
     """`self[i]` renders share `rank` of batch i.
 
-    Audio [B, N]; times, classes, velocities, ignored [B, M]; labelled [B, C]; delay [B, 1]; dropped_view [B].
+    Audio [B, N]; times, classes, velocities, ignored [B, M]; labelled [B, C]; exact [B]: times are those of the
+    attacks; delay [B, 1]; dropped_view [B].
     """
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: FrameGrid,
         sources: Sources,
         *,
         clips: int,
@@ -86,12 +92,13 @@ class RenderedBatches(Dataset[Batch]):
         return {
             **clips._asdict(),
             "labelled": torch.ones(share, len(self.config.classes), dtype=torch.bool, device=self.device),
+            "exact": torch.ones(share, dtype=torch.bool, device=self.device),
             "delay": torch.tensor([[draw_delay(self.config, d["delay"])] for d in draws], device=self.device),
             "dropped_view": torch.tensor([draw_view(d["view"]) for d in draws], device=self.device),
         }
 
 
-def draw_delay(config: ModelConfig, rng: np.random.Generator) -> int:
+def draw_delay(config: FrameGrid, rng: np.random.Generator) -> int:
     """Index of the delay that a clip is trained with."""
     delays = config.delays_ms
     shares = {ms: share for ms, share in DELAY_SHARES.items() if ms in delays}

@@ -7,7 +7,8 @@ A label is learnt as far as it goes. Where a corpus says "hi-hat" and not which,
 negative for any hi-hat: all members are ignored around it. The same holds for members that the corpus files under
 another code (ENST: the pedal hi-hat under closed), and for hits just outside a clip, whose attack may lie inside.
 Between hits, silence counts: those classes were not struck. Classes outside a recording's `labelled` cost nothing.
-Where a corpus has no velocities, they are NaN, and the velocity loss skips them.
+Where a corpus has no velocities, they are NaN, and the velocity loss skips them. No clip is `exact`: the offset inside
+a frame is learnt from renders only.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from torch.utils.data import Dataset
 
 from ...runtime.errors import InputError, UsageError
 from ...runtime.vocabulary import five_class
-from ..config import ModelConfig
+from ..config import FrameGrid
 from ..corpora.audio import duration_s, load_audio
 from ..corpora.recording import MEMBERS, Label, Recording
-from .dataset import Batch, draw_delay, draw_view
+from .dataset import Batch, RenderedBatches, draw_delay, draw_view
 from .recipe import Draws
 
-__all__ = ["RecordedClips"]
+__all__ = ["MixedBatches", "RecordedClips"]
 
-_STREAM = 2  # apart from the seeds of rendered clips: training 0, validation 1
+_STREAM, _MIXED_STREAM = 2, 3  # apart from the seeds of rendered clips: training 0, validation 1
 
 Hit = tuple[float, int, float, bool]  # seconds from the clip's start, class, velocity, ignored
 
@@ -37,16 +38,16 @@ Hit = tuple[float, int, float, bool]  # seconds from the clip's start, class, ve
 class RecordedClips(Dataset[Batch]):
     """`self[i]` is share `rank` of batch i: random crops of recordings, longer recordings more often.
 
-    Audio [B, N] mono at the model's rate; times, classes, velocities, ignored [B, M]; labelled [B, C]; delay [B, 1];
-    dropped_view [B]. Recordings shorter than a clip are followed by zeros. `kinds` are those of `Recording.audio` that
-    are used; a recording with both is drawn twice as often.
-    Raises UsageError for recordings that may not be trained on and for clips that never fill the model's memory;
-    InputError where no recording has audio of these kinds, or a file cannot be read.
+    Audio [B, N] mono at the model's rate; times, classes, velocities, ignored [B, M]; labelled [B, C]; exact [B];
+    delay [B, 1]; dropped_view [B]. Recordings shorter than a clip are followed by zeros. `kinds` are those of
+    `Recording.audio` that are used; a recording with both is drawn twice as often.
+    Raises UsageError for recordings that may not be trained on; InputError where no recording has audio of these kinds,
+    or a file cannot be read.
     """
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: FrameGrid,
         recordings: Sequence[Recording],
         *,
         clips: int,
@@ -62,11 +63,6 @@ class RecordedClips(Dataset[Batch]):
             raise UsageError(f"{refused.name} is for evaluation only ({refused.licence}); train on another corpus")
         if clips % world:
             raise UsageError(f"a batch of {clips} clips cannot be shared by {world} processes; give a multiple of it")
-        if tokens <= config.layers * config.window_tokens:
-            raise UsageError(
-                f"clips of {tokens} tokens never fill the model's memory of {config.layers * config.window_tokens}; "
-                "give longer ones"
-            )
         self.config, self.tokens, self.device = config, tokens, device
         self.clips, self.rank, self.world, self.seed = clips, rank, world, seed
         self.takes = [(r, r.audio[kind]) for r in recordings for kind in kinds if kind in r.audio]
@@ -88,6 +84,7 @@ class RecordedClips(Dataset[Batch]):
             "audio": torch.from_numpy(np.stack([audio for audio, _, _ in crops])),
             **_padded([hits for _, hits, _ in crops]),
             "labelled": torch.from_numpy(np.stack([_labelled(recording, self.config) for _, _, recording in crops])),
+            "exact": torch.zeros(share, dtype=torch.bool),
             "delay": torch.tensor([[draw_delay(self.config, d["delay"])] for d in draws]),
             "dropped_view": torch.tensor([draw_view(d["view"]) for d in draws]),
         }
@@ -104,12 +101,27 @@ class RecordedClips(Dataset[Batch]):
         return audio, _hits(recording, start / rate, samples / rate, self.config), recording
 
 
-def _labelled(recording: Recording, config: ModelConfig) -> np.ndarray:
+class MixedBatches(Dataset[Batch]):
+    """`self[i]` is batch i of recordings or of renders; (seed, i) decides which, so all processes agree on it."""
+
+    def __init__(self, rendered: RenderedBatches, recorded: RecordedClips, share: float):
+        """`share` of the batches, on average, are recordings: 0..1."""
+        self.rendered, self.recorded, self.share = rendered, recorded, share
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.recorded[index] if self.is_recorded(index) else self.rendered[index]
+
+    def is_recorded(self, index: int) -> bool:
+        """Whether batch `index` holds recordings."""
+        return Draws(self.recorded.seed, _MIXED_STREAM, index)["corpus"].random() < self.share
+
+
+def _labelled(recording: Recording, config: FrameGrid) -> np.ndarray:
     """Mask [C] of the classes of which the recording says at least when none of their kind was struck."""
     return np.array([code in recording.labelled or five_class(code) in recording.labelled for code in config.classes])
 
 
-def _hits(recording: Recording, start_s: float, length_s: float, config: ModelConfig) -> list[Hit]:
+def _hits(recording: Recording, start_s: float, length_s: float, config: FrameGrid) -> list[Hit]:
     """What the labels of a window teach, see the module's docstring."""
     tolerance_s, frame_s = recording.tolerance_s, config.frame_ms / 1000
     # One ignored hit forgives three frames: a chain of them, two frames apart, forgives the tolerance without gaps.

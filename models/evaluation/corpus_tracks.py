@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from ...runtime.errors import InputError, UsageError
+from ...runtime.errors import InputError
 from .hearing import Source
 from .notes import Note
 
@@ -35,14 +34,12 @@ def corpus_tracks(
     Recordings that are one file are given by their path, others as samples at 44.1 kHz.
     Raises UsageError for a spec that is none, InputError where there is nothing of that kind, split or name.
     """
-    from ..corpora import open_corpus
+    from ..corpora import corpus_folder, open_corpus
     from ..corpora.audio import duration_s, load_audio
     from ..data.packed import SAMPLE_RATE
 
-    corpus, _, folder = spec.partition("=")
-    if not folder:
-        raise UsageError(f"--corpus {spec}: expected KIND=FOLDER, for example mdb=MDBDrums")
-    found = open_corpus(corpus, Path(folder), split)
+    corpus, folder = corpus_folder(spec)
+    found = open_corpus(corpus, folder, split)
     wanted = set(names)
     recordings = {r.name: r for r in found if kind in r.audio and (not wanted or r.name in wanted)}
     if missing := sorted(wanted - set(recordings)):

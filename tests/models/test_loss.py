@@ -20,13 +20,14 @@ CONFIG = PRESETS["tiny"]
 SNARE, RIDE, CRASH = index_of("SD"), index_of("RD"), index_of("CRC")
 
 
-def targets_of(time_s, code=SNARE, delay=0, frames=40, ignored=False, labelled=True):
+def targets_of(time_s, code=SNARE, delay=0, frames=40, ignored=False, labelled=True, exact=True):
     batch = {
         "times": torch.tensor([[time_s]]),
         "classes": torch.tensor([[code]]),
         "velocities": torch.tensor([[0.7]]),
         "ignored": torch.tensor([[ignored]]),
         "labelled": torch.full((1, len(CONFIG.classes)), labelled),
+        "exact": torch.tensor([exact]),
         "delay": torch.tensor([[delay]]),
     }
     return make_targets(batch, CONFIG, frames)
@@ -112,6 +113,16 @@ def test_offset_is_supervised_at_the_picked_frame():
     # Picked one frame early, the right offset is one frame more: -0.1 + 1.
     assert float(transcription_losses(output_of(early, 0.9), targets, CONFIG).offset) == pytest.approx(0, abs=1e-6)
     assert float(transcription_losses(output_of(early, -0.1), targets, CONFIG).offset) > 0.1
+
+
+def test_labels_that_are_not_exact_teach_everything_but_the_offset():
+    logits = torch.zeros(1, 40, 18)
+    exact, rough = (
+        transcription_losses(output_of(logits, 0.4), targets_of(0.104, exact=e), CONFIG) for e in (True, False)
+    )
+    assert float(exact.offset) > 0.1
+    assert float(rough.offset) == 0
+    assert (exact.onset, exact.parent, exact.velocity) == (rough.onset, rough.parent, rough.velocity)
 
 
 def test_confusing_two_cymbals_costs_the_parent_nothing():

@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from corpus_folders import MAKERS
 from tiny import tiny_checkpoint
 from torch.nn import functional
 
+from ghostnote import cli
 from ghostnote.models import checkpoint as checkpoints
 from ghostnote.models.config import PRESETS
+from ghostnote.models.corpora import open_corpus
 from ghostnote.models.data.dataset import Sources
 from ghostnote.models.steps import TrainingStep
 from ghostnote.models.training import Recipe, Trainer
@@ -66,6 +69,55 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
     second.run()
     a, b = (checkpoints.load(tmp_path / name / "last.pt").training["module"] for name in ("whole", "halves"))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_on_recordings_resumes_exactly_and_says_what_it_learnt_from(tmp_path):
+    corpora = {"idmt": open_corpus("idmt", MAKERS["idmt"](tmp_path / "idmt"))}
+
+    def learner(name, share=0.5):
+        return Trainer(PRESETS["tiny"], RECIPE, Sources(corpora=corpora, corpus_share=share), tmp_path / name, {})
+
+    whole = learner("whole")
+    kinds = [whole._dataset("train", RECIPE.seed)[i]["exact"].all().item() for i in range(RECIPE.steps)]
+    assert set(kinds) == {True, False}
+    assert whole._dataset("validation", 1)[0]["exact"].all()
+    whole.run()
+    learner("halves").run(max_minutes=1e-6)
+    with pytest.raises(UsageError, match="other recordings, or another share"):
+        learner("halves", share=0.4)
+    learner("halves").run()
+    a, b = (checkpoints.load(tmp_path / name / "last.pt") for name in ("whole", "halves"))
+    assert all(torch.equal(value, b.training["module"][name]) for name, value in a.training["module"].items())
+    idmt = {"recordings": 2, "licences": ["CC BY-NC-ND 4.0 (IDMT-SMT-Drums V2, Fraunhofer IDMT)"]}
+    assert a.provenance["corpora"] == {"share": 0.5, "idmt": idmt}
+
+
+def train(*arguments, monkeypatch):
+    """The exit code of `ghostnote train`."""
+    monkeypatch.setattr(sys, "argv", ["ghostnote", "train", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code
+
+
+def test_the_command_reads_the_split_that_is_for_training(tmp_path, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr("ghostnote.models.training.Trainer.run", lambda self, _: made.append(self))
+    gmd, idmt = (MAKERS[kind](tmp_path / kind) for kind in ("gmd", "idmt"))
+    given = [f"--corpus=gmd={gmd}", f"--corpus=idmt={idmt}", "--corpus-share=0.25"]
+    assert not train(tmp_path / "run", "--preset=small", *given, monkeypatch=monkeypatch)
+    (learner,) = made
+    corpora = learner.provenance["corpora"]
+    assert (corpora["gmd"]["recordings"], corpora["idmt"]["recordings"], corpora["share"]) == (1, 2, 0.25)
+    assert {recording.split for recording in learner.sources.corpora["gmd"]} == {"train"}
+
+
+def test_a_corpus_that_may_not_be_trained_on_is_a_usage_error(tmp_path, monkeypatch, capsys):
+    mdb = MAKERS["mdb"](tmp_path / "mdb")
+    assert train(tmp_path / "run", "--corpus", f"mdb={mdb}", monkeypatch=monkeypatch) == UsageError.exit_code
+    assert "evaluation only" in capsys.readouterr().err
+    assert train(tmp_path / "run", "--corpus", "mdb", monkeypatch=monkeypatch) == UsageError.exit_code
+    assert "KIND=FOLDER" in capsys.readouterr().err
 
 
 def test_any_module_can_be_trained_and_what_it_draws_at_random_resumes_too(tmp_path):
