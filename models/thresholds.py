@@ -2,8 +2,8 @@
 
 On renders there is one threshold that is best for all parents (groups of classes) together at +-25 ms. A parent takes a
 higher one where that is better for it, never a lower one: renders hold more faint hits than music does, and low
-thresholds are paid for on recordings (docs/log.md). On recordings, which are few, all parents share one threshold, and its
-score is told leave-one-track-out. Either way the decoder is the very one that users run.
+thresholds are paid for on recordings (docs/log.md). On recordings, which are few, all parents share one threshold, and
+its score is told leave-one-track-out. Either way the decoder is the very one that users run.
 Letters: D delays, P parents, C classes, F frames.
 """
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ghostnote.models.data.grooves import GrooveSet, load_performances, read_midi
-from ghostnote.models.data.mixture import sample_performance
+from ghostnote.models.data.mixture import sample_drummers
+from ghostnote.models.data.recipe import Draws, RenderRecipe
 from ghostnote.runtime.errors import InputError
 from ghostnote.runtime.vocabulary import CODES, index_of
 
@@ -120,17 +121,26 @@ def test_samples_fill_the_clip_and_repeat_with_the_seed(dataset, tmp_path, durat
         np.testing.assert_array_equal(clip.times_s, grooves.sample(np.random.default_rng(seed), duration_s).times_s)
 
 
+def drummers(seed, grooves, **settings):
+    recipe = RenderRecipe.load("production").changed("sample_mixing", **settings)
+    return sample_drummers(Draws(seed), 4.0, grooves, recipe)
+
+
 def test_the_mixture_brings_in_what_the_grooves_lack(dataset, tmp_path):
     grooves = GrooveSet(dataset, cache_dir=tmp_path / "cache")
-    clips = [sample_performance(np.random.default_rng(seed), 4.0, grooves) for seed in range(300)]
+    clips = [drummers(seed, grooves, chance=0)[0] for seed in range(300)]
     assert set(np.concatenate([clip.classes for clip in clips])) == set(range(len(CODES)))
     grooves_as_played = sum(set(clip.classes) <= {index_of(code) for code in ("BD", "SD", "CHH")} for clip in clips)
     assert 0.35 < grooves_as_played / len(clips) < 0.8
     for seed, clip in enumerate(clips[:20]):
-        again = sample_performance(np.random.default_rng(seed), 4.0, grooves)
+        again = drummers(seed, grooves, chance=0)[0]
         np.testing.assert_array_equal(clip.times_s, again.times_s)
         np.testing.assert_array_equal(clip.velocities, again.velocities)
 
 
+def test_two_drummers_play_where_clips_are_mixed():
+    assert [len(drummers(seed, None, chance=chance)) for seed in range(5) for chance in (0, 1)] == [1, 2] * 5
+
+
 def test_without_grooves_the_mixture_is_stress_patterns():
-    assert sample_performance(np.random.default_rng(0), 5.0, None).duration_s == 5.0
+    assert drummers(0, None, chance=0)[0].duration_s == 4.0
