@@ -38,10 +38,12 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         "models.evaluation.robustness_command", "robustness", "Score an engine after codecs, rooms, clipping ..."
     ),
     "listen": Subcommand("models.evaluation.listening_command", "listen", "Write a blind listening test as a page."),
-    "train": Subcommand("models.training_command", "train", "Train a model on audio rendered on the fly."),
+    "train": Subcommand("models.training.command", "train", "Train a model on audio rendered on the fly."),
     "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
     "sweep": Subcommand("models.sweep.command", "sweep", "Search training settings with many short runs."),
-    "ablate": Subcommand("models.ablation_command", "ablate", "Train without one idea at a time; what each costs."),
+    "ablate": Subcommand(
+        "models.training.ablation_command", "ablate", "Train without one idea at a time; what each costs."
+    ),
     "calibrate": Subcommand("models.calibration_command", "calibrate", "Choose thresholds on held-out renders."),
     "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),
     "bench": Subcommand("benchmarks.cost", "bench", "What transcribing costs here: time, latency, memory."),

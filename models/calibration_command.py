@@ -58,7 +58,7 @@ def calibrate(
 
 def _renders(config: ModelConfig, sources: Sources, clips: int) -> list[Batch]:
     from .data.dataset import RenderedBatches
-    from .training import Recipe
+    from .training.trainer import Recipe
 
     # A seed of its own: these clips chose neither the weights nor the step that was kept.
     renders = RenderedBatches(

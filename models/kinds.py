@@ -10,7 +10,7 @@ from torch import nn
 
 from .baselines import onsets_and_frames as oaf
 from .config import PRESETS, FrameGrid, ModelConfig
-from .steps import Step, TrainingStep
+from .training.steps import Step, TrainingStep
 from .transformer import DrumTransformer
 
 __all__ = ["KINDS", "STREAMING", "Kind"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..config import FrameGrid
 from ..frontend import mel_bands, scaled_log
-from ..steps import Recipe, Step
+from ..training.steps import Recipe, Step
 from ..transformer import Outputs
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def _batches(sources: Sources, split: str, seed: int, device: str | None) -> Ren
     import torch
 
     from ..config import PRESETS
-    from ..training import Recipe
+    from ..training.trainer import Recipe
     from .dataset import RenderedBatches
 
     recipe = Recipe()

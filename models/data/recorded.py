@@ -1,7 +1,7 @@
 """Batches of real recordings, in the form of `RenderedBatches`: batch i of a seed is the same on every machine.
 
 Labels made by hand lie beside the attack, so frames within a recording's tolerance around a hit cost nothing for its
-class: they are given as further hits of that class, `ignored` (one forgives a frame to either side, models/loss.py).
+class: they are given as further hits of that class, `ignored` (one forgives a frame to either side).
 
 A label is learnt as far as it goes. Where a corpus says "hi-hat" and not which, the hit is neither a positive nor a
 negative for any hi-hat: all members are ignored around it. The same holds for members that the corpus files under

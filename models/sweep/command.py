@@ -64,7 +64,7 @@ def _start(
     from ..config import PRESETS
     from ..data.dataset import Sources
     from ..data.recipe import RenderRecipe
-    from ..training import Recipe
+    from ..training.trainer import Recipe
     from .trials import Start, short
 
     if preset not in PRESETS:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config import FrameGrid
 from ..data.dataset import Sources
-from ..training import Recipe, Trainer
+from ..training.trainer import Recipe, Trainer
 from .search import Infeasible, Report
 
 __all__ = ["VALIDATION_CLIPS", "Start", "short"]

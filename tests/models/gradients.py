@@ -12,7 +12,7 @@ import torch
 
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import Sources
-from ghostnote.models.training import Recipe, Trainer
+from ghostnote.models.training.trainer import Recipe, Trainer
 
 
 def main() -> None:

@@ -10,15 +10,15 @@ from tiny import tiny_checkpoint
 from typer.testing import CliRunner
 
 from ghostnote.cli import app
-from ghostnote.models import ablation
-from ghostnote.models.ablation import VARIANTS, Ablations, applicable, config_of
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import Sources
 from ghostnote.models.data.recipe import RenderRecipe
 from ghostnote.models.evaluation.analysis import Track
 from ghostnote.models.evaluation.notes import Note
 from ghostnote.models.kinds import KINDS, STREAMING
-from ghostnote.models.steps import Recipe
+from ghostnote.models.training import ablation
+from ghostnote.models.training.ablation import VARIANTS, Ablations, applicable, config_of
+from ghostnote.models.training.steps import Recipe
 from ghostnote.runtime.errors import UsageError
 from ghostnote.runtime.vocabulary import CODES
 

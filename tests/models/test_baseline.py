@@ -10,8 +10,8 @@ from ghostnote.models.baselines import onsets_and_frames as oaf
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import Sources
-from ghostnote.models.steps import Recipe
-from ghostnote.models.training import Trainer
+from ghostnote.models.training.steps import Recipe
+from ghostnote.models.training.trainer import Trainer
 from ghostnote.models.whole_file import whole_file_hits
 from ghostnote.runtime.errors import InputError, UsageError
 

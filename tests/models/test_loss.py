@@ -5,7 +5,7 @@ import torch
 from bursts import make_batch
 
 from ghostnote.models.config import PRESETS
-from ghostnote.models.loss import (
+from ghostnote.models.training.loss import (
     EARLY_WEIGHT,
     LATE_WEIGHT,
     PLAIN,

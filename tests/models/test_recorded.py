@@ -18,7 +18,7 @@ from ghostnote.models.corpora import Label, Recording, Source, open_corpus
 from ghostnote.models.corpora.audio import load_audio
 from ghostnote.models.corpora.recording import covering
 from ghostnote.models.data.recorded import MixedBatches, RecordedClips
-from ghostnote.models.loss import make_targets
+from ghostnote.models.training.loss import make_targets
 from ghostnote.runtime.errors import InputError, UsageError
 from ghostnote.runtime.vocabulary import CODES, index_of
 
@@ -209,7 +209,7 @@ def test_what_cannot_work_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_the_loss_of_a_recorded_batch_is_finite(tmp_path: Path) -> None:
-    from ghostnote.models.loss import transcription_losses
+    from ghostnote.models.training.loss import transcription_losses
     from ghostnote.models.transformer import StepOutput
 
     batch = RecordedClips(CONFIG, open_corpus("idmt", MAKERS["idmt"](tmp_path)), clips=2, tokens=TOKENS)[0]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghostnote.models.config import PRESETS, VIEWS, ModelConfig
-from ghostnote.models.loss import make_targets
-from ghostnote.models.steps import Recipe, TrainingStep, distillation_loss, shifted
+from ghostnote.models.training.loss import make_targets
+from ghostnote.models.training.steps import Recipe, TrainingStep, distillation_loss, shifted
 from ghostnote.models.transformer import DrumTransformer, Outputs
 
 TINY = PRESETS["tiny"]

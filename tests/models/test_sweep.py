@@ -17,7 +17,7 @@ from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import Sources
 from ghostnote.models.data.recipe import RenderRecipe
 from ghostnote.models.sweep import command, report, search, space, trials
-from ghostnote.models.training import Recipe
+from ghostnote.models.training.trainer import Recipe
 from ghostnote.runtime.errors import InputError, UsageError
 
 RANGES = {"x": space.Range(-1.0, 1.0), "n": space.Range(1, 4), "pair": space.Choices(([0, 1], [2, 3]))}

@@ -21,8 +21,8 @@ from ghostnote.models import checkpoint as checkpoints
 from ghostnote.models.config import PRESETS
 from ghostnote.models.corpora import open_corpus
 from ghostnote.models.data.dataset import Sources
-from ghostnote.models.steps import TrainingStep
-from ghostnote.models.training import Recipe, Trainer
+from ghostnote.models.training.steps import TrainingStep
+from ghostnote.models.training.trainer import Recipe, Trainer
 from ghostnote.runtime.errors import InputError, UsageError
 
 RECIPE = Recipe(steps=6, clips=2, tokens=48, warmup_steps=2, validation_every=3, validation_batches=1)

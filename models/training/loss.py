@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..runtime.vocabulary import PARENTS, index_of
-from .config import FrameGrid
-from .transformer import Outputs
+from ...runtime.vocabulary import PARENTS, index_of
+from ..config import FrameGrid
+from ..transformer import Outputs
 
 __all__ = [
     "CLASS_WEIGHTS",

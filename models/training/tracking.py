@@ -10,7 +10,7 @@ from typing import Any
 
 from accelerate.tracking import GeneralTracker, on_main_process
 
-from ..runtime.errors import UsageError
+from ...runtime.errors import UsageError
 
 __all__ = ["TRACKERS", "JsonLines", "check_trackers"]
 

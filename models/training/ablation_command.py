@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..runtime.errors import UsageError
+from ...runtime.errors import UsageError
 
 __all__ = ["ablate"]
 
@@ -32,14 +32,14 @@ def ablate(
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:
     """Train the model without one idea at a time, same budget and seed; FOLDER/ablations.md is the table."""
+    from ..calibration_command import recordings_of
+    from ..config import PRESETS
+    from ..data.dataset import Sources
+    from ..data.recipe import RenderRecipe
+    from ..evaluation.renders import rendered_tracks
     from .ablation import VARIANTS, Ablations, applicable, config_of
-    from .calibration_command import recordings_of
-    from .config import PRESETS
-    from .data.dataset import Sources
-    from .data.recipe import RenderRecipe
-    from .evaluation.renders import rendered_tracks
+    from .command import provenance
     from .steps import Recipe
-    from .training_command import provenance
 
     if (audio is None) != (labels is None):
         raise UsageError("recordings need both --audio and --labels; give both, or neither")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..runtime.errors import UsageError
+from ...runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from .config import FrameGrid
-    from .corpora import Recording
-    from .data.dataset import Sources
-    from .training import Trainer
+    from ..config import FrameGrid
+    from ..corpora import Recording
+    from ..data.dataset import Sources
+    from .trainer import Trainer
 
 __all__ = ["provenance", "train"]
 
@@ -60,10 +60,10 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
 ) -> None:
     """Train a model and keep its best weights in FOLDER/best.pt."""
-    from . import checkpoint as checkpoints
-    from .data.dataset import Sources
-    from .data.recipe import RenderRecipe
-    from .training import Recipe, Trainer
+    from .. import checkpoint as checkpoints
+    from ..data.dataset import Sources
+    from ..data.recipe import RenderRecipe
+    from .trainer import Recipe, Trainer
 
     config = _config(model, preset)
     rendering = RenderRecipe.load(recipe).without(*without or ())
@@ -95,7 +95,7 @@ def train(
 
 
 def _config(model: str, preset: str) -> FrameGrid:
-    from .kinds import KINDS
+    from ..kinds import KINDS
 
     if model not in KINDS:
         raise UsageError(f"unknown model {model!r}; expected one of {', '.join(KINDS)}")
@@ -107,7 +107,7 @@ def _config(model: str, preset: str) -> FrameGrid:
 
 def _corpora(specs: Sequence[str]) -> dict[str, list[Recording]]:
     """Recordings by kind of corpus: those of the split `train` where there is one, else all."""
-    from .corpora import corpus_folder, open_corpus
+    from ..corpora import corpus_folder, open_corpus
 
     corpora: dict[str, list[Recording]] = {}
     for spec in specs:
@@ -118,8 +118,8 @@ def _corpora(specs: Sequence[str]) -> dict[str, list[Recording]]:
 
 
 def _size(trainer: Trainer) -> str:
-    from .arithmetic import gflop_per_second
-    from .config import ModelConfig
+    from ..arithmetic import gflop_per_second
+    from ..config import ModelConfig
 
     size = f"{trainer.parameters / 1e6:.2f} million parameters"
     if not isinstance(trainer.config, ModelConfig):

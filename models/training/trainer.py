@@ -21,13 +21,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..runtime.errors import UsageError
-from . import checkpoint as checkpoints
-from .checkpoint import Checkpoint
-from .config import FrameGrid
-from .data.dataset import Batch, RenderedBatches, Sources
-from .data.recorded import MixedBatches, RecordedClips
-from .kinds import KINDS
+from ...runtime.errors import UsageError
+from .. import checkpoint as checkpoints
+from ..checkpoint import Checkpoint
+from ..config import FrameGrid
+from ..data.dataset import Batch, RenderedBatches, Sources
+from ..data.recorded import MixedBatches, RecordedClips
+from ..kinds import KINDS
 from .steps import Recipe, Step
 from .tracking import JsonLines, check_trackers
 

@@ -17,21 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..runtime.decoder import decode
-from ..runtime.errors import UsageError
-from . import checkpoint as checkpoints
-from .checkpoint import Checkpoint
-from .config import FrameGrid
-from .data.dataset import Sources
-from .data.recipe import RenderRecipe
-from .evaluation.analysis import Track, forgiven
-from .evaluation.notes import labels_of, note_of
-from .evaluation.scores import score
-from .kinds import KINDS, STREAMING
+from ...runtime.decoder import decode
+from ...runtime.errors import UsageError
+from .. import checkpoint as checkpoints
+from ..checkpoint import Checkpoint
+from ..config import FrameGrid
+from ..data.dataset import Sources
+from ..data.recipe import RenderRecipe
+from ..evaluation.analysis import Track, forgiven
+from ..evaluation.notes import labels_of, note_of
+from ..evaluation.scores import score
+from ..kinds import KINDS, STREAMING
+from ..thresholds import GRID, Recordings, at_threshold, calibrated_on_recordings
+from ..whole_file import whole_outputs
 from .steps import Recipe
-from .thresholds import GRID, Recordings, at_threshold, calibrated_on_recordings
-from .training import Trainer
-from .whole_file import whole_outputs
+from .trainer import Trainer
 
 __all__ = ["VARIANTS", "Ablations", "Variant", "applicable"]
 

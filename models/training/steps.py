@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .config import VIEWS, FrameGrid, ModelConfig
+from ..config import VIEWS, FrameGrid, ModelConfig
+from ..transformer import DrumTransformer, Outputs
 from .loss import PLAIN, WEIGHTED, alignment_loss, make_targets, transcription_losses
-from .transformer import DrumTransformer, Outputs
 
 __all__ = ["Recipe", "Step", "TrainingStep", "shifted"]
 

@@ -1,0 +1,1 @@
+"""From rendered audio to weights: losses, steps, the loop, what each idea is worth."""
