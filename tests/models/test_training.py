@@ -102,7 +102,7 @@ def train(*arguments, monkeypatch):
 
 def test_the_command_reads_the_split_that_is_for_training(tmp_path, monkeypatch, capsys):
     made = []
-    monkeypatch.setattr("ghostnote.models.training.Trainer.run", lambda self, _: made.append(self))
+    monkeypatch.setattr("ghostnote.models.training.trainer.Trainer.run", lambda self, _: made.append(self))
     gmd, idmt = (MAKERS[kind](tmp_path / kind) for kind in ("gmd", "idmt"))
     given = [f"--corpus=gmd={gmd}", f"--corpus=idmt={idmt}", "--corpus-share=0.25"]
     assert not train(tmp_path / "run", "--preset=small", *given, monkeypatch=monkeypatch)
