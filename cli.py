@@ -39,6 +39,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     ),
     "listen": Subcommand("models.evaluation.listening_command", "listen", "Write a blind listening test as a page."),
     "train": Subcommand("models.training.command", "train", "Train a model on audio rendered on the fly."),
+    "render-data": Subcommand("models.data.store_command", "render_data", "Render ahead of training, and keep it."),
     "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
     "sweep": Subcommand("models.sweep.command", "sweep", "Search training settings with many short runs."),
     "ablate": Subcommand(
@@ -67,6 +68,7 @@ _EXTRA_OF_SUBCOMMAND = {
     "evaluate": "eval",
     "export": "export",
     "preview-data": "eval,train",
+    "render-data": "train",
     "robustness": "eval,train",
     "sweep": "sweep",
     "train": "train",

@@ -22,7 +22,7 @@ from .grooves import GrooveSet
 from .kits import SAMPLE_RATE, KitShelf
 from .mixture import sample_drummers
 from .recipe import Draws, RenderRecipe
-from .renderer import PREROLL_S, Renderer
+from .renderer import PREROLL_S, Clips, Renderer
 
 __all__ = ["Batch", "RenderedBatches", "Sources", "draw_delay", "draw_view"]
 
@@ -49,6 +49,9 @@ class Sources:
     # Recordings to train on beside renders, by kind of corpus, and their share of the batches (recorded.py).
     corpora: Mapping[str, Sequence[Recording]] = field(default_factory=dict)
     corpus_share: float = 0.0
+    # Renders of training kept in a folder and heard again, and how many different batches there are (store.py).
+    store: Path | None = None
+    distinct: int = 0
 
 
 class RenderedBatches(Dataset[Batch]):
@@ -82,13 +85,26 @@ class RenderedBatches(Dataset[Batch]):
         self.renderer = Renderer(shelf, BackingShelf(sources.backing, sources.cache), self.recipe, device)
 
     def __getitem__(self, index: int) -> Batch:
+        draws = self.draws(index)
+        return self.batch(self.render(index), draws)
+
+    def draws(self, index: int, *more: int) -> list[Draws]:
+        """The random numbers of this share's clips in batch `index`; `more` numbers give others."""
         share = self.clips // self.world
         first = index * self.clips + self.rank * share
-        draws = [Draws(*self.seed, first + i) for i in range(share)]
+        return [Draws(*self.seed, first + i, *more) for i in range(share)]
+
+    def render(self, index: int) -> Clips:
+        """Audio and labels of this share of batch `index`."""
+        draws = self.draws(index)
         samples = self.tokens * self.config.samples_per_token
         length_s = samples / SAMPLE_RATE + PREROLL_S
         performances = [sample_drummers(d, length_s, self.grooves, self.recipe) for d in draws]
-        clips = self.renderer.render(performances, draws, samples)
+        return self.renderer.render(performances, draws, samples)
+
+    def batch(self, clips: Clips, draws: list[Draws]) -> Batch:
+        """The clips with what else a training step needs to know, as drawn."""
+        share = len(draws)
         return {
             **clips._asdict(),
             "labelled": torch.ones(share, len(self.config.classes), dtype=torch.bool, device=self.device),

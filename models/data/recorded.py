@@ -25,7 +25,7 @@ from ...runtime.vocabulary import five_class
 from ..config import FrameGrid
 from ..corpora.audio import duration_s, load_audio
 from ..corpora.recording import MEMBERS, Label, Recording
-from .dataset import Batch, RenderedBatches, draw_delay, draw_view
+from .dataset import Batch, draw_delay, draw_view
 from .recipe import Draws
 
 __all__ = ["MixedBatches", "RecordedClips"]
@@ -104,7 +104,7 @@ class RecordedClips(Dataset[Batch]):
 class MixedBatches(Dataset[Batch]):
     """`self[i]` is batch i of recordings or of renders; (seed, i) decides which, so all processes agree on it."""
 
-    def __init__(self, rendered: RenderedBatches, recorded: RecordedClips, share: float):
+    def __init__(self, rendered: Dataset[Batch], recorded: RecordedClips, share: float):
         """`share` of the batches, on average, are recordings: 0..1."""
         self.rendered, self.recorded, self.share = rendered, recorded, share
 

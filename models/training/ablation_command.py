@@ -30,6 +30,7 @@ def ablate(
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (mixed precision).")] = "no",
     seed: Annotated[int, typer.Option(help="Seed of weights and data, the same for all.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder that keeps renders, so that each is made once.")] = None,
 ) -> None:
     """Train the model without one idea at a time, same budget and seed; FOLDER/ablations.md is the table."""
     from ..calibration_command import recordings_of
@@ -49,7 +50,7 @@ def ablate(
         raise UsageError(f"unknown variant {', '.join(unknown)}; expected some of {', '.join(VARIANTS)}")
     for name in names:
         config_of(VARIANTS[name], preset)
-    sources = Sources(kits, grooves, backing, cache=cache or folder / "cache", recipe=rendering)
+    sources = Sources(kits, grooves, backing, cache or folder / "cache", rendering, store=store, distinct=steps)
     course = replace(Recipe(), steps=steps, clips=clips, seed=seed, precision=precision)
     course = replace(course, warmup_steps=max(1, min(course.warmup_steps, steps // 4)))
     folder.mkdir(parents=True, exist_ok=True)

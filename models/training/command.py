@@ -44,6 +44,10 @@ def train(
     without: Annotated[
         list[str] | None, typer.Option(help="Stage of the recipe to leave out; may be repeated.")
     ] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder that keeps renders, to hear them again.")] = None,
+    distinct: Annotated[
+        int, typer.Option(min=1, help="Different batches of renders, with --store; then they come again, changed.")
+    ] = 2000,
     model: Annotated[
         str, typer.Option(help="drum-transformer, or the baseline onsets-and-frames.")
     ] = "drum-transformer",
@@ -75,6 +79,8 @@ def train(
         rendering,
         corpora=_corpora(corpus or ()),
         corpus_share=corpus_share,
+        store=store,
+        distinct=distinct,
     )
     course = replace(Recipe(), steps=steps, clips=clips, seed=seed, precision=precision)
     if learning_rate is not None:

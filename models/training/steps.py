@@ -29,14 +29,14 @@ class Recipe:
     steps: int = 8000
     clips: int = 8  # per batch, all processes together
     tokens: int = 384  # per clip: longer than layers x window_tokens, so that full caches are trained too
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     warmup_steps: int = 300
     weight_decay: float = 0.02
     clip_norm: float = 30.0  # the loss is a sum over hits: its gradient is this large early on
     ema_decay: float = 0.998
     precision: str = "no"  # or "bf16", "fp16": what the model computes in; front-end and loss stay in float32
     parent_weight: float = 0.5
-    velocity_weight: float = 8.0
+    velocity_weight: float = 12.0
     offset_weight: float = 3.0
     alignment_weight: float = 0.05
     distillation_weight: float = 1.0  # counts only with a teacher

@@ -27,7 +27,9 @@ from ..checkpoint import Checkpoint
 from ..config import FrameGrid
 from ..data.dataset import Batch, RenderedBatches, Sources
 from ..data.recorded import MixedBatches, RecordedClips
+from ..data.store import StoredBatches
 from ..kinds import KINDS
+from .optimizers import optimizers
 from .steps import Recipe, Step
 from .tracking import JsonLines, check_trackers
 
@@ -80,14 +82,7 @@ class Trainer:
             self.provenance = {**self.provenance, "parent": _ancestry(parent)}
         if teacher:
             self.provenance = {**self.provenance, "teacher": _ancestry(teacher)}
-        decayed = [p for p in module.parameters() if p.ndim >= 2]
-        plain = [p for p in module.parameters() if p.ndim < 2]
-        optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=recipe.learning_rate,
-            betas=(0.9, 0.98),
-        )
-        self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
+        self.module, *self.optimizers = self.accelerator.prepare(module, *optimizers(module, recipe))
         self.average = {name: value.detach().clone() for name, value in self._model().state_dict().items()}
         self.step, self.best, self.run_id = 0, math.inf, uuid.uuid4().hex
         self._resume()
@@ -136,10 +131,14 @@ class Trainer:
 
     def _dataset(self, split: str, seed: int) -> Dataset[Batch]:
         """Renders; in training mixed with recordings, where there are any."""
-        rendered = RenderedBatches(self.config, self.sources, split=split, seed=seed, **self._shares())
-        if split != "train" or self.recordings is None:
-            return rendered
-        return MixedBatches(rendered, self.recordings, self.sources.corpus_share)
+        batches: Dataset[Batch] = RenderedBatches(self.config, self.sources, split=split, seed=seed, **self._shares())
+        training = split == "train"
+        if self.sources.store:
+            distinct = self.sources.distinct if training else self.recipe.validation_batches
+            batches = StoredBatches(batches, self.sources, self.sources.store, distinct)
+        if training and self.recordings:
+            batches = MixedBatches(batches, self.recordings, self.sources.corpus_share)
+        return batches
 
     def _recordings(self) -> RecordedClips | None:
         recordings = [recording for found in self.sources.corpora.values() for recording in found]
@@ -158,7 +157,7 @@ class Trainer:
         }
 
     def _train_on(self, batch: Batch) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = self.recipe.learning_rate * self._schedule()
         self.module.train()
         # Whatever a module draws (dropout) depends on the step, not on what was drawn before: runs resume exactly.
@@ -167,8 +166,9 @@ class Trainer:
         parts = self.module(self._on_device(batch))
         self.accelerator.backward(parts["loss"])
         self.accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         self._update_average()
         return {name: float(value.detach()) for name, value in parts.items()} if self.step % 20 == 0 else {}
@@ -218,7 +218,7 @@ class Trainer:
         module = self.accelerator.unwrap_model(self.module)
         training = {
             "module": module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "best": self.best,
             "run_id": self.run_id,
@@ -244,7 +244,8 @@ class Trainer:
         if origin:  # a resumed run still says where it came from
             self.provenance = {**self.provenance, "parent": origin}
         self.accelerator.unwrap_model(self.module).load_state_dict(last.training["module"])
-        self.optimizer.load_state_dict(last.training["optimizer"])
+        for optimizer, state in zip(self.optimizers, last.training["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         if self.accelerator.scaler is not None and "scaler" in last.training:
             self.accelerator.scaler.load_state_dict(last.training["scaler"])
         self.run_id = last.training.get("run_id", self.run_id)

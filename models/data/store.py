@@ -1,0 +1,156 @@
+"""Renders kept on disk and heard again: rendering costs more than a training step, and a second hearing costs little.
+
+The first `distinct` batches are rendered once, by whoever needs one first (the workers of a training run,
+`ghostnote render-data` beside it, an earlier run with the same settings), and written whole or not at all. Batch i is
+kept batch i mod `distinct`. From the second pass on it sounds different: slower and lower, cut elsewhere, through
+another equaliser, at another level, with another delay to report at (stage `reuse` of the render recipe).
+
+A store has a folder for every set of renders (`<recipe>-<digest>`, described by its `renders.json`), in it a file for
+every batch and process, `<seed>-<split>-<rank>of<world>-<number>.npz`: audio as int16 beside its peak, and the labels.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...runtime.errors import UsageError
+from . import effects
+from .dataset import Batch, RenderedBatches, Sources
+from .recipe import Draws
+from .renderer import SAMPLE_RATE, Clips
+
+__all__ = ["Filling", "StoredBatches"]
+
+TABLES = {"kits": "kits.csv", "grooves": "info.csv", "backing": "backing.csv"}
+
+
+class StoredBatches(Dataset[Batch]):
+    """`self[i]` in the form of `RenderedBatches`."""
+
+    def __init__(self, rendered: RenderedBatches, sources: Sources, store: Path, distinct: int):
+        """Raises UsageError where no batch shall be kept."""
+        if distinct < 1:
+            raise UsageError(f"a store of {distinct} batches holds nothing to train on; keep at least one")
+        self.rendered, self.distinct, self.recipe = rendered, distinct, rendered.recipe
+        self.folder = _folder(store, rendered, sources)
+
+    def __getitem__(self, index: int) -> Batch:
+        passes, number = divmod(index, self.distinct)
+        self.keep(number)
+        clips = _load(self._path(number), self.rendered.device)
+        if passes == 0:
+            return self.rendered.batch(clips, self.rendered.draws(number))
+        draws = self.rendered.draws(number, passes)
+        if "reuse" in self.recipe:
+            clips = self._changed(clips, draws)
+        return self.rendered.batch(clips, draws)
+
+    def keep(self, number: int) -> None:
+        """Render batch `number` unless the store has it."""
+        path = self._path(number)
+        if not path.exists():
+            _save(path, self.rendered.render(number))
+
+    def _path(self, number: int) -> Path:
+        r = self.rendered
+        return self.folder / f"{r.seed[0]}-{r.seed[1]}-{r.rank}of{r.world}-{number:06d}.npz"
+
+    def _changed(self, clips: Clips, draws: list[Draws]) -> Clips:
+        """The same clips on a later pass."""
+        settings = self.recipe["reuse"]
+        audio, times, classes = clips.audio.clone(), clips.times.clone(), clips.classes.clone()
+        seconds = audio.shape[1] / SAMPLE_RATE
+        for row, d in enumerate(draws):
+            audio[row], stretch, start_s = _heard_again(audio[row], d["reuse"], settings)
+            times[row] = times[row] * stretch - start_s
+            classes[row][(times[row] < 0) | (times[row] >= seconds)] = -1
+        if "level" in self.recipe:
+            audio = effects.level(audio, [d["level"] for d in draws], self.recipe["level"])
+        return clips._replace(audio=audio, times=times, classes=classes)
+
+
+class Filling(Dataset[int]):
+    """`self[i]` sees to it that batch i is in the store, and is i: reading it back would be for nothing."""
+
+    def __init__(self, batches: StoredBatches):
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return self.batches.distinct
+
+    def __getitem__(self, index: int) -> int:
+        self.batches.keep(index)
+        return index
+
+
+def _heard_again(clip: Tensor, rng: np.random.Generator, settings: Any) -> tuple[Tensor, float, float]:
+    """[N] played slower, filtered, and cut -> [N], how much slower, and the seconds cut off at the start.
+
+    One Fourier transform does both: a spectrum with zeros above it is the same sound at a higher rate.
+    """
+    samples = len(clip)
+    sizes = _sizes(samples, int(samples * settings["slowest"]))
+    size = sizes[int(rng.integers(len(sizes)))]
+    spectrum = torch.fft.rfft(clip)
+    curve = effects.equaliser_curve(rng, settings["spread_db"], settings["tilt_db"])
+    spectrum = spectrum * effects.resized(curve, len(spectrum), clip.device) * float(rng.choice([-1, 1]))
+    start = int(rng.integers(size - samples + 1))
+    return torch.fft.irfft(spectrum, n=size)[start : start + samples], size / samples, start / SAMPLE_RATE
+
+
+@functools.cache
+def _sizes(lowest: int, highest: int) -> list[int]:
+    """Lengths that Fourier transforms are fast at."""
+    return [size for size in range(lowest + lowest % 2, highest + 1, 2) if _is_smooth(size)] or [lowest]
+
+
+def _is_smooth(size: int) -> bool:
+    for factor in (2, 3, 5, 7):
+        while size % factor == 0:
+            size //= factor
+    return size == 1
+
+
+def _save(path: Path, clips: Clips) -> None:
+    peak = clips.audio.abs().amax(dim=1).clamp(min=1e-6)
+    audio = (clips.audio / peak[:, None] * 32767).round().to(torch.int16)
+    arrays = {**clips._asdict(), "audio": audio, "peak": peak}
+    partial = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    np.savez(partial, **{name: value.cpu().numpy() for name, value in arrays.items()})
+    partial.replace(path)
+
+
+def _load(path: Path, device: str) -> Clips:
+    with np.load(path) as arrays:
+        tensors = {name: torch.from_numpy(arrays[name]).to(device) for name in arrays.files}
+    peak = tensors.pop("peak")
+    tensors["audio"] = tensors["audio"].float() * (peak[:, None] / 32767)
+    return Clips(**tensors)
+
+
+def _folder(store: Path, rendered: RenderedBatches, sources: Sources) -> Path:
+    """The folder of these renders, with a description beside them."""
+    stages = {name: dict(stage) for name, stage in rendered.recipe.stages.items() if name != "reuse"}
+    tables = {name: _digest(getattr(sources, name), table) for name, table in TABLES.items()}
+    about = json.dumps(
+        {"stages": stages, "clips": rendered.clips, "tokens": rendered.tokens, "tables": tables}, indent=1
+    )
+    folder = store / f"{rendered.recipe.name}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "renders.json").write_text(about + "\n", encoding="utf-8")
+    return folder
+
+
+def _digest(folder: Path | None, table: str) -> str | None:
+    path = folder / table if folder else None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else None
