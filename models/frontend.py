@@ -15,10 +15,6 @@ from .config import ModelConfig
 
 __all__ = ["AttackView", "ToneView", "WaveView", "mel_bands", "scaled_log", "tail_samples"]
 
-# Power below which a band counts as silent, relative to full scale: about -70 dB, above the rounding noise of a loud
-# neighbour band.
-POWER_FLOOR = 1e-7
-
 
 def tail_samples(config: ModelConfig) -> int:
     """Samples of the past that the views need before the first new sample (the length of `state_audio`)."""
@@ -74,7 +70,7 @@ class ToneView(nn.Module):
         # The decimated past is a whole number of blocks; the windows need exactly tone_window of it.
         skip = -(-c.tone_window // block) * block - c.tone_window
         spectrum = torch.matmul(frames(low, c.tone_window, c.tone_hop, skip), self.dft)
-        return _with_rise(_log_bands(spectrum, self.bands), self.per_token)
+        return _with_rise(_log_bands(spectrum, self.bands, c.power_floor), self.per_token)
 
 
 class AttackView(nn.Module):
@@ -103,7 +99,7 @@ class AttackView(nn.Module):
         left, right = x[:, :, 1:half], x[:, :, half + 1 :].flip(2)
         even = torch.cat([left + right, x[:, :, half : half + 1]], dim=2)
         spectrum = torch.cat([torch.matmul(even, self.cosine), torch.matmul(left - right, self.sine)], dim=2)
-        return _with_rise(_log_bands(spectrum, self.bands), self.per_token)
+        return _with_rise(_log_bands(spectrum, self.bands, c.power_floor), self.per_token)
 
 
 class WaveView(nn.Module):
@@ -122,19 +118,19 @@ class WaveView(nn.Module):
         skip = tail_samples(c) - (c.wave_taps - c.wave_stride)
         x = torch.matmul(frames(audio, c.wave_taps, c.wave_stride, skip), self.filters)
         power = x.square().reshape(x.shape[0], -1, c.wave_pool, c.wave_filters).mean(2)
-        level = scaled_log(power)
+        level = scaled_log(power, c.power_floor)
         return level.reshape(level.shape[0], -1, self.features)
 
 
-def scaled_log(power: Tensor) -> Tensor:
-    """Log power with silence near -1.5 and full scale near +1.5: every view enters the network at a like scale."""
-    return torch.log(power + POWER_FLOOR) * 0.2 + 1.7
+def scaled_log(power: Tensor, floor: float) -> Tensor:
+    """Log power with silence near -2 and full scale near +1.7: every view enters the network at a like scale."""
+    return torch.log(power + floor) * 0.2 + 1.7
 
 
-def _log_bands(spectrum: Tensor, bands: Tensor) -> Tensor:
+def _log_bands(spectrum: Tensor, bands: Tensor, floor: float) -> Tensor:
     """[B, n, 2 * bins] (cosine part, sine part) -> [B, n, bands] log power."""
     real, imaginary = spectrum.chunk(2, dim=2)
-    return scaled_log(torch.matmul(real * real + imaginary * imaginary, bands))
+    return scaled_log(torch.matmul(real * real + imaginary * imaginary, bands), floor)
 
 
 def _with_rise(level: Tensor, per_token: int) -> Tensor:

@@ -127,7 +127,7 @@ class OnsetsAndFrames(nn.Module):
         with torch.autocast(samples.device.type, enabled=False):
             windows = samples.unfold(1, self.config.mel_window, self.config.samples_per_frame)
             spectrum = torch.fft.rfft(windows * self.window)[:, :, 1:]
-            return scaled_log(torch.matmul(spectrum.abs().square(), self.bands))
+            return scaled_log(torch.matmul(spectrum.abs().square(), self.bands), self.config.power_floor)
 
 
 class OnsetsAndFramesStep(Step):
