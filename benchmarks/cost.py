@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +33,7 @@ import numpy as np
 import typer
 
 from ..export.signals import drum_like
-from ..runtime.engine import Engine, open_engine
+from ..runtime.engine import Engine, model_file, open_engine
 from ..runtime.job import transcribe_file
 from ..runtime.stream import StreamingTranscriber
 
@@ -76,7 +76,9 @@ class Figure:
 
 
 def bench(
-    engine: Annotated[Path | None, typer.Option(help="Model file. Default: the bundled model.")] = None,
+    engine: Annotated[
+        Path | None, typer.Option(help="A model.onnx, or a bundled model: base (default), small.")
+    ] = None,
     chunks: Annotated[int, typer.Option(min=100, help="Chunks of each size to time.")] = 3000,
     minutes: Annotated[float, typer.Option(min=1, help="Length of the long input, for memory.")] = 60,
 ) -> None:
@@ -241,11 +243,10 @@ def machine_card() -> dict[str, Any]:
 
 def model_card(engine: Engine, path: Path | None) -> dict[str, Any]:
     """The model, by name and by hashes of its weights and its file."""
-    file = resources.files("ghostnote.runtime") / "assets" / "base.onnx" if path is None else path
     return {
         "model": engine.manifest.name,
         "weights_sha256": engine.manifest.weights_sha256,
-        "file_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "file_sha256": hashlib.sha256(model_file(path).read_bytes()).hexdigest(),
         "engine": engine.describe(),
     }
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .audio import AudioReader
     from .decoder import StreamingDecoder, decode
-    from .engine import Engine, OnnxRuntimeEngine, StepOutput, open_engine
+    from .engine import Engine, OnnxRuntimeEngine, StepOutput, bundled_models, open_engine
     from .errors import EngineError, GhostnoteError, InputError, ManifestError, OutputError, UsageError
     from .events import Hit
     from .job import transcribe_file
@@ -42,6 +42,7 @@ _HOME = {
     "StreamingDecoder": "decoder",
     "StreamingTranscriber": "stream",
     "UsageError": "errors",
+    "bundled_models": "engine",
     "decode": "decoder",
     "open_engine": "engine",
     "transcribe_file": "job",
@@ -63,6 +64,7 @@ __all__ = [
     "StreamingDecoder",
     "StreamingTranscriber",
     "UsageError",
+    "bundled_models",
     "decode",
     "open_engine",
     "transcribe_file",

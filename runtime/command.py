@@ -65,7 +65,9 @@ def transcribe(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; its ending chooses the format.")
     ] = None,
-    engine: Annotated[Path | None, typer.Option(help="Model file (.onnx). Default: the bundled model.")] = None,
+    engine: Annotated[
+        Path | None, typer.Option(help="A model.onnx, or a bundled model: base (default), small.")
+    ] = None,
     latency_ms: Annotated[
         float | None, typer.Option(help="Largest total latency allowed, in ms. Default: the most accurate setting.")
     ] = None,

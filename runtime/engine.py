@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,18 @@ from numpy.typing import NDArray
 from .errors import EngineError, ManifestError
 from .manifest import METADATA_KEY, Manifest
 
-__all__ = ["Engine", "OnnxRuntimeEngine", "State", "StepOutput", "open_engine"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Engine",
+    "OnnxRuntimeEngine",
+    "State",
+    "StepOutput",
+    "bundled_models",
+    "model_file",
+    "open_engine",
+]
+
+DEFAULT_MODEL = "base"  # of the bundled ones
 
 Floats = NDArray[np.float32]
 State = dict[str, Floats]
@@ -117,14 +129,26 @@ class OnnxRuntimeEngine:
 
 
 def open_engine(path: Path | str | None = None, *, threads: int = 1) -> Engine:
-    """Open a model file, or the bundled model when `path` is None. Raises EngineError."""
-    if path is not None:
-        return OnnxRuntimeEngine(path, threads=threads)
-    bundled = importlib.resources.files(__package__) / "assets" / "base.onnx"
-    if not bundled.is_file():
-        raise EngineError("this installation has no bundled model; name one with --engine model.onnx")
-    with importlib.resources.as_file(bundled) as file:
+    """Open a model file, or one of the bundled models by its name (None: the default one). Raises EngineError."""
+    with importlib.resources.as_file(model_file(path)) as file:
         return OnnxRuntimeEngine(file, threads=threads)
+
+
+def model_file(path: Path | str | None = None) -> Traversable:
+    """The file that `open_engine` opens. A file that is there goes before a bundled model of the same name."""
+    given = Path(path or DEFAULT_MODEL)
+    if given.is_file() or str(given) not in bundled_models():
+        return given
+    return _assets() / f"{given}.onnx"
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that came with this installation."""
+    return sorted(item.name.removesuffix(".onnx") for item in _assets().iterdir() if item.name.endswith(".onnx"))
+
+
+def _assets() -> Traversable:
+    return importlib.resources.files(__package__) / "assets"
 
 
 def _import_onnxruntime() -> Any:
@@ -156,7 +180,10 @@ def _is_installed(distribution: str) -> bool:
 
 def _open_session(ort: Any, path: Path, threads: int) -> Any:
     if not path.is_file():
-        raise EngineError(f"{path}: no such model file; expected a model.onnx made by export-model")
+        names = ", ".join(bundled_models()) or "none"
+        raise EngineError(
+            f"{path}: no such model; expected a file made by export-model, or the name of a bundled one ({names})"
+        )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

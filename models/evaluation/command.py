@@ -29,7 +29,7 @@ def evaluate(
     corpus: Annotated[str, typer.Option(help="KIND=FOLDER: a published corpus instead (docs/training.md).")] = "",
     split: Annotated[str | None, typer.Option(help="Split of the corpus. Default: all.")] = None,
     sound: Annotated[str, typer.Option("--audio", help="Which audio of the corpus: drums or mix.")] = "drums",
-    engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file. Default: the bundled model.")] = None,
+    engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file, or bundled: base (default), small.")] = None,
     latency_ms: Annotated[float | None, typer.Option(help="Largest total latency. Default: most accurate.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     estimates: Annotated[Path | None, typer.Option(help="Write what was found to this folder, NAME.txt.")] = None,

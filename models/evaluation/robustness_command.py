@@ -21,7 +21,7 @@ VIEWS = ("tone", "attack", "wave")  # rows that are there, if empty, for engines
 def robustness(
     audio_dir: Annotated[Path, typer.Argument(help="Recordings NAME.*")],
     labels_dir: Annotated[Path, typer.Argument(help="References NAME.txt or NAME.mid.")],
-    engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file. Default: the bundled model.")] = None,
+    engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file, or bundled: base (default), small.")] = None,
     latency_ms: Annotated[float | None, typer.Option(help="Largest total latency. Default: most accurate.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     classes: Annotated[str, typer.Option(help="five, three or all (18).")] = "five",

@@ -13,9 +13,9 @@ from .steps import Recipe
 
 __all__ = ["optimizers"]
 
-# What takes part in no product of activations with a matrix, or only at the ends of the network: tables of biases,
-# embeddings, the learned filters of the waveform, the output layer.
-BESIDE = ("bias", "embedding", "filters", "conv", "head")
+# Matrices in shape only, or at the ends of the network: tables of biases, embeddings, taps, the learned filters of the
+# waveform, output layers. And the stacked gates of an LSTM, which are four matrices.
+BESIDE = ("bias", "embedding", "filters", "conv", "head", "lstm")
 
 
 def optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
