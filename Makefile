@@ -21,7 +21,7 @@ PYTEST_ARGS ?= -n 2
 
 SOURCES := $(wildcard *.py runtime/*.py models/*.py models/data/*.py models/evaluation/*.py export/*.py benchmarks/*.py runtime/assets/*.onnx)
 
-.PHONY: help demo test test-all lint format types check wheel clean
+.PHONY: help demo test test-all lint format types check models wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,22 @@ types: $(TEST_VENV)/.installed  ## mypy --strict on the runtime and the command 
 	$(TEST_VENV)/bin/mypy
 
 check: lint types test  ## lint, types, test: what CI runs
+
+# From data to the two bundled models, as docs/training.md explains. Every line goes on where it was stopped.
+# DATA holds the folders kits, grooves and backing.
+DATA ?= data
+RENDERS := --kits $(DATA)/kits --grooves $(DATA)/grooves --backing $(DATA)/backing --cache runs/cache
+TRAINING := $(RENDERS) --store runs/store --precision bf16
+GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
+
+models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled models (hours)
+	$(GHOSTNOTE) train runs/base-1 $(TRAINING) --recipe solo --steps 1200 --distinct 600
+	$(GHOSTNOTE) train runs/base-2 $(TRAINING) --init runs/base-1/best.pt --steps 8500 --distinct 2000
+	$(GHOSTNOTE) train runs/small $(TRAINING) --preset small --teacher runs/base-2/best.pt --steps 6500 --distinct 2000
+	for name in base-2 small; do \
+		$(GHOSTNOTE) calibrate runs/$$name/best.pt -o checkpoints/$${name%-2}.pt $(RENDERS) && \
+		$(GHOSTNOTE) export checkpoints/$${name%-2}.pt --out runtime/assets/$${name%-2}.onnx || exit; \
+	done
 
 wheel: $(TEST_VENV)/.installed  ## Build the wheel into dist/
 	rm -rf build

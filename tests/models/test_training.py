@@ -20,7 +20,7 @@ from ghostnote import cli
 from ghostnote.models import checkpoint as checkpoints
 from ghostnote.models.config import PRESETS
 from ghostnote.models.corpora import open_corpus
-from ghostnote.models.data.dataset import Sources
+from ghostnote.models.data.dataset import RenderedBatches, Sources
 from ghostnote.models.training.steps import TrainingStep
 from ghostnote.models.training.trainer import Recipe, Trainer
 from ghostnote.runtime.errors import InputError, UsageError
@@ -71,6 +71,22 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_run_on_kept_renders_resumes_exactly_and_renders_each_once(tmp_path):
+    def learner(name):
+        sources = Sources(store=tmp_path / "store", distinct=2)
+        return Trainer(PRESETS["tiny"], RECIPE, sources, tmp_path / name, {})
+
+    whole = learner("whole")
+    whole.run()
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.npz")}
+    assert len(files) == 2 + RECIPE.validation_batches
+    learner("halves").run(max_minutes=1e-6)
+    learner("halves").run()
+    a, b = (checkpoints.load(tmp_path / name / "last.pt").training["module"] for name in ("whole", "halves"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.npz")} == files
+
+
 def test_a_run_on_recordings_resumes_exactly_and_says_what_it_learnt_from(tmp_path):
     corpora = {"idmt": open_corpus("idmt", MAKERS["idmt"](tmp_path / "idmt"))}
 
@@ -90,6 +106,22 @@ def test_a_run_on_recordings_resumes_exactly_and_says_what_it_learnt_from(tmp_pa
     assert all(torch.equal(value, b.training["module"][name]) for name, value in a.training["module"].items())
     idmt = {"recordings": 2, "licences": ["CC BY-NC-ND 4.0 (IDMT-SMT-Drums V2, Fraunhofer IDMT)"]}
     assert a.provenance["corpora"] == {"share": 0.5, "idmt": idmt}
+
+
+def test_renders_made_ahead_are_those_that_training_takes(tmp_path, monkeypatch, capsys):
+    store = ["--store", str(tmp_path / "store")]
+    monkeypatch.setattr(sys, "argv", ["ghostnote", "render-data", store[1], "--distinct=1", "--clips=2"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code
+    assert "1 batches of 2 clips" in capsys.readouterr().out
+    made = []
+    monkeypatch.setattr("ghostnote.models.training.trainer.Trainer.run", lambda self, _: made.append(self))
+    assert not train(tmp_path / "run", "--clips=2", "--distinct=1", *store, monkeypatch=monkeypatch)
+    (kept,) = (tmp_path / "store").rglob("*.npz")
+    monkeypatch.setattr(RenderedBatches, "render", lambda *_: pytest.fail("rendered a second time"))
+    assert made[0]._dataset("train", 0)[0]["audio"].shape == (2, 384 * 882)
+    assert made[0]._dataset("train", 0)._path(0) == kept
 
 
 def train(*arguments, monkeypatch):
