@@ -31,6 +31,7 @@ def ablate(
     seed: Annotated[int, typer.Option(help="Seed of weights and data, the same for all.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
     store: Annotated[Path | None, typer.Option(help="Folder that keeps renders, so that each is made once.")] = None,
+    distinct: Annotated[int, typer.Option(min=1, help="Different batches of renders, with --store.")] = 2000,
 ) -> None:
     """Train the model without one idea at a time, same budget and seed; FOLDER/ablations.md is the table."""
     from ..calibration_command import recordings_of
@@ -50,12 +51,12 @@ def ablate(
         raise UsageError(f"unknown variant {', '.join(unknown)}; expected some of {', '.join(VARIANTS)}")
     for name in names:
         config_of(VARIANTS[name], preset)
-    sources = Sources(kits, grooves, backing, cache or folder / "cache", rendering, store=store, distinct=steps)
+    sources = Sources(kits, grooves, backing, cache or folder / "cache", rendering, store=store, distinct=distinct)
     course = replace(Recipe(), steps=steps, clips=clips, seed=seed, precision=precision)
     course = replace(course, warmup_steps=max(1, min(course.warmup_steps, steps // 4)))
     folder.mkdir(parents=True, exist_ok=True)
     found = recordings_of(audio, labels, PRESETS["base"].sample_rate) if audio and labels else {}
-    settings = {"renders": renders, "recordings": sorted(found)}
+    settings = {"renders": renders, "recordings": sorted(found), "distinct": distinct if store else None}
     ablations = Ablations(folder, preset, course, sources, settings)
     folders = {"kits": kits, "grooves": grooves, "backing": backing, "cache": sources.cache}
     tracks = list(rendered_tracks(PRESETS["base"], folders, recipe, renders))
