@@ -139,15 +139,21 @@ def _load(path: Path, device: str) -> Clips:
 
 
 def _folder(store: Path, rendered: RenderedBatches, sources: Sources) -> Path:
-    """The folder of these renders, with a description beside them."""
+    """The folder of these renders, with a description beside them. Another state of the renderer's code has another."""
     stages = {name: dict(stage) for name, stage in rendered.recipe.stages.items() if name != "reuse"}
     tables = {name: _digest(getattr(sources, name), table) for name, table in TABLES.items()}
-    about = json.dumps(
-        {"stages": stages, "clips": rendered.clips, "tokens": rendered.tokens, "tables": tables}, indent=1
-    )
-    folder = store / f"{rendered.recipe.name}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    about = {
+        "stages": stages,
+        "clips": rendered.clips,
+        "tokens": rendered.tokens,
+        "tables": tables,
+        "code": hashlib.sha256(code).hexdigest(),
+    }
+    text = json.dumps(about, indent=1) + "\n"
+    folder = store / f"{rendered.recipe.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "renders.json").write_text(about + "\n", encoding="utf-8")
+    (folder / "renders.json").write_text(text, encoding="utf-8")
     return folder
 
 
