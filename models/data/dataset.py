@@ -24,7 +24,7 @@ from .mixture import sample_drummers
 from .recipe import Draws, RenderRecipe
 from .renderer import PREROLL_S, Clips, Renderer
 
-__all__ = ["Batch", "RenderedBatches", "Sources", "draw_delay", "draw_view"]
+__all__ = ["Batch", "RenderedBatches", "Sources", "draw_delays", "draw_view", "main_delay"]
 
 Batch = dict[str, torch.Tensor]
 # The delays most users run with (total latency 100 and 60 ms) get the largest shares; the rest is shared evenly.
@@ -73,11 +73,13 @@ class RenderedBatches(Dataset[Batch]):
         rank: int = 0,
         world: int = 1,
         device: str = "cpu",
+        one_delay: int = 0,
     ):
+        """The first `one_delay` batches are to be reported at the main delay, all of them; later ones at any."""
         if clips % world:
             raise UsageError(f"a batch of {clips} clips cannot be shared by {world} processes; give a multiple of it")
         self.config, self.tokens, self.device = config, tokens, device
-        self.clips, self.rank, self.world = clips, rank, world
+        self.clips, self.rank, self.world, self.one_delay = clips, rank, world, one_delay
         self.seed = (seed, {"train": 0, "validation": 1}[split])
         self.grooves = GrooveSet(sources.grooves, split, sources.cache) if sources.grooves else None
         self.recipe = (split == "validation" and sources.validation_recipe) or sources.recipe
@@ -85,8 +87,7 @@ class RenderedBatches(Dataset[Batch]):
         self.renderer = Renderer(shelf, BackingShelf(sources.backing, sources.cache), self.recipe, device)
 
     def __getitem__(self, index: int) -> Batch:
-        draws = self.draws(index)
-        return self.batch(self.render(index), draws)
+        return self.batch(index, self.render(index), self.draws(index))
 
     def draws(self, index: int, *more: int) -> list[Draws]:
         """The random numbers of this share's clips in batch `index`; `more` numbers give others."""
@@ -102,16 +103,28 @@ class RenderedBatches(Dataset[Batch]):
         performances = [sample_drummers(d, length_s, self.grooves, self.recipe) for d in draws]
         return self.renderer.render(performances, draws, samples)
 
-    def batch(self, clips: Clips, draws: list[Draws]) -> Batch:
-        """The clips with what else a training step needs to know, as drawn."""
+    def batch(self, index: int, clips: Clips, draws: list[Draws]) -> Batch:
+        """The clips as batch `index`, with what else a training step needs to know, as drawn."""
         share = len(draws)
         return {
             **clips._asdict(),
             "labelled": torch.ones(share, len(self.config.classes), dtype=torch.bool, device=self.device),
             "exact": torch.ones(share, dtype=torch.bool, device=self.device),
-            "delay": torch.tensor([[draw_delay(self.config, d["delay"])] for d in draws], device=self.device),
+            "delay": draw_delays(self.config, draws, only_main=index < self.one_delay).to(self.device),
             "dropped_view": torch.tensor([draw_view(d["view"]) for d in draws], device=self.device),
         }
+
+
+def draw_delays(config: FrameGrid, draws: Sequence[Draws], *, only_main: bool = False) -> torch.Tensor:
+    """Indices [B, 1] of the delays that the clips are trained with; `only_main`: the one that most users run with."""
+    if only_main:
+        return torch.full((len(draws), 1), main_delay(config))
+    return torch.tensor([[draw_delay(config, d["delay"])] for d in draws])
+
+
+def main_delay(config: FrameGrid) -> int:
+    """Index of the delay with the largest share."""
+    return max(range(len(config.delays_ms)), key=lambda i: DELAY_SHARES.get(config.delays_ms[i], 0.0))
 
 
 def draw_delay(config: FrameGrid, rng: np.random.Generator) -> int:

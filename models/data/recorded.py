@@ -25,7 +25,7 @@ from ...runtime.vocabulary import five_class
 from ..config import FrameGrid
 from ..corpora.audio import duration_s, load_audio
 from ..corpora.recording import MEMBERS, Label, Recording
-from .dataset import Batch, draw_delay, draw_view
+from .dataset import Batch, draw_delays, draw_view
 from .recipe import Draws
 
 __all__ = ["MixedBatches", "RecordedClips"]
@@ -57,6 +57,7 @@ class RecordedClips(Dataset[Batch]):
         rank: int = 0,
         world: int = 1,
         device: str = "cpu",
+        one_delay: int = 0,
     ):
         refused = next((recording for recording in recordings if recording.evaluation_only), None)
         if refused:
@@ -64,7 +65,7 @@ class RecordedClips(Dataset[Batch]):
         if clips % world:
             raise UsageError(f"a batch of {clips} clips cannot be shared by {world} processes; give a multiple of it")
         self.config, self.tokens, self.device = config, tokens, device
-        self.clips, self.rank, self.world, self.seed = clips, rank, world, seed
+        self.clips, self.rank, self.world, self.seed, self.one_delay = clips, rank, world, seed, one_delay
         self.takes = [(r, r.audio[kind]) for r in recordings for kind in kinds if kind in r.audio]
         if not self.takes:
             raise InputError(f"no recordings with {' or '.join(kinds)} among the {len(recordings)} given")
@@ -85,7 +86,7 @@ class RecordedClips(Dataset[Batch]):
             **_padded([hits for _, hits, _ in crops]),
             "labelled": torch.from_numpy(np.stack([_labelled(recording, self.config) for _, _, recording in crops])),
             "exact": torch.zeros(share, dtype=torch.bool),
-            "delay": torch.tensor([[draw_delay(self.config, d["delay"])] for d in draws]),
+            "delay": draw_delays(self.config, draws, only_main=index < self.one_delay),
             "dropped_view": torch.tensor([draw_view(d["view"]) for d in draws]),
         }
         return {name: tensor.to(self.device) for name, tensor in batch.items()}

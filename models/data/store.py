@@ -49,11 +49,11 @@ class StoredBatches(Dataset[Batch]):
         self.keep(number)
         clips = _load(self._path(number), self.rendered.device)
         if passes == 0:
-            return self.rendered.batch(clips, self.rendered.draws(number))
+            return self.rendered.batch(index, clips, self.rendered.draws(number))
         draws = self.rendered.draws(number, passes)
         if "reuse" in self.recipe:
             clips = self._changed(clips, draws)
-        return self.rendered.batch(clips, draws)
+        return self.rendered.batch(index, clips, draws)
 
     def keep(self, number: int) -> None:
         """Render batch `number` unless the store has it."""

@@ -53,6 +53,9 @@ def train(
     ] = "drum-transformer",
     preset: Annotated[str, typer.Option(help="Model shape: small, base or large.")] = "base",
     steps: Annotated[int, typer.Option(help="Steps of the whole run (the schedule's length).")] = 8000,
+    one_delay_steps: Annotated[
+        int, typer.Option(min=0, help="First steps that train total latency 100 ms only; later ones all latencies.")
+    ] = 0,
     clips: Annotated[int, typer.Option(help="Clips per step, all processes together.")] = 8,
     init: Annotated[Path | None, typer.Option(help="Checkpoint whose weights a new run starts from.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="Checkpoint whose onset probabilities are learnt, too.")] = None,
@@ -82,7 +85,9 @@ def train(
         store=store,
         distinct=distinct,
     )
-    course = replace(Recipe(), steps=steps, clips=clips, seed=seed, precision=precision)
+    course = replace(
+        Recipe(), steps=steps, one_delay_steps=one_delay_steps, clips=clips, seed=seed, precision=precision
+    )
     if learning_rate is not None:
         course = replace(course, learning_rate=learning_rate)
     trainer = Trainer(

@@ -28,6 +28,7 @@ class Recipe:
 
     steps: int = 8000
     clips: int = 8  # per batch, all processes together
+    one_delay_steps: int = 0  # first steps, in which every clip is to be reported at the main delay (100 ms in total)
     tokens: int = 384  # per clip: longer than layers x window_tokens, so that full caches are trained too
     learning_rate: float = 2e-3
     warmup_steps: int = 300

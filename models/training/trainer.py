@@ -131,8 +131,11 @@ class Trainer:
 
     def _dataset(self, split: str, seed: int) -> Dataset[Batch]:
         """Renders; in training mixed with recordings, where there are any."""
-        batches: Dataset[Batch] = RenderedBatches(self.config, self.sources, split=split, seed=seed, **self._shares())
         training = split == "train"
+        one_delay = self.recipe.one_delay_steps if training else 0
+        batches: Dataset[Batch] = RenderedBatches(
+            self.config, self.sources, split=split, seed=seed, one_delay=one_delay, **self._shares()
+        )
         if self.sources.store:
             distinct = self.sources.distinct if training else self.recipe.validation_batches
             batches = StoredBatches(batches, self.sources, self.sources.store, distinct)
@@ -144,7 +147,8 @@ class Trainer:
         recordings = [recording for found in self.sources.corpora.values() for recording in found]
         if not recordings:
             return None
-        return RecordedClips(self.config, recordings, seed=self.recipe.seed, **self._shares())
+        one_delay = self.recipe.one_delay_steps
+        return RecordedClips(self.config, recordings, seed=self.recipe.seed, one_delay=one_delay, **self._shares())
 
     def _shares(self) -> dict[str, Any]:
         """This process's share of every batch."""

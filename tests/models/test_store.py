@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ghostnote.models.config import PRESETS
-from ghostnote.models.data.dataset import RenderedBatches, Sources
+from ghostnote.models.data.dataset import RenderedBatches, Sources, main_delay
 from ghostnote.models.data.recipe import RenderRecipe
 from ghostnote.models.data.store import Filling, StoredBatches
 from ghostnote.runtime.errors import UsageError
@@ -108,3 +108,12 @@ def test_splits_and_processes_do_not_share_files(tmp_path):
 def test_a_store_keeps_at_least_one_batch(tmp_path):
     with pytest.raises(UsageError, match="at least one"):
         stored(tmp_path, distinct=0)
+
+
+def test_the_first_batches_are_reported_at_the_main_delay(tmp_path):
+    kept = stored(tmp_path, distinct=1, one_delay=3)
+    delays = [kept[i]["delay"] for i in range(12)]
+    assert all((delay == main_delay(PRESETS["tiny"])).all() for delay in delays[:3])
+    assert len(set(torch.cat(delays[3:]).flatten().tolist())) > 1
+    later = stored(tmp_path, distinct=1)
+    assert all(torch.equal(later[i]["delay"], delays[i]) for i in range(3, 12))
