@@ -61,8 +61,8 @@ GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
 
 models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled models (hours)
 	$(GHOSTNOTE) train runs/base-1 $(TRAINING) --recipe solo --steps 1200 --distinct 600
-	$(GHOSTNOTE) train runs/base-2 $(TRAINING) --init runs/base-1/best.pt --steps 8500 --distinct 2000
-	$(GHOSTNOTE) train runs/small $(TRAINING) --preset small --teacher runs/base-2/best.pt --steps 6500 --distinct 2000
+	$(GHOSTNOTE) train runs/base-2 $(TRAINING) --init runs/base-1/best.pt --steps 8000 --distinct 2000
+	$(GHOSTNOTE) train runs/small $(TRAINING) --preset small --teacher runs/base-2/best.pt --steps 4000 --distinct 2000 --one-delay-steps 1500
 	for name in base-2 small; do \
 		$(GHOSTNOTE) calibrate runs/$$name/best.pt -o checkpoints/$${name%-2}.pt $(RENDERS) && \
 		$(GHOSTNOTE) export checkpoints/$${name%-2}.pt --out runtime/assets/$${name%-2}.onnx || exit; \
