@@ -124,7 +124,8 @@ class WaveView(nn.Module):
 
 def scaled_log(power: Tensor, floor: float) -> Tensor:
     """Log power with silence near -2 and full scale near +1.7: every view enters the network at a like scale."""
-    return torch.log(power + floor) * 0.2 + 1.7
+    # log(power + floor), but with an addend of 1: graph optimisers take one of 1e-8 for zero, and drop it.
+    return torch.log(power * (1 / floor) + 1) * 0.2 + (1.7 + 0.2 * math.log(floor))
 
 
 def _log_bands(spectrum: Tensor, bands: Tensor, floor: float) -> Tensor:

@@ -56,6 +56,9 @@ def train(
     one_delay_steps: Annotated[
         int, typer.Option(min=0, help="First steps that train total latency 100 ms only; later ones all latencies.")
     ] = 0,
+    margin_ms: Annotated[
+        float, typer.Option(min=0, max=4, help="Attacks this little after a frame's start count as the one before.")
+    ] = 0.0,
     clips: Annotated[int, typer.Option(help="Clips per step, all processes together.")] = 8,
     init: Annotated[Path | None, typer.Option(help="Checkpoint whose weights a new run starts from.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="Checkpoint whose onset probabilities are learnt, too.")] = None,
@@ -86,7 +89,13 @@ def train(
         distinct=distinct,
     )
     course = replace(
-        Recipe(), steps=steps, one_delay_steps=one_delay_steps, clips=clips, seed=seed, precision=precision
+        Recipe(),
+        steps=steps,
+        one_delay_steps=one_delay_steps,
+        margin_ms=margin_ms,
+        clips=clips,
+        seed=seed,
+        precision=precision,
     )
     if learning_rate is not None:
         course = replace(course, learning_rate=learning_rate)

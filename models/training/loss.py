@@ -4,8 +4,10 @@ Letters: B clips, M hits of the fullest clip, F frames, C classes.
 
 An attack at time a (seconds) heard with delay d belongs to frame k = floor((a + d) / frame). Rendered labels are
 exact: the frame before k is forgiven in part (its offset can still say the right time), the frame after k hardly,
-because tolerance to the late side is hidden delay. Offset and velocity are supervised at the frame that the decoder
-would pick: the stronger of k - 1 and k. Labels of recordings are not exact and teach no offset (data/recorded.py).
+because tolerance to the late side is hidden delay. A margin moves the boundaries: an attack that little after a
+frame's start belongs to the frame before, so that none is found late by being mistaken for one just after a boundary.
+Offset and velocity are supervised at the frame that the decoder would pick: the stronger of k - 1 and k. Labels of
+recordings are not exact and teach no offset (data/recorded.py).
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class Targets(NamedTuple):
     weight: Tensor  # [B, F, C], weight of the frame in the onset loss
     hit: tuple[Tensor, Tensor, Tensor]  # clip, frame, class of every hit [H]
     velocity: Tensor  # [H], NaN where the recording's labels have none
-    fraction: Tensor  # [H], attack minus centre of its frame, in frames, -0.5..0.5; NaN where labels are not exact
+    fraction: Tensor  # [H], attack minus centre of its frame, in frames, -0.5..0.5 (+ margin); NaN: labels not exact
 
 
 class Losses(NamedTuple):
@@ -75,9 +77,13 @@ class Losses(NamedTuple):
 
 
 def make_targets(
-    batch: Mapping[str, Tensor], config: FrameGrid, frames: int, weights: OnsetWeights = WEIGHTED
+    batch: Mapping[str, Tensor],
+    config: FrameGrid,
+    frames: int,
+    weights: OnsetWeights = WEIGHTED,
+    margin_ms: float = 0.0,
 ) -> Targets:
-    """The hits of a batch of `RenderedBatches` -> targets on `frames` frames.
+    """The hits of a batch of `RenderedBatches` -> targets on `frames` frames, whose boundaries lie `margin_ms` late.
 
     `ignored` hits cost nothing, found or not; nor does any frame of a class that a clip does not label.
     """
@@ -85,7 +91,7 @@ def make_targets(
     delays = torch.tensor([config.delay_frames(i) for i in range(len(config.delays_ms))], device=times.device)
     delay_frames = delays[delay[:, 0]]
     position = times.double() * (1000 / config.frame_ms) + delay_frames[:, None]
-    frame = position.floor().long()
+    frame = (position - margin_ms / config.frame_ms).floor().long()
     inside = (classes >= 0) & (frame >= 0) & (frame < frames)
     clip, hit = torch.nonzero(inside & ~batch["ignored"], as_tuple=True)
     k, c = frame[clip, hit], classes[clip, hit]

@@ -29,6 +29,7 @@ class Recipe:
     steps: int = 8000
     clips: int = 8  # per batch, all processes together
     one_delay_steps: int = 0  # first steps, in which every clip is to be reported at the main delay (100 ms in total)
+    margin_ms: float = 0.0  # by which the boundaries of frames lie late in the targets (loss.py)
     tokens: int = 384  # per clip: longer than layers x window_tokens, so that full caches are trained too
     learning_rate: float = 2e-3
     warmup_steps: int = 300
@@ -76,7 +77,7 @@ class Step(nn.Module):
     def _supervised(self, heard: Outputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         config = self.model.config
         weights = PLAIN if self.recipe.plain_onset_loss else WEIGHTED
-        targets = make_targets(batch, config, heard.onset_logits.shape[1], weights)
+        targets = make_targets(batch, config, heard.onset_logits.shape[1], weights, self.recipe.margin_ms)
         parts = transcription_losses(heard, targets, config)._asdict()
         if not config.subframe:
             del parts["offset"]

@@ -20,7 +20,7 @@ CONFIG = PRESETS["tiny"]
 SNARE, RIDE, CRASH = index_of("SD"), index_of("RD"), index_of("CRC")
 
 
-def targets_of(time_s, code=SNARE, delay=0, frames=40, ignored=False, labelled=True, exact=True):
+def targets_of(time_s, code=SNARE, delay=0, frames=40, ignored=False, labelled=True, exact=True, margin_ms=0.0):
     batch = {
         "times": torch.tensor([[time_s]]),
         "classes": torch.tensor([[code]]),
@@ -30,7 +30,7 @@ def targets_of(time_s, code=SNARE, delay=0, frames=40, ignored=False, labelled=T
         "exact": torch.tensor([exact]),
         "delay": torch.tensor([[delay]]),
     }
-    return make_targets(batch, CONFIG, frames)
+    return make_targets(batch, CONFIG, frames, margin_ms=margin_ms)
 
 
 def output_of(logits, offset=0.0, velocity=0.7):
@@ -43,6 +43,13 @@ def test_an_attack_belongs_to_the_frame_that_covers_it_after_the_delay():
     targets = targets_of(0.104)
     assert torch.nonzero(targets.onset).tolist() == [[0, 11, SNARE]]
     assert targets.fraction.item() == pytest.approx(-0.1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("time_s", "frame", "fraction"), [(0.1005, 10, 0.55), (0.1025, 11, -0.25), (0.0995, 10, 0.45)])
+def test_a_margin_gives_attacks_just_after_a_boundary_to_the_frame_before(time_s, frame, fraction):
+    targets = targets_of(time_s, margin_ms=1.5)
+    assert torch.nonzero(targets.onset).tolist() == [[0, frame, SNARE]]
+    assert targets.fraction.item() == pytest.approx(fraction, abs=1e-4)
 
 
 def test_the_frame_before_is_forgiven_more_than_the_one_after():
