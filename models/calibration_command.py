@@ -22,7 +22,9 @@ CALIBRATION_SEED = 2
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `ghostnote train`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the calibrated checkpoint goes.")],
-    audio: Annotated[Path | None, typer.Option(help="Recordings NAME.*, with --labels; else renders are used.")] = None,
+    audio: Annotated[
+        list[Path] | None, typer.Option(help="Recordings NAME.*, with --labels; else renders. May be repeated.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="References NAME.txt: lines of seconds and label.")] = None,
     kits: Annotated[Path | None, typer.Option(help="Kits folder; its validation rows are rendered.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Grooves folder; its validation rows are rendered.")] = None,
@@ -39,21 +41,24 @@ def calibrate(
     from .data.recipe import RenderRecipe
     from .thresholds import calibrated, calibrated_on_recordings
 
-    if (audio is None) != (labels is None):
+    if bool(audio) != bool(labels):
         raise UsageError("recordings need both --audio and --labels; give both, or neither for renders")
     loaded = checkpoints.load(checkpoint, kind=None)
     if audio and labels:
-        result = calibrated_on_recordings(loaded, recordings_of(audio, labels, loaded.config.sample_rate))
-        shown = result.scores["threshold_recordings"]["pooled_f_leave_one_track_out"]
-        what = "pooled F of five classes at +-50 ms, leave one track out"
+        found = [(folder.name, recordings_of(folder, labels, loaded.config.sample_rate)) for folder in audio]
+        named = {f"{kind}/{name}": recording for kind, some in found for name, recording in some.items()}
+        result = calibrated_on_recordings(loaded, named)
+        tables = result.scores["threshold_recordings"]["by_folder"]
+        what = "pooled F of five classes, leave one track out"
     else:
         result = calibrated(
             loaded, _renders(loaded.config, Sources(kits, grooves, backing, cache, RenderRecipe.load(recipe)), clips)
         )
-        shown, what = result.scores["validation_renders"]["pooled_f"], "pooled F of the parents at +-25 ms"
+        tables = {"renders, +-25 ms": result.scores["validation_renders"]["pooled_f"]}
+        what = "pooled F of the parents"
     checkpoints.save(out, result)
-    for latency, f in shown.items():
-        typer.echo(f"total latency {latency}: {what} {f:.3f}")
+    for kind, by_latency in tables.items():
+        typer.echo(f"{kind}: {what} by total latency: " + ", ".join(f"{t} {f:.3f}" for t, f in by_latency.items()))
 
 
 def _renders(config: ModelConfig, sources: Sources, clips: int) -> list[Batch]:

@@ -29,7 +29,7 @@ __all__ = ["GRID", "Recordings", "at_threshold", "calibrated", "calibrated_on_re
 
 GRID = tuple(np.round(np.arange(0.1, 0.91, 0.05), 2).tolist())
 WINDOW_S = 0.025
-RECORDINGS_WINDOW_S = 0.05
+RECORDINGS_WINDOWS_S = (0.05, 0.025)  # the first one chooses
 FORGIVEN_S = 0.05  # an estimate this near a hit that cannot be heard is no mistake
 FEWEST_HITS = 40
 
@@ -62,21 +62,33 @@ def calibrated(checkpoint: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
 
 
 def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> Checkpoint:
-    """The checkpoint with one threshold per delay for all parents, best for five classes at +-50 ms on recordings."""
+    """The checkpoint with one threshold per delay for all parents, best for five classes at +-50 ms on recordings.
+
+    Recordings named FOLDER/TRACK are scored by folder, too; all of a track's are left out together.
+    """
     model, manifest = checkpoint.model(), checkpoint.manifest()
+    tracks = np.array([name.rpartition("/")[2] for name in recordings])
+    folders = [name.rpartition("/")[0] for name in recordings]
     thresholds, scores = [], []
     for delay in range(len(checkpoint.config.delays_ms)):
         outputs = {name: whole_outputs(model, audio[None], delay)[0] for name, (audio, _) in recordings.items()}
         counts = np.stack([_track_counts(outputs, recordings, manifest, delay, t) for t in GRID])
-        thresholds.append([GRID[int(np.argmax(_f(counts.sum(1))))]] * len(PARENTS))
-        scores.append(_leave_one_out(counts))
+        thresholds.append([GRID[int(np.argmax(_f(counts[:, :, 0].sum(1))))]] * len(PARENTS))
+        scores.append(_leave_one_out(counts, tracks))
     measured: dict[str, Any] = {
         "threshold_recordings": {
-            "tracks": sorted(recordings),
-            "window_s": RECORDINGS_WINDOW_S,
-            "pooled_f_leave_one_track_out": _by_latency(manifest, scores),
+            "tracks": sorted(set(tracks.tolist())),
+            "window_s": RECORDINGS_WINDOWS_S[0],
+            "pooled_f_leave_one_track_out": _by_latency(manifest, [float(_f(s[:, 0].sum(0))) for s in scores]),
+            "by_folder": {
+                f"{folder or 'recordings'}, +-{1000 * window_s:g} ms": _by_latency(
+                    manifest, [float(_f(s[[f == folder for f in folders], w].sum(0))) for s in scores]
+                )
+                for folder in dict.fromkeys(folders)
+                for w, window_s in enumerate(RECORDINGS_WINDOWS_S)
+            },
         },
-        "default_delay": int(np.argmax(scores)),
+        "default_delay": int(np.argmax([_f(s[:, 0].sum(0)) for s in scores])),
     }
     return replace(checkpoint, thresholds=thresholds, scores={**checkpoint.scores, **measured}, training={})
 
@@ -84,21 +96,24 @@ def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> 
 def _track_counts(
     outputs: Mapping[str, Arrays], recordings: Recordings, manifest: Manifest, delay: int, threshold: float
 ) -> np.ndarray:
-    """True positives, estimates and references per track over five classes, at one threshold: [tracks, 3]."""
+    """True positives, estimates, references per recording and window, five classes, at one threshold: [R, W, 3]."""
     rows = []
     for name, (audio, labels) in recordings.items():
         hits = decode(*outputs[name], at_threshold(manifest, threshold), delay, len(audio) / manifest.sample_rate)
         found = [(hit.time_s, hit.code) for hit in hits]
-        pooled = score({name: found}, {name: labels}, window_s=RECORDINGS_WINDOW_S)["micro"]
-        rows.append((pooled["tp"], pooled["tp"] + pooled["fp"], pooled["tp"] + pooled["fn"]))
+        pooled = [score({name: found}, {name: labels}, window_s=w)["micro"] for w in RECORDINGS_WINDOWS_S]
+        rows.append([(p["tp"], p["tp"] + p["fp"], p["tp"] + p["fn"]) for p in pooled])
     return np.array(rows)
 
 
-def _leave_one_out(counts: np.ndarray) -> float:
-    """Pooled F of [thresholds, tracks, 3] where each track is scored at the threshold that the others choose."""
-    others = counts.sum(1, keepdims=True) - counts
-    chosen = np.argmax(_f(others), axis=0)
-    return float(_f(counts[chosen, np.arange(counts.shape[1])].sum(0)))
+def _leave_one_out(counts: np.ndarray, tracks: np.ndarray) -> np.ndarray:
+    """Counts [thresholds, R, W, 3] -> [R, W, 3]: each recording at the threshold that the other tracks choose."""
+    rows = np.empty_like(counts[0])
+    for track in set(tracks.tolist()):
+        left_out = tracks == track
+        chosen = int(np.argmax(_f(counts[:, ~left_out, 0].sum(1))))
+        rows[left_out] = counts[chosen, left_out]
+    return rows
 
 
 def _by_latency(manifest: Manifest, scores: Sequence[float]) -> dict[str, float]:

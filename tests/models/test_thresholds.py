@@ -37,10 +37,18 @@ def test_an_estimate_at_a_hit_that_cannot_be_heard_is_no_mistake():
 
 
 def test_leave_one_out_scores_a_track_at_the_others_choice():
-    counts = np.zeros((2, 2, 3), int)
-    counts[0] = [(10, 10, 10), (0, 10, 10)]  # the first threshold suits the first track only
-    counts[1] = [(0, 10, 10), (10, 10, 10)]  # and the second the second
-    assert thresholds._leave_one_out(counts) == 0.0
+    counts = np.zeros((2, 2, 1, 3), int)
+    counts[0, :, 0] = [(10, 10, 10), (0, 10, 10)]  # the first threshold suits the first track only
+    counts[1, :, 0] = [(0, 10, 10), (10, 10, 10)]  # and the second the second
+    assert thresholds._leave_one_out(counts, np.array(["a", "b"]))[:, 0, 0].tolist() == [0, 0]
+
+
+def test_all_recordings_of_a_track_are_left_out_together():
+    counts = np.zeros((2, 3, 1, 3), int)
+    counts[0, :, 0] = [(10, 10, 10), (10, 10, 10), (0, 10, 10)]  # drums and mix of one track, drums of another
+    counts[1, :, 0] = [(0, 10, 10), (0, 10, 10), (10, 10, 10)]
+    left_out = thresholds._leave_one_out(counts, np.array(["a", "a", "b"]))
+    assert left_out[:, 0, 0].tolist() == [0, 0, 0]
 
 
 def test_outputs_are_those_of_the_stream():
@@ -83,7 +91,11 @@ def test_recordings_give_one_threshold_for_all_and_the_default_delay(tmp_path):
     assert ran.exit_code == 0
     result = checkpoints.load(tmp_path / "out.pt")
     assert all(len(set(row)) == 1 for row in result.thresholds)
-    scores = list(result.scores["threshold_recordings"]["pooled_f_leave_one_track_out"].values())
+    measured = result.scores["threshold_recordings"]
+    assert measured["tracks"] == ["a", "b"]
+    assert list(measured["by_folder"]) == ["audio, +-50 ms", "audio, +-25 ms"]
+    scores = list(measured["pooled_f_leave_one_track_out"].values())
+    assert list(measured["by_folder"]["audio, +-50 ms"].values()) == scores
     assert result.manifest().default_delay == int(np.argmax(scores))
     assert torch.equal(result.weights["head.bias"], tiny_checkpoint().weights["head.bias"])
 
@@ -93,4 +105,4 @@ def test_recordings_without_labels_are_refused(tmp_path):
     from ghostnote.runtime.errors import UsageError
 
     with pytest.raises(UsageError, match="both --audio and --labels"):
-        calibrate(tmp_path / "in.pt", tmp_path / "out.pt", audio=tmp_path)
+        calibrate(tmp_path / "in.pt", tmp_path / "out.pt", audio=[tmp_path])
