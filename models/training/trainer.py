@@ -238,6 +238,8 @@ class Trainer:
         last = checkpoints.load(path, kind=None)
         if last.config != self.config:
             raise UsageError(f"{path} holds another model shape; choose another folder or the same preset")
+        if "optimizers" not in last.training:
+            raise UsageError(f"{path} is of an earlier version; start from its weights (--init) in another folder")
         origin, given = last.provenance.get("parent"), self.provenance.get("parent")
         if given and given != origin:
             raise UsageError(f"{path} goes on from other weights than those given; choose another folder")

@@ -71,6 +71,16 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_run_of_an_earlier_version_is_not_resumed_by_guesswork(tmp_path):
+    trainer(tmp_path).run(max_minutes=1e-6)
+    last = checkpoints.load(tmp_path / "last.pt")
+    states = last.training.pop("optimizers")
+    last.training["optimizer"] = states[0]
+    checkpoints.save(tmp_path / "last.pt", last)
+    with pytest.raises(UsageError, match="earlier version"):
+        trainer(tmp_path)
+
+
 def test_a_run_on_kept_renders_resumes_exactly_and_renders_each_once(tmp_path):
     def learner(name):
         sources = Sources(store=tmp_path / "store", distinct=2)
