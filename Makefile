@@ -59,13 +59,21 @@ RENDERS := --kits $(DATA)/kits --grooves $(DATA)/grooves --backing $(DATA)/backi
 TRAINING := $(RENDERS) --store runs/store --precision bf16
 GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
 
+# RECORDINGS holds drums, mix and annotations of tracks to read thresholds off; none: validation renders.
+CALIBRATION := $(if $(RECORDINGS),$(foreach kind,drums mix,--audio $(RECORDINGS)/$(kind)) --labels $(RECORDINGS)/annotations,$(RENDERS))
+PRODUCTION := $(TRAINING) --distinct 2000
+POLISH := $(PRODUCTION) --steps 500 --learning-rate 5e-4 --margin-ms 1.5
+SMALL := --preset small --teacher runs/base-2/best.pt
+
 models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled models (hours)
 	$(GHOSTNOTE) train runs/base-1 $(TRAINING) --recipe solo --steps 1200 --distinct 600
-	$(GHOSTNOTE) train runs/base-2 $(TRAINING) --init runs/base-1/best.pt --steps 8000 --distinct 2000
-	$(GHOSTNOTE) train runs/small $(TRAINING) --preset small --teacher runs/base-2/best.pt --steps 4000 --distinct 2000 --one-delay-steps 1500
-	for name in base-2 small; do \
-		$(GHOSTNOTE) calibrate runs/$$name/best.pt -o checkpoints/$${name%-2}.pt $(RENDERS) && \
-		$(GHOSTNOTE) export checkpoints/$${name%-2}.pt --out runtime/assets/$${name%-2}.onnx || exit; \
+	$(GHOSTNOTE) train runs/base-2 $(PRODUCTION) --init runs/base-1/best.pt --steps 8000
+	$(GHOSTNOTE) train runs/base-3 $(POLISH) --init runs/base-2/best.pt
+	$(GHOSTNOTE) train runs/small-2 $(PRODUCTION) $(SMALL) --steps 4000 --one-delay-steps 1500
+	$(GHOSTNOTE) train runs/small-3 $(POLISH) $(SMALL) --init runs/small-2/best.pt
+	for name in base small; do \
+		$(GHOSTNOTE) calibrate runs/$$name-3/best.pt -o checkpoints/$$name.pt $(CALIBRATION) && \
+		$(GHOSTNOTE) export checkpoints/$$name.pt --out runtime/assets/$$name.onnx || exit; \
 	done
 
 wheel: $(TEST_VENV)/.installed  ## Build the wheel into dist/

@@ -1,4 +1,4 @@
-"""The model in the wheel: its manifest, the laws with its real weights, its latency, and what it finds.
+"""The models in the wheel: their manifests, the laws with their real weights, their latency, and what they find.
 
 Marked hits and the example are made by our own synthesiser, so their attacks are known to the sample. The real
 recordings are those of a data folder (see conftest.py); without it that check is skipped and says so.
@@ -17,16 +17,16 @@ from marked import marked_hits
 
 from ghostnote.models.evaluation import pooled_f, read_folder, score
 from ghostnote.models.evaluation.command import estimate
-from ghostnote.runtime import Engine, StreamingTranscriber, open_engine, transcribe_file
+from ghostnote.runtime import Engine, EngineError, StreamingTranscriber, bundled_models, open_engine, transcribe_file
 from ghostnote.runtime.vocabulary import CODES, PARENTS
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "groove.flac"
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    opened = open_engine()
+@pytest.fixture(scope="module", params=bundled_models())
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    opened = open_engine(request.param)
     yield opened
     opened.close()
 
@@ -37,6 +37,19 @@ def audio(engine: Engine) -> np.ndarray:
     pcm, rate = soundfile.read(EXAMPLE, dtype="float32")
     assert rate == engine.manifest.sample_rate
     return pcm[: len(pcm) // engine.manifest.samples_per_token * engine.manifest.samples_per_token]
+
+
+def test_two_models_are_bundled_and_the_default_is_the_larger_one() -> None:
+    assert bundled_models() == ["base", "small"]
+    assert open_engine().manifest.name == "base"
+    assert open_engine("small").manifest.name == "small"
+
+
+def test_a_file_goes_before_a_bundled_model_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").write_bytes(b"no model")
+    with pytest.raises(EngineError, match="not a model"):
+        open_engine("small")
 
 
 def test_the_manifest_says_what_a_user_must_know(engine: Engine) -> None:
@@ -105,7 +118,8 @@ def test_real_recordings_at_a_hundred_milliseconds(engine: Engine, shared: Path)
 
 
 @pytest.mark.slow
-def test_the_bundled_model_is_its_checkpoint_exported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", bundled_models())
+def test_the_bundled_model_is_its_checkpoint_exported(name: str, tmp_path: Path) -> None:
     """Byte for byte, with the version of torch that made it."""
     import onnx
 
@@ -113,8 +127,8 @@ def test_the_bundled_model_is_its_checkpoint_exported(tmp_path: Path) -> None:
     from ghostnote.models.checkpoint import load
 
     root = Path(__file__).resolve().parents[1]
-    bundled, again = root / "runtime" / "assets" / "base.onnx", tmp_path / "base.onnx"
-    assert export_onnx(load(root / "checkpoints" / "base.pt"), again).passed
+    bundled, again = root / "runtime" / "assets" / f"{name}.onnx", tmp_path / "again.onnx"
+    assert export_onnx(load(root / "checkpoints" / f"{name}.pt"), again).passed
     made_by = [onnx.load(path, load_external_data=False).producer_version for path in (bundled, again)]
     if made_by[0] != made_by[1]:
         pytest.skip(f"exported by torch {made_by[1]}, the bundled model by {made_by[0]}")

@@ -56,7 +56,12 @@ def test_wheel_holds_every_module_and_the_bundled_model(wheel: Path, tracked: li
     }
     content = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in content if name.endswith(".py")} == expected
-    assert {"ghostnote/runtime/assets/base.onnx", "ghostnote/examples/groove.flac", "ghostnote/py.typed"} <= content
+    assert {
+        "ghostnote/runtime/assets/base.onnx",
+        "ghostnote/runtime/assets/small.onnx",
+        "ghostnote/examples/groove.flac",
+        "ghostnote/py.typed",
+    } <= content
 
 
 def test_wheel_takes_one_name_only(wheel: Path) -> None:
