@@ -182,7 +182,7 @@ def _open_session(ort: Any, path: Path, threads: int) -> Any:
     if not path.is_file():
         names = ", ".join(bundled_models()) or "none"
         raise EngineError(
-            f"{path}: no such model; expected a file made by export-model, or the name of a bundled one ({names})"
+            f"{path}: no such model file; expected one made by export-model, or the name of a bundled model ({names})"
         )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -114,7 +114,7 @@ def _absent(path: Path) -> Path:
 
 
 BAD_MODELS = [
-    (_absent, "no such model"),
+    (_absent, "no such model file"),
     (_empty, "onnxruntime can load"),
     (_text, "onnxruntime can load"),
     (_short, "onnxruntime can load"),
