@@ -22,7 +22,7 @@ from ...runtime.errors import UsageError
 from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
 from ..config import FrameGrid
-from ..data.dataset import Sources
+from ..data.dataset import Sources, main_delay
 from ..data.recipe import RenderRecipe
 from ..evaluation.analysis import Track, forgiven
 from ..evaluation.notes import labels_of, note_of
@@ -150,18 +150,13 @@ def config_of(variant: Variant, preset: str) -> FrameGrid:
 
 def scores(checkpoint: Checkpoint, tracks: Sequence[Track], recordings: Recordings) -> dict[str, Any]:
     """F on renders and, where there are any, recordings, with the threshold and the delay it was measured at."""
-    delay = live_delay(checkpoint.config)
+    delay = main_delay(checkpoint.config)
     f, threshold = rendered_f(checkpoint, tracks, delay)
     row: dict[str, Any] = {"delay_ms": checkpoint.config.delays_ms[delay], "renders_f": f, "threshold": threshold}
     if recordings:
         measured = calibrated_on_recordings(checkpoint, recordings).scores["threshold_recordings"]
         row["recordings_f"] = list(measured["pooled_f_leave_one_track_out"].values())[delay]
     return row
-
-
-def live_delay(config: FrameGrid) -> int:
-    """Index of the delay nearest to the one that users run with."""
-    return int(np.argmin([abs(delay - LIVE_DELAY_MS) for delay in config.delays_ms]))
 
 
 def rendered_f(checkpoint: Checkpoint, tracks: Sequence[Track], delay: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ghostnote.cli import app
 from ghostnote.models.config import PRESETS
-from ghostnote.models.data.dataset import Sources
+from ghostnote.models.data.dataset import Sources, main_delay
 from ghostnote.models.data.recipe import RenderRecipe
 from ghostnote.models.evaluation.analysis import Track
 from ghostnote.models.evaluation.notes import Note
@@ -62,8 +62,8 @@ def test_the_baseline_keeps_its_size_beside_every_preset():
 
 
 def test_the_delay_that_scores_is_the_one_users_run_with():
-    assert PRESETS["base"].delays_ms[ablation.live_delay(PRESETS["base"])] == 70
-    assert ablation.live_delay(config_of(VARIANTS["no-delay"], "tiny")) == 0
+    assert PRESETS["base"].delays_ms[main_delay(PRESETS["base"])] == 70
+    assert main_delay(config_of(VARIANTS["no-delay"], "tiny")) == 0
 
 
 def test_f_is_that_of_clips_that_did_not_choose_the_threshold():
