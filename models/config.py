@@ -25,8 +25,8 @@ class FrameGrid:
     sample_rate: int = 44100
     samples_per_token: int = 882
     frames_per_token: int = 2
-    # Power of a band that counts as silent, full-scale sine 1: -80 dB. Lower, soft hits would show better still, but
-    # rounding beside loud bands would, too: the logits of two float32 libraries would differ by more than 1e-4.
+    # Power of a band that counts as silent, full-scale sine 1: -80 dB. The lower, the better soft hits show, but also
+    # the rounding beside loud bands, in which two float32 libraries differ.
     power_floor: float = 1e-8
 
     def __post_init__(self) -> None:

@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from torch.utils.data import Dataset
 from ...runtime.errors import UsageError
 from . import effects
 from .dataset import Batch, RenderedBatches, Sources
-from .recipe import Draws
+from .recipe import Draws, Settings
 from .renderer import SAMPLE_RATE, Clips
 
 __all__ = ["Filling", "StoredBatches"]
@@ -93,7 +92,7 @@ class Filling(Dataset[int]):
         return index
 
 
-def _heard_again(clip: Tensor, rng: np.random.Generator, settings: Any) -> tuple[Tensor, float, float]:
+def _heard_again(clip: Tensor, rng: np.random.Generator, settings: Settings) -> tuple[Tensor, float, float]:
     """[N] played slower, filtered, and cut -> [N], how much slower, and the seconds cut off at the start.
 
     One Fourier transform does both: a spectrum with zeros above it is the same sound at a higher rate.

@@ -157,6 +157,7 @@ def provenance(sources: Sources) -> dict[str, Any]:
     return {
         "data": {name: LICENCES[name] for name in [*given, "own"]},
         "rendering": sources.recipe.to_dict(),
+        "distinct_batches": sources.distinct if sources.store else None,  # None: no batch comes twice
         "commit": commit or "unknown",
         "date": datetime.now(UTC).date().isoformat(),
     }
