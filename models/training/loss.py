@@ -124,7 +124,8 @@ def transcription_losses(output: Outputs, targets: Targets, config: FrameGrid) -
     picked = torch.where(early, before, k)
     known, exact = ~targets.velocity.isnan(), ~targets.fraction.isnan()
     heard = output.velocity[clip, picked, c][known]
-    velocity = functional.smooth_l1_loss(heard, targets.velocity[known], reduction="sum", beta=0.1)
+    # Squared, not absolute: the mean of what a stroke may have been correlates best with what it was.
+    velocity = (heard - targets.velocity[known]).square().sum()
     wanted = (targets.fraction + early.float())[exact]
     offset = functional.smooth_l1_loss(output.offset[clip, picked, c][exact], wanted, reduction="sum", beta=0.1)
     parts = (onset, _parent_loss(logits, targets), velocity, offset)

@@ -38,7 +38,7 @@ class Recipe:
     ema_decay: float = 0.998
     precision: str = "no"  # or "bf16", "fp16": what the model computes in; front-end and loss stay in float32
     parent_weight: float = 0.5
-    velocity_weight: float = 12.0
+    velocity_weight: float = 25.0
     offset_weight: float = 3.0
     alignment_weight: float = 0.05
     distillation_weight: float = 1.0  # counts only with a teacher
