@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..runtime.errors import GhostnoteError
+from .errors import CheckError, MissingLibraryError
 
 if TYPE_CHECKING:
     from .parity import ParityReport
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["export", "main"]
 
 LIBRARIES = ("torch", "onnx", "onnxscript")  # what the extra `export` brings
-
-
-class MissingLibraryError(GhostnoteError):
-    """A library that exporting needs is not installed."""
-
-    exit_code = 4
 
 
 def export(
@@ -34,7 +29,7 @@ def export(
         if importlib.util.find_spec(library) is None:
             raise MissingLibraryError(f"{library} is not installed; pip install 'ghostnote[export]'")
     from ..models.checkpoint import load
-    from .onnx_export import CheckError, export_onnx
+    from .onnx_export import export_onnx
 
     path = out or checkpoint.with_suffix(".onnx")
     report = export_onnx(load(checkpoint), path)

@@ -19,22 +19,17 @@ from ..models.checkpoint import Checkpoint
 from ..models.torch_engine import TorchEngine
 from ..models.transformer import DrumTransformer, state_shapes
 from ..runtime.engine import OnnxRuntimeEngine
-from ..runtime.errors import EngineError, GhostnoteError, OutputError
+from ..runtime.errors import EngineError, OutputError
 from ..runtime.manifest import METADATA_KEY, Manifest
+from .errors import CheckError
 from .parity import HEADS, ParityReport, check_parity
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OPSET", "CheckError", "attach_manifest", "export_onnx", "graph_of"]
+__all__ = ["OPSET", "attach_manifest", "export_onnx", "graph_of"]
 
 OPSET = 20  # read by onnxruntime and TensorRT alike; from 23 on attention becomes a node that TensorRT-RTX refuses
-
-
-class CheckError(GhostnoteError):
-    """The exported graph does not pass a gate; nothing was written under the final name."""
-
-    exit_code = 3
 
 
 def export_onnx(checkpoint: Checkpoint, out: Path) -> ParityReport:
