@@ -1,19 +1,17 @@
-"""`export-model` and `ghostnote export`: a checkpoint in, a verified ONNX file out."""
+"""`export-model` and `ghostnote export`: a checkpoint in, verified artifacts out."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ..runtime.errors import GhostnoteError
-from .errors import CheckError, MissingLibraryError
-
-if TYPE_CHECKING:
-    from .parity import ParityReport
+from ..runtime.errors import GhostnoteError, OutputError
+from .choices import Precision, Target
+from .errors import MissingLibraryError
 
 __all__ = ["export", "main"]
 
@@ -21,22 +19,39 @@ LIBRARIES = ("torch", "onnx", "onnxscript")  # what the extra `export` brings
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A .pt file written by `ghostnote train`.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Default: the checkpoint's name with .onnx.")] = None,
+    model: Annotated[
+        Path, typer.Argument(help="A .pt file of `ghostnote train`, or a float32 .onnx file made by this command.")
+    ],
+    target: Annotated[
+        Target, typer.Option(help="auto: ONNX, and a plan where TensorRT can build one for a GPU of this machine.")
+    ] = Target.AUTO,
+    precision: Annotated[Precision, typer.Option(help="Of the products inside; inputs and outputs stay float32.")] = (
+        Precision.FP32
+    ),
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the artifacts. [default: the model's]")] = (
+        None
+    ),
+    verify: Annotated[list[Path] | None, typer.Option(help="Recordings to compare on, too. May be repeated.")] = None,
 ) -> None:
-    """Turn a checkpoint into an ONNX file, compare the two over 64 streamed chunks, and keep the file if they agree."""
-    for library in LIBRARIES:
+    """Turn a checkpoint into ONNX, in reduced precision if asked for, and keep each file only if its hits are right."""
+    needed = LIBRARIES if model.suffix != ".onnx" else ("onnx",)
+    for library in needed:
         if importlib.util.find_spec(library) is None:
             raise MissingLibraryError(f"{library} is not installed; pip install 'ghostnote[export]'")
-    from ..models.checkpoint import load
-    from .onnx_export import export_onnx
+    from .card import show_card, show_parity, show_plan
+    from .pipeline import GateError, Request, export_onnx_files, planned
 
-    path = out or checkpoint.with_suffix(".onnx")
-    report = export_onnx(load(checkpoint), path)
-    show(report)
-    if not report.passed:
-        raise CheckError("the exported graph disagrees with PyTorch; nothing was written")
-    typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    folder = out or model.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: cannot be written to, as it is no folder; make it first")
+    request = Request(model, folder, target, precision, tuple(verify or ()))
+    show_plan(planned(request))
+    try:
+        artifacts = export_onnx_files(request, typer.echo)
+    except GateError as error:
+        show_parity(error.report, error.precision)
+        raise
+    show_card(artifacts)
 
 
 def main() -> None:
@@ -48,28 +63,6 @@ def main() -> None:
     except GhostnoteError as error:
         typer.echo(f"export-model: {error}", err=True)
         sys.exit(error.exit_code)
-
-
-def show(report: ParityReport) -> None:
-    """Print the parity table and what became of the hits."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"Parity with PyTorch, {report.chunks} streamed chunks", title_justify="left")
-    for column in ("output", "max |diff|", "mean |diff|", "tolerance", ""):
-        table.add_column(column, justify="left" if column == "output" else "right", no_wrap=True)
-    for row in report.outputs:
-        verdict = "[green]PASS[/green]" if row.passed else "[red]FAIL[/red]"
-        table.add_row(row.name, f"{row.max_abs:.1e}", f"{row.mean_abs:.1e}", f"{row.tolerance:.1e}", verdict)
-    console = Console()
-    console.print(table)
-    hits = report.hits
-    verdict = "FAIL" if hits.unexplained else "PASS"
-    console.print(
-        f"hits: {hits.same} of {hits.reference} the same, {hits.ties} decided by a tie, "
-        f"{hits.unexplained} different: {verdict}",
-        highlight=False,
-    )
 
 
 if __name__ == "__main__":

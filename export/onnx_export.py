@@ -1,4 +1,4 @@
-"""One checkpoint to one ONNX file: graph, manifest, checker, streaming parity, and only then the final name.
+"""A model's ONNX graph: made, given its manifest, checked, and read back.
 
 The graph is `DrumTransformer.step` with batch and tokens dynamic; names and shapes are the streaming contract of
 docs/architecture.md. The same checkpoint gives the same bytes: nothing of the machine or the time enters the file.
@@ -7,51 +7,24 @@ docs/architecture.md. The same checkpoint gives the same bytes: nothing of the m
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..models.checkpoint import Checkpoint
-from ..models.torch_engine import TorchEngine
 from ..models.transformer import DrumTransformer, state_shapes
-from ..runtime.engine import OnnxRuntimeEngine
-from ..runtime.errors import EngineError, OutputError
+from ..runtime.errors import EngineError, InputError
 from ..runtime.manifest import METADATA_KEY, Manifest
 from .errors import CheckError
-from .parity import HEADS, ParityReport, check_parity
+from .parity import HEADS
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OPSET", "attach_manifest", "export_onnx", "graph_of"]
+__all__ = ["OPSET", "attach_manifest", "check_graph", "graph_of", "manifest_of", "read_graph"]
 
 OPSET = 20  # read by onnxruntime and TensorRT alike; from 23 on attention becomes a node that TensorRT-RTX refuses
-
-
-def export_onnx(checkpoint: Checkpoint, out: Path) -> ParityReport:
-    """Write `out` if the exported graph passes the checker and streaming parity; returns the report, passed or not.
-
-    Raises CheckError where ONNX's checker refuses the graph or it does not run, OutputError where `out` cannot be
-    written (found out before the work begins).
-    """
-    model = checkpoint.model()
-    # The file is given its name only once it is verified, so it may say so from the start.
-    manifest = replace(checkpoint.manifest(), verified=True)
-    with _written_aside(out) as aside:
-        graph = graph_of(model)
-        attach_manifest(graph, manifest)
-        with _writing(out):
-            aside.write_bytes(graph.SerializeToString(deterministic=True))
-        _check_graph(aside)
-        report = _compare(TorchEngine(model, manifest), aside)
-        if report.passed:
-            with _writing(out):
-                aside.replace(out)
-    return report
 
 
 def graph_of(model: DrumTransformer) -> onnx.ModelProto:
@@ -94,47 +67,45 @@ def attach_manifest(proto: onnx.ModelProto, manifest: Manifest) -> None:
     onnx.helper.set_model_props(proto, others | {METADATA_KEY: manifest.to_json()})
 
 
-def _check_graph(path: Path) -> None:
-    """ONNX's own checker, with shape inference of every node."""
+def check_graph(proto: onnx.ModelProto) -> None:
+    """ONNX's own checker, with shape inference of every node. Raises CheckError."""
     import onnx
 
     try:
-        onnx.checker.check_model(str(path), full_check=True)
+        onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise CheckError(f"the ONNX checker refuses the graph: {' '.join(str(error).split())[:400]}") from error
 
 
-def _compare(reference: TorchEngine, path: Path) -> ParityReport:
-    """Streaming parity of an ONNX file with `reference`."""
+def read_graph(path: Path) -> tuple[onnx.ModelProto, Manifest]:
+    """A graph that ghostnote exported, and its manifest. Raises EngineError for any other file.
+
+    Nothing outside of the file is read: one that keeps its weights elsewhere is refused.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
     try:
-        exported = OnnxRuntimeEngine(path)
-        try:
-            return check_parity(reference, exported)
-        finally:
-            exported.close()
-    except EngineError as error:
-        raise CheckError(f"the exported graph does not run: {error}") from error
-
-
-@contextmanager
-def _written_aside(out: Path) -> Iterator[Path]:
-    """An empty file beside `out` to write to, gone at the end unless it was renamed."""
-    aside = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    with _writing(out):
-        aside.touch()
-    try:
-        yield aside
-    finally:
-        with suppress(OSError):
-            aside.unlink()
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
+        proto = onnx.load(path, load_external_data=False)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (DecodeError, ValueError) as error:
+        raise EngineError(f"{path}: not an ONNX file, or a part of one; export the model again") from error
+    outside = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise EngineError(f"{path}: keeps weights in other files ('{outside[0]}'), which is never read; export again")
+    try:
+        return proto, manifest_of(proto)
+    except EngineError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def manifest_of(proto: onnx.ModelProto) -> Manifest:
+    """The manifest in a graph's metadata. Raises EngineError where there is none, ManifestError for a wrong one."""
+    text = next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
+    if text is None:
+        raise EngineError(f"not a ghostnote model (no '{METADATA_KEY}' metadata); make one with export-model")
+    return Manifest.from_json(text)
 
 
 def _strip(proto: onnx.ModelProto) -> None:

@@ -1,0 +1,40 @@
+"""What can be asked of an export. Light: the command line needs it before any library is loaded."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Precision", "Target"]
+
+
+class Target(StrEnum):
+    """What to make beside the float32 ONNX file."""
+
+    AUTO = "auto"  # a plan, where TensorRT can build one for a GPU of this machine
+    ONNX = "onnx"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+    TRITON = "triton"
+
+
+class Precision(StrEnum):
+    """What products are computed in, as users say it."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    FP8 = "fp8"
+
+    @property
+    def manifest_name(self) -> str:
+        return _MANIFEST_NAMES[self]
+
+
+_MANIFEST_NAMES = {
+    Precision.FP32: "float32",
+    Precision.FP16: "float16",
+    Precision.BF16: "bfloat16",
+    Precision.INT8: "int8",
+    Precision.FP8: "float8",
+}

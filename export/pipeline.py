@@ -1,0 +1,282 @@
+"""`export-model` as a library: stages that are functions, and what composes them.
+
+load -> to_onnx -> check -> verify -> name.onnx
+     -> retype or quantise -> check -> verify -> name.fp16.onnx
+     -> build_plan -> name.fp16.plan, or write_repository -> name-triton/
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..runtime.audio import AudioReader
+from ..runtime.engine import Engine, OnnxRuntimeEngine
+from ..runtime.errors import EngineError, UsageError
+from ..runtime.manifest import Manifest
+from . import onnx_export
+from .calibration import activation_peaks
+from .choices import Precision, Target
+from .errors import CheckError
+from .files import put_in_place, writing, written_aside
+from .graph_facts import products_by_type
+from .onnxruntime_facts import integer_products, relative_cost
+from .parity import TOLERANCES, ParityReport, check_parity, save_worst_chunk, trials
+from .precision import FORMATS, quantise, retype
+from .reference_engine import ReferenceEngine
+
+if TYPE_CHECKING:
+    import onnx
+
+    from ..models.checkpoint import Checkpoint
+
+__all__ = [
+    "Artifact",
+    "GateError",
+    "Request",
+    "check",
+    "export_onnx",
+    "export_onnx_files",
+    "export_variant",
+    "load",
+    "planned",
+    "reduce",
+    "to_onnx",
+    "verify",
+]
+
+LONG_S = 600.0  # of the long stream, on engines that are faster than real time
+REFERENCE_LONG_S, REFERENCE_REAL_S = 60.0, 10.0  # on ONNX's reference evaluator
+
+Say = Callable[[str], None]
+
+
+# Who computes a graph in its own precision on a CPU: onnxruntime, or (slowly) ONNX's reference evaluator.
+_BY_ONNXRUNTIME = ("float32", "int8")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that was written, or was there already, and what is known about it."""
+
+    path: Path
+    manifest: Manifest
+    products: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # by element type, by operator
+    report: ParityReport | None = None
+    seconds: float = 0.0
+    remarks: tuple[str, ...] = ()
+
+
+class GateError(CheckError):
+    """Parity failed: carries the report, and says where the worst chunk was saved."""
+
+    def __init__(self, message: str, report: ParityReport, precision: str):
+        super().__init__(message)
+        self.report, self.precision = report, precision
+
+
+def load(path: Path) -> Checkpoint:
+    """A streaming model's checkpoint. Raises InputError for anything else."""
+    from ..models.checkpoint import load as load_checkpoint
+
+    return load_checkpoint(path)
+
+
+def to_onnx(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """The float32 graph with its manifest, which says "verified": the file gets its name only once it is."""
+    proto = onnx_export.graph_of(checkpoint.model())
+    onnx_export.attach_manifest(proto, replace(checkpoint.manifest(), verified=True))
+    return proto
+
+
+check = onnx_export.check_graph
+
+
+def reduce(proto: onnx.ModelProto, manifest: Manifest, precision: Precision) -> onnx.ModelProto:
+    """A float32 graph in reduced precision, with a manifest that says who verified it."""
+    name = precision.manifest_name
+    if name in FORMATS:
+        reduced = quantise(proto, activation_peaks(proto, manifest), name)
+    else:
+        reduced = retype(proto, name)
+    by = "onnxruntime" if name in _BY_ONNXRUNTIME else "ONNX's reference evaluator"
+    note = f"hits compared with the float32 graph's, computed in {name} by {by}"
+    onnx_export.attach_manifest(
+        reduced, replace(manifest, precision=name, verified=True, notes=(*manifest.notes, note))
+    )
+    return reduced
+
+
+def verify(
+    reference: Engine, proto: onnx.ModelProto, file: Path, real: Mapping[str, np.ndarray], failed: Path
+) -> ParityReport:
+    """Streaming parity of a graph (and the file it was written to) with `reference`, computed in the graph's precision.
+
+    Raises GateError, after saving the worst chunk as `failed`; CheckError where the graph does not run.
+    """
+    manifest = onnx_export.manifest_of(proto)
+    fast = manifest.precision in _BY_ONNXRUNTIME
+    if not fast:
+        real = {name: audio[: int(REFERENCE_REAL_S * manifest.sample_rate)] for name, audio in real.items()}
+    tried = trials(manifest, real, LONG_S if fast else REFERENCE_LONG_S)
+    try:
+        engine: Engine = OnnxRuntimeEngine(file) if fast else ReferenceEngine(proto, manifest)
+        report = check_parity(reference, engine, tried, TOLERANCES[manifest.precision])
+        if not report.passed:
+            with writing(failed):
+                save_worst_chunk(reference, engine, tried, failed)
+        engine.close()
+    except EngineError as error:
+        raise CheckError(f"the exported graph does not run: {error}") from error
+    if not report.passed:
+        message = f"the {manifest.precision} graph disagrees; nothing was written but its worst chunk, {failed}"
+        raise GateError(message, report, manifest.precision)
+    return report
+
+
+def export_onnx(checkpoint: Checkpoint, out: Path, real: Mapping[str, np.ndarray] | None = None) -> Artifact:
+    """Write the float32 file if it passes the checker and parity with PyTorch; `real` audio [N] by name is tried, too.
+
+    Raises CheckError, GateError; OutputError where `out` cannot be written (found out before the work begins).
+    """
+    from ..models.torch_engine import TorchEngine
+
+    begun = time.monotonic()
+    with written_aside(out) as aside:
+        proto = to_onnx(checkpoint)
+        report = _gated(proto, aside, out, TorchEngine.of(checkpoint), real)
+        put_in_place(aside, out)
+    return Artifact(out, onnx_export.manifest_of(proto), products_by_type(proto), report, time.monotonic() - begun)
+
+
+def export_variant(
+    float32: Path,
+    out: Path,
+    precision: Precision,
+    real: Mapping[str, np.ndarray] | None = None,
+    *,
+    for_cpu: bool = True,
+) -> Artifact:
+    """Write a float32 file's graph in reduced precision if its hits are those of the float32 file.
+
+    Raises CheckError, GateError, OutputError; CheckError, too, for int8 that is no faster than float32 on this CPU,
+    unless it is not meant for one.
+    """
+    begun = time.monotonic()
+    proto, manifest = onnx_export.read_graph(float32)
+    remarks: tuple[str, ...] = ()
+    with written_aside(out) as aside:
+        reduced = reduce(proto, manifest, precision)
+        reference = OnnxRuntimeEngine(float32)
+        report = _gated(reduced, aside, out, reference, real)
+        reference.close()
+        if precision is Precision.INT8:
+            remarks = _integer_remarks(aside, float32, for_cpu)
+        put_in_place(aside, out)
+    written = onnx_export.manifest_of(reduced)
+    return Artifact(out, written, products_by_type(reduced), report, time.monotonic() - begun, remarks)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for. `source`: a checkpoint, or a float32 .onnx file of ours (then PyTorch is not needed)."""
+
+    source: Path
+    folder: Path
+    target: Target = Target.AUTO
+    precision: Precision = Precision.FP32
+    recordings: tuple[Path, ...] = ()
+
+    @property
+    def float32(self) -> Path:
+        return self.source if self.from_graph else self.folder / f"{self.source.stem}.onnx"
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX file in the precision asked for."""
+        reduced = self.folder / f"{self.source.stem}.{self.precision}.onnx"
+        return self.float32 if self.precision is Precision.FP32 else reduced
+
+    @property
+    def from_graph(self) -> bool:
+        return self.source.suffix == ".onnx"
+
+
+def planned(request: Request) -> list[str]:
+    """What `export_onnx_files` will do, a line per stage."""
+    lines = []
+    if request.from_graph:
+        lines.append(f"load     {request.source}, a float32 graph that was verified when it was made")
+    else:
+        lines += [
+            f"load     {request.source}",
+            "to_onnx  the float32 graph, opset 20, weights inside",
+            "check    ONNX's checker, types and shapes of every node",
+            f"verify   against PyTorch, on onnxruntime -> {request.float32}",
+        ]
+    if request.precision is not Precision.FP32:
+        name = request.precision.manifest_name
+        by = "onnxruntime" if name in _BY_ONNXRUNTIME else "ONNX's reference evaluator"
+        lines += [
+            f"reduce   to {name}",
+            "check    ONNX's checker, types and shapes of every node",
+            f"verify   against the float32 graph, on {by} -> {request.graph}",
+        ]
+    return lines
+
+
+def export_onnx_files(request: Request, say: Say) -> list[Artifact]:
+    """The float32 ONNX file, and the one in the precision asked for; `say` gets a line per stage that is done."""
+    artifacts = []
+    if request.from_graph:
+        _, manifest = onnx_export.read_graph(request.source)
+        if manifest.precision != "float32":
+            raise UsageError(f"{request.source} is {manifest.precision}; give the float32 graph, or the checkpoint")
+        real = _recordings(request.recordings, manifest.sample_rate)
+    else:
+        checkpoint = load(request.source)
+        real = _recordings(request.recordings, checkpoint.config.sample_rate)
+        artifacts.append(export_onnx(checkpoint, request.float32, real))
+        say(_done(artifacts[-1]))
+    if request.precision is not Precision.FP32:
+        for_cpu = request.target not in (Target.TENSORRT, Target.TENSORRT_RTX)
+        artifacts.append(export_variant(request.float32, request.graph, request.precision, real, for_cpu=for_cpu))
+        say(_done(artifacts[-1]))
+    return artifacts
+
+
+def _done(artifact: Artifact) -> str:
+    return f"wrote {artifact.path} in {artifact.seconds:.0f} s"
+
+
+def _recordings(paths: tuple[Path, ...], sample_rate: int) -> dict[str, np.ndarray]:
+    """The bundled example and the user's recordings, mono [N] at the model's rate. Raises InputError."""
+    with importlib.resources.as_file(importlib.resources.files("ghostnote") / "examples" / "groove.flac") as example:
+        files = [example, *paths]
+        return {path.name: np.concatenate(list(AudioReader(path, sample_rate))) for path in files}
+
+
+def _gated(
+    proto: onnx.ModelProto, aside: Path, out: Path, reference: Engine, real: Mapping[str, np.ndarray] | None
+) -> ParityReport:
+    """Check the graph, write it aside, and verify it."""
+    check(proto)
+    with writing(out):
+        aside.write_bytes(proto.SerializeToString(deterministic=True))
+    heard = _recordings((), reference.manifest.sample_rate) if real is None else real
+    return verify(reference, proto, aside, heard, out.with_name(f"{out.name}.failed.npz"))
+
+
+def _integer_remarks(path: Path, float32: Path, for_cpu: bool) -> tuple[str, ...]:
+    """What an int8 graph is worth on this CPU. Raises CheckError where it is worth nothing and meant for one."""
+    ratio = relative_cost(path, float32)
+    cost = f"takes {ratio.file:.2f} of float32's CPU time for files, {ratio.live:.2f} for live chunks, on this machine"
+    if for_cpu and min(ratio) >= 1:
+        raise CheckError(f"int8 {cost}: it would be slower, so it was not written; use fp32, or --target tensorrt-rtx")
+    return (f"onnxruntime computes {integer_products(path)} products in integers", cost)

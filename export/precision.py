@@ -1,0 +1,281 @@
+"""Reduced precision, written into the graph: `retype` for float16 and bfloat16, `quantise` for int8 and float8.
+
+Inputs, outputs and states stay float32, so that every variant is called like the float32 graph. What computes in
+float32 inside is said by `Island`; docs/export.md has the measurement behind each.
+Letters: B streams, F frames, C classes, K inputs and N outputs of a product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import ml_dtypes
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["FORMATS", "ISLANDS", "Format", "Island", "copied", "quantise", "retype", "weight_products"]
+
+
+class Island(StrEnum):
+    """A part of the graph that stays float32 when the rest is retyped."""
+
+    FRONT_END = "front-end"  # from the waveform to the logarithm of band powers: 90 dB of range
+    ENCODERS = "encoders"  # what reads those logarithms, before anything is normalised
+    NORMS = "norms"  # sums of squares, which overflow float16
+    SOFTMAX = "softmax"
+    RESIDUAL = "residual"  # the sums that run through all blocks
+    HEAD = "head"  # the last product: neighbouring frames are compared by their logits
+
+
+ISLANDS = frozenset(Island) - {Island.ENCODERS}  # of float16 and bfloat16
+UNQUANTISED = frozenset({Island.FRONT_END, Island.ENCODERS, Island.HEAD})  # products that int8 and float8 leave alone
+
+
+@dataclass(frozen=True)
+class Format:
+    """A number format that products can be quantised to."""
+
+    element: int  # TensorProto's name for it
+    dtype: np.dtype
+    largest: float  # what a tensor's peak becomes
+
+
+FORMATS = {
+    "int8": Format(TensorProto.INT8, np.dtype(np.int8), 127.0),
+    "float8": Format(TensorProto.FLOAT8E4M3FN, np.dtype(ml_dtypes.float8_e4m3fn), 448.0),
+}
+_FLOATS = {
+    "float16": (TensorProto.FLOAT16, np.dtype(np.float16)),
+    "bfloat16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
+}
+_NORMS = ("LayerNormalization",)
+
+
+def retype(proto: onnx.ModelProto, precision: str, islands: Collection[Island] = ISLANDS) -> onnx.ModelProto:
+    """A copy of a float32 graph that computes in `precision` ("float16" or "bfloat16") outside of `islands`."""
+    element, dtype = _FLOATS[precision]
+    proto = copied(proto)
+    types = _element_types(proto)
+    kept = _nodes_of(proto, islands)
+    retyper = _Retyper(proto, types, element, dtype)
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    for node in nodes:
+        retyper.place(node, TensorProto.FLOAT if node.name in kept else element)
+    retyper.finish()
+    return _tidied(proto)
+
+
+def quantise(proto: onnx.ModelProto, peaks: Mapping[str, float], precision: str) -> onnx.ModelProto:
+    """A copy of a float32 graph whose products with weights are "int8" or "float8", by explicit Q/DQ pairs.
+
+    `peaks` gives the largest magnitude to represent for the activation of every such product (calibration.py). One
+    scale per activation tensor, one per output channel of the weights, no zero points: what NVIDIA's builders take.
+    """
+    fmt = FORMATS[precision]
+    proto = copied(proto)
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    products = {node.name for node in weight_products(proto)}
+    nodes, quantised = list(proto.graph.node), {}
+    del proto.graph.node[:]
+    for node in nodes:
+        if node.name in products:
+            activation, weight = node.input
+            if activation not in quantised:
+                quantised[activation] = _add_activation(proto, activation, peaks[activation], fmt)
+            node.input[0] = quantised[activation]
+            node.input[1] = _add_weight(proto, weights[weight], fmt)
+        proto.graph.node.append(node)
+    return _tidied(proto)
+
+
+def weight_products(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The matrix products with trained weights that `quantise` changes: all but those of `UNQUANTISED`."""
+    weights = {tensor.name for tensor in proto.graph.initializer if len(tensor.dims) == 2}
+    kept = _nodes_of(proto, UNQUANTISED)
+    return [
+        node
+        for node in proto.graph.node
+        if node.op_type == "MatMul" and node.input[1] in weights and node.name not in kept
+    ]
+
+
+class _Retyper:
+    """Puts nodes back into the graph one by one, with casts wherever a value is needed in another type."""
+
+    def __init__(self, proto: onnx.ModelProto, types: Mapping[str, int], element: int, dtype: np.dtype):
+        self.graph, self.element, self.dtype = proto.graph, element, dtype
+        self.constants = {t.name: t for t in proto.graph.initializer if t.data_type == TensorProto.FLOAT}
+        self.floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT} | set(self.constants)
+        self.types = dict.fromkeys(
+            (value.name for value in proto.graph.input if value.name in self.floats), TensorProto.FLOAT
+        )
+        self.outputs = {value.name for value in proto.graph.output}
+        self.renamed: dict[str, str] = {}  # a graph output's name -> the value of another type that it is cast from
+        self.cast: dict[tuple[str, int], str] = {}
+
+    def place(self, node: onnx.NodeProto, element: int) -> None:
+        """Append `node`, computing in `element` where it computes in floats."""
+        if any(name in self.floats for name in (*node.input, *node.output)):
+            for i, name in enumerate(node.input):
+                if name in self.floats:
+                    node.input[i] = self.as_type(name, element)
+            for i, name in enumerate(node.output):
+                node.output[i] = self._declare(name, element)
+        self.graph.node.append(node)
+
+    def as_type(self, name: str, element: int) -> str:
+        """The name of the value in the wanted type; a cast or a converted constant is made once."""
+        name = self.renamed.get(name, name)
+        if name not in self.constants and self.types[name] == element:
+            return name
+        if name in self.constants and element == TensorProto.FLOAT:
+            return name
+        key = (name, element)
+        if key not in self.cast:
+            self.cast[key] = self._converted(name, element)
+        return self.cast[key]
+
+    def finish(self) -> None:
+        """Cast the graph's outputs back to float32, under their own names."""
+        for name, typed in self.renamed.items():
+            self.graph.node.append(helper.make_node("Cast", [typed], [name], name=f"cast_{name}", to=TensorProto.FLOAT))
+
+    def _declare(self, name: str, element: int) -> str:
+        if name in self.outputs and name in self.floats and element != TensorProto.FLOAT:
+            self.renamed[name] = name = f"{name}_{_suffix(element)}"
+        self.types[name] = element
+        return name
+
+    def _converted(self, name: str, element: int) -> str:
+        typed = f"{name}_{_suffix(element)}"
+        if name in self.constants:
+            values = numpy_helper.to_array(self.constants[name]).astype(self.dtype)
+            self.graph.initializer.append(_tensor(values, typed, element))
+        else:
+            self.graph.node.append(helper.make_node("Cast", [name], [typed], name=f"cast_{typed}", to=element))
+        return typed
+
+
+def _nodes_of(proto: onnx.ModelProto, islands: Collection[Island]) -> set[str]:
+    """Names of the nodes that belong to the islands."""
+    producers = {name: node for node in proto.graph.node for name in node.output}
+    found: set[str] = set()
+    if Island.FRONT_END in islands:
+        logs = [name for node in proto.graph.node if node.op_type == "Log" for name in node.output]
+        found |= _ancestors(logs, producers)
+    if Island.ENCODERS in islands:
+        found |= _encoders(proto, producers)
+    if Island.HEAD in islands:
+        found |= _head(proto, producers)
+    if Island.RESIDUAL in islands:
+        found |= _residual(proto, producers)
+    by_kind = {Island.NORMS: _NORMS, Island.SOFTMAX: ("Softmax",)}
+    kinds = {kind for island, listed in by_kind.items() if island in islands for kind in listed}
+    return found | {node.name for node in proto.graph.node if node.op_type in kinds}
+
+
+def _encoders(proto: onnx.ModelProto, producers: Mapping[str, onnx.NodeProto]) -> set[str]:
+    """All that lies before the first normalisations (the front-end, too)."""
+    norms = {node.name: node for node in proto.graph.node if node.op_type in _NORMS}
+    before = {name: _ancestors([node.input[0]], producers) for name, node in norms.items()}
+    return set().union(*(found for found in before.values() if norms.keys().isdisjoint(found)))
+
+
+def _head(proto: onnx.ModelProto, producers: Mapping[str, onnx.NodeProto]) -> set[str]:
+    """From the last normalisation to the heads: what lies between a head and the first LayerNormalization before it."""
+    states = {value.name for value in proto.graph.output if value.name.startswith("state_")}
+    heads = [value.name for value in proto.graph.output if value.name not in states]
+    return _ancestors(heads, producers, until=_NORMS)
+
+
+def _residual(proto: onnx.ModelProto, producers: Mapping[str, onnx.NodeProto]) -> set[str]:
+    """The additions between one normalisation and the next: their sums, and nothing that was multiplied there."""
+    found: set[str] = set()
+    for norm in (node for node in proto.graph.node if node.op_type in _NORMS):
+        waiting = [norm.input[0]]
+        while waiting:
+            node = producers.get(waiting.pop())
+            if node is not None and node.op_type == "Add" and node.name not in found:
+                found.add(node.name)
+                waiting += node.input
+    return found
+
+
+def _ancestors(names: Iterable[str], producers: Mapping[str, onnx.NodeProto], until: Collection[str] = ()) -> set[str]:
+    """Names of the nodes that values come from, without going past operators in `until`."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and node.name not in found and node.op_type not in until:
+            found.add(node.name)
+            waiting += node.input
+    return found
+
+
+def _add_activation(proto: onnx.ModelProto, name: str, peak: float, fmt: Format) -> str:
+    """A quantised and dequantised copy of an activation; its name."""
+    scale, zero = f"{name}_scale", f"{name}_zero"
+    step = np.float32(max(peak, 1e-6) / fmt.largest)
+    proto.graph.initializer.append(numpy_helper.from_array(np.asarray(step), scale))
+    proto.graph.initializer.append(_tensor(np.zeros((), fmt.dtype), zero, fmt.element))
+    proto.graph.node.append(
+        helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_q"], name=f"quantise_{name}")
+    )
+    proto.graph.node.append(
+        helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_dq"], name=f"dequantise_{name}")
+    )
+    return f"{name}_dq"
+
+
+def _add_weight(proto: onnx.ModelProto, tensor: TensorProto, fmt: Format) -> str:
+    """Weights [K, N] as quantised constants with a scale per column, and their dequantised name."""
+    name = tensor.name
+    values = numpy_helper.to_array(tensor)
+    scales = (np.maximum(np.abs(values).max(axis=0), 1e-8) / fmt.largest).astype(np.float32)
+    steps = np.clip(values / scales, -fmt.largest, fmt.largest)
+    stored = (np.rint(steps) if fmt.element == TensorProto.INT8 else steps).astype(fmt.dtype)
+    proto.graph.initializer.append(_tensor(stored, f"{name}_q", fmt.element))
+    proto.graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scale"))
+    proto.graph.initializer.append(_tensor(np.zeros(len(scales), fmt.dtype), f"{name}_zero", fmt.element))
+    inputs = [f"{name}_q", f"{name}_scale", f"{name}_zero"]
+    proto.graph.node.append(
+        helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], name=f"dequantise_{name}", axis=1)
+    )
+    return f"{name}_dq"
+
+
+def _tensor(values: np.ndarray, name: str, element: int) -> TensorProto:
+    """A constant of any element type, stored as its bytes."""
+    return helper.make_tensor(name, element, values.shape, values.tobytes(), raw=True)
+
+
+def _suffix(element: int) -> str:
+    return TensorProto.DataType.Name(element).lower()
+
+
+def _element_types(proto: onnx.ModelProto) -> dict[str, int]:
+    """Element type of every value in the graph."""
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    values = [*inferred.input, *inferred.value_info, *inferred.output]
+    return {value.name: value.type.tensor_type.elem_type for value in values}
+
+
+def copied(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph of its own."""
+    twin = onnx.ModelProto()
+    twin.CopyFrom(proto)
+    return twin
+
+
+def _tidied(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Without constants that nothing reads any more."""
+    used = {name for node in proto.graph.node for name in node.input}
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    return proto

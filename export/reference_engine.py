@@ -1,0 +1,55 @@
+"""An engine on ONNX's reference evaluator: numpy, operator by operator, each in the type that the graph declares.
+
+Slow and honest. onnxruntime on a CPU widens float16, bfloat16 and float8 to float32 where it can, so a variant that
+only it has run has not been tried in its own precision.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from ..runtime.engine import State, StepOutput
+from ..runtime.errors import EngineError
+from ..runtime.manifest import Manifest
+from .parity import HEADS
+
+__all__ = ["ReferenceEngine"]
+
+
+class ReferenceEngine:
+    """A graph with its manifest, evaluated by `onnx.reference`; an `Engine` (runtime/engine.py)."""
+
+    def __init__(self, proto: onnx.ModelProto, manifest: Manifest) -> None:
+        """Raises EngineError where the evaluator lacks an operator."""
+        try:
+            self._evaluator: Any = ReferenceEvaluator(proto)
+        except Exception as error:  # whatever an operator's constructor may raise
+            raise EngineError(f"ONNX's reference evaluator cannot run the graph: {error}") from error
+        self._manifest = manifest
+        self._outputs = [*HEADS, *(f"{name}_out" for name in manifest.states)]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._manifest
+
+    def zero_state(self, batch: int) -> State:
+        return {name: np.zeros((batch, *shape), np.float32) for name, shape in self._manifest.states.items()}
+
+    def step(self, audio: np.ndarray, delay: np.ndarray, state: State) -> StepOutput:
+        try:
+            with np.errstate(all="ignore"):  # exp(-1e4) is 0, as meant
+                values = self._evaluator.run(self._outputs, {"audio": audio, "delay": delay, **state})
+        except Exception as error:  # numpy's and the evaluator's exceptions share no base class
+            raise EngineError(f"ONNX's reference evaluator failed: {error}") from error
+        heads, states = values[: len(HEADS)], values[len(HEADS) :]
+        return StepOutput(*heads, dict(zip(self._manifest.states, states, strict=True)))
+
+    def describe(self) -> str:
+        return f"{self._manifest.name} ({self._manifest.precision}) on onnx.reference {onnx.__version__}"
+
+    def close(self) -> None:
+        """Nothing to free."""
