@@ -30,6 +30,11 @@ class Precision(StrEnum):
     def manifest_name(self) -> str:
         return _MANIFEST_NAMES[self]
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether onnxruntime runs such a graph on a CPU (float16 it computes in float32 there)."""
+        return self in (Precision.FP32, Precision.FP16, Precision.INT8)
+
 
 _MANIFEST_NAMES = {
     Precision.FP32: "float32",

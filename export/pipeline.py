@@ -178,6 +178,8 @@ def export_variant(
         reference.close()
         if precision is Precision.INT8:
             remarks = _integer_remarks(aside, float32, for_cpu)
+        elif not precision.on_cpu:
+            remarks = (f"onnxruntime cannot run {precision.manifest_name} on a CPU: this file is for TensorRT",)
         put_in_place(aside, out)
     written = onnx_export.manifest_of(reduced)
     return Artifact(out, written, products_by_type(reduced), report, time.monotonic() - begun, remarks)

@@ -24,7 +24,7 @@ class Altered:
 
     def __init__(self, engine: TorchEngine, by: float) -> None:
         self.engine, self.by, self.manifest = engine, by, engine.manifest
-        self.zero_state = engine.zero_state
+        self.zero_state, self.describe = engine.zero_state, engine.describe
 
     def step(self, *arguments):
         output = self.engine.step(*arguments)

@@ -1,0 +1,245 @@
+"""`export-model`: what it makes, that no gate can be passed by a wrong graph, and that nothing half-written remains."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tiny import tiny_checkpoint, write_tiny_checkpoint
+from typer.testing import CliRunner
+
+from ghostnote.export import command, onnx_export, pipeline
+from ghostnote.export.choices import Precision
+from ghostnote.models.checkpoint import Checkpoint
+from ghostnote.runtime.engine import OnnxRuntimeEngine, model_file
+from ghostnote.runtime.errors import InputError, OutputError
+
+
+@pytest.fixture(autouse=True)
+def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long streams show drift; here they need not."""
+    monkeypatch.setattr(pipeline, "LONG_S", 20.0)
+    monkeypatch.setattr(pipeline, "REFERENCE_LONG_S", 5.0)
+
+
+@pytest.fixture
+def stored(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the slow exporter, giving the graph that it gave before."""
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: onnx.load(tiny_onnx))
+
+
+def damaged(proto: onnx.ModelProto, amount: float) -> onnx.ModelProto:
+    """`proto` with one number of one weight changed: an entry of the matrix before the heads."""
+    weights = max((t for t in proto.graph.initializer if "head" in t.name), key=lambda t: len(t.raw_data))
+    values = onnx.numpy_helper.to_array(weights).copy()
+    values.flat[0] += amount
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    return proto
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of `export-model ARGUMENTS`."""
+    monkeypatch.setattr(sys, "argv", ["export-model", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("amount", [0.01, np.nan])
+def test_a_damaged_graph_is_refused_and_leaves_only_its_worst_chunk(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, amount: float
+) -> None:
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: damaged(onnx.load(tiny_onnx), amount))
+    checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
+    assert run_main(monkeypatch, checkpoint) == 3
+    streams = capsys.readouterr()
+    assert len(streams.err.strip().splitlines()) == 1
+    assert ("FAIL" in streams.out) == np.isfinite(amount)
+    if np.isfinite(amount):
+        with np.load(tmp_path / "ckpt.onnx.failed.npz") as worst:
+            difference = np.abs(worst["reference_onset_logits"] - worst["other_onset_logits"]).max()
+            assert difference > 1e-4
+            assert {"audio", "delay", "reference_state_cache", "other_state_cache"} <= set(worst.files)
+        (tmp_path / "ckpt.onnx.failed.npz").unlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt.pt"]
+
+
+def test_a_graph_that_the_checker_refuses(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = onnx.load(tiny_onnx)
+    graph.graph.node[0].input[0] = "nobody"
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: graph)
+    with pytest.raises(pipeline.CheckError, match="checker"):
+        pipeline.export_onnx(tiny_checkpoint(), tmp_path / "out.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_artifact_survives_a_failed_export(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "ckpt.onnx"
+    out.write_bytes(b"older")
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: damaged(onnx.load(tiny_onnx), 0.01))
+    with pytest.raises(pipeline.GateError):
+        pipeline.export_onnx(tiny_checkpoint(), out)
+    assert out.read_bytes() == b"older"
+
+
+def test_the_command_writes_beside_the_checkpoint(
+    stored: None, tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture
+) -> None:
+    checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
+    assert run_main(monkeypatch, checkpoint) == 0
+    assert (tmp_path / "ckpt.onnx").read_bytes() == tiny_onnx.read_bytes()
+    shown = capsys.readouterr().out
+    for word in (
+        "Plan",
+        "verify",
+        "onset_logits",
+        "state_cache_out",
+        "PASS",
+        "1.0e-04",
+        "drift",
+        "Next: rt-transcribe",
+    ):
+        assert word in shown, word
+    assert "FAIL" not in shown
+
+
+@pytest.fixture(scope="module")
+def small() -> Path:
+    """A trained model: the hits of one with random weights change with every rounding."""
+    return Path(str(model_file("small")))
+
+
+@pytest.mark.parametrize("precision", list(Precision)[1:])
+def test_every_precision_is_what_it_says(small: Path, tmp_path: Path, precision: Precision) -> None:
+    """From the float32 graph alone: PyTorch is not needed."""
+    artifact = pipeline.export_variant(small, tmp_path / "out.onnx", precision, for_cpu=False)
+    name = precision.manifest_name
+    assert artifact.manifest.precision == name
+    assert artifact.manifest.verified
+    assert artifact.manifest.notes
+    assert artifact.products[name]["MatMul"] > artifact.products["float32"]["MatMul"] / 2
+    assert artifact.report is not None
+    assert artifact.report.passed
+    assert artifact.report.outputs[0].max_abs > 1e-4  # it really computes in less than float32
+    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]
+    if precision.on_cpu:
+        engine = OnnxRuntimeEngine(tmp_path / "out.onnx")  # and is called like the float32 file
+        assert engine.manifest == artifact.manifest
+        engine.close()
+
+
+def test_a_variant_that_disagrees_is_refused(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "activation_peaks", lambda *_: dict.fromkeys(_names(tiny_onnx), 0.05))
+    with pytest.raises(pipeline.GateError, match="int8 graph disagrees") as caught:
+        pipeline.export_variant(tiny_onnx, tmp_path / "out.onnx", Precision.INT8, for_cpu=False)
+    assert not caught.value.report.passed
+    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx.failed.npz"]
+
+
+def _names(path: Path) -> list[str]:
+    from ghostnote.export.precision import weight_products
+
+    return [node.input[0] for node in weight_products(onnx.load(path))]
+
+
+def test_int8_that_is_slower_is_not_offered(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ghostnote.export.onnxruntime_facts import RelativeCost
+
+    monkeypatch.setattr(pipeline, "relative_cost", lambda *_: RelativeCost(1.2, 1.1))
+    with pytest.raises(pipeline.CheckError, match="slower"):
+        pipeline.export_variant(small, tmp_path / "out.onnx", Precision.INT8)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reduced_graph_is_no_source(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    out = tmp_path / "half.onnx"
+    pipeline.export_variant(tiny_onnx, out, Precision.FP16)
+    assert run_main(monkeypatch, out, "--precision", "fp16") == 2
+    assert "give the float32 graph" in capsys.readouterr().err
+
+
+class Runs:
+    """A pickle that would run code."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("was-here"),))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps(Runs()), None])
+def test_what_is_no_checkpoint_of_ours(tmp_path: Path, monkeypatch, capsys, content: bytes | None) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "alien.pt"
+    if content is not None:
+        path.write_bytes(content)
+    assert run_main(monkeypatch, path) == InputError.exit_code
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "alien.pt" in error
+    assert not (tmp_path / "alien.onnx").exists()
+    assert not (tmp_path / "was-here").exists()
+
+
+def test_a_truncated_checkpoint(tmp_path: Path, monkeypatch, capsys) -> None:
+    path = write_tiny_checkpoint(tmp_path / "cut.pt")
+    path.write_bytes(path.read_bytes()[:-5000])
+    assert run_main(monkeypatch, path) == InputError.exit_code
+    assert "cut.pt" in capsys.readouterr().err
+
+
+def test_an_unwritable_output_is_found_out_first(tiny: Checkpoint, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: pytest.fail("the work began"))
+    with pytest.raises(OutputError, match="cannot be written"):
+        pipeline.export_onnx(tiny, tmp_path / "missing" / "out.onnx")
+    assert run_main(monkeypatch, tmp_path / "ckpt.pt", "--out", tmp_path / "missing") == OutputError.exit_code
+
+
+def test_a_full_disk_is_an_error_of_one_line(stored: None, tiny: Checkpoint, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space left"):
+        pipeline.export_onnx(tiny, tmp_path / "out.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(command, "LIBRARIES", ("torch", "no_such_library"))
+    assert run_main(monkeypatch, tmp_path / "ckpt.pt") == 4
+    assert "no_such_library is not installed; pip install 'ghostnote[export]'" in capsys.readouterr().err
+
+
+def test_help_is_a_subcommand_too() -> None:
+    import typer
+
+    app = typer.Typer()
+    app.command()(command.export)
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for option in ("--out", "--target", "--precision", "--verify"):
+        assert option in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a signal of POSIX")
+@pytest.mark.parametrize("seconds", [1.0, 4.0, 7.0, 10.0, 14.0])
+def test_killed_at_any_time_leaves_whole_files_or_none(tmp_path: Path, seconds: float) -> None:
+    checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
+    arguments = [sys.executable, "-m", "ghostnote.export.command", str(checkpoint), "--precision", "bf16"]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for name in ("ckpt.onnx", "ckpt.bf16.onnx"):
+        if (tmp_path / name).exists():
+            onnx.checker.check_model(onnx.load(tmp_path / name), full_check=True)
+            assert onnx_export.read_graph(tmp_path / name)[1].verified
