@@ -47,6 +47,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     ),
     "calibrate": Subcommand("models.calibration_command", "calibrate", "Choose thresholds on held-out renders."),
     "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),
+    "inspect": Subcommand("export.inspection", "inspect", "Show what a model, checkpoint or plan holds."),
+    "doctor": Subcommand("runtime.doctor", "doctor", "What this machine can transcribe with, and what would add more."),
     "bench": Subcommand("benchmarks.cost", "bench", "What transcribing costs here: time, latency, memory."),
 }
 
@@ -67,6 +69,7 @@ _EXTRA_OF_SUBCOMMAND = {
     "calibrate": "train",
     "evaluate": "eval",
     "export": "export",
+    "inspect": "export",
     "preview-data": "eval,train",
     "render-data": "train",
     "robustness": "eval,train",

@@ -144,10 +144,10 @@ class _Known:
             inputs = {name: self.sizes[name] for name in node.input if name}
             try:
                 with np.errstate(all="ignore"):
-                    (value,) = _run(node, inputs, self._proto)
+                    value = _run(node, inputs, self._proto)
             except _EVALUATION_ERRORS:
                 return
-            self.sizes[node.output[0]] = np.asarray(value)
+            self.sizes[node.output[0]] = value
 
     def _is_small(self, node: NodeProto) -> bool:
         shape = self.shape(node.output[0]) if len(node.output) == 1 else None
@@ -171,14 +171,14 @@ class _Known:
                 return  # fewer numbers than its shape says
 
 
-def _run(node: NodeProto, inputs: dict[str, np.ndarray], proto: ModelProto) -> Sequence[np.ndarray]:
-    """One node on ONNX's reference evaluator."""
+def _run(node: NodeProto, inputs: dict[str, np.ndarray], proto: ModelProto) -> np.ndarray:
+    """The one output of a node, by ONNX's reference evaluator."""
     values = [onnx.helper.make_tensor_value_info(name, _code(value), value.shape) for name, value in inputs.items()]
     outputs = [onnx.helper.make_empty_tensor_value_info(node.output[0])]
     graph = onnx.helper.make_graph([node], "one", values, outputs)
     model = onnx.helper.make_model(graph, opset_imports=list(proto.opset_import))
-    results: Sequence[np.ndarray] = ReferenceEvaluator(model).run(None, inputs)
-    return results
+    (value,) = ReferenceEvaluator(model).run(None, inputs)
+    return np.asarray(value)
 
 
 def _as_tensor(name: str, value: np.ndarray) -> TensorProto:
