@@ -1,0 +1,236 @@
+"""One ONNX graph of ours to one TensorRT plan and its sidecar, for both of NVIDIA's builders.
+
+Neither flavour loads the other's plans, and a plan holds no word of ours. So it never goes without `NAME.plan.json`:
+the manifest, and under the key "plan" who built it from what, for which machine and which shapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..runtime.cuda_driver import Driver, probe_driver
+from ..runtime.errors import EngineError, InputError, UsageError
+from ..runtime.manifest import METADATA_KEY, Manifest
+from .errors import MissingLibraryError
+from .files import put_in_place, writing, written_aside
+from .tensorrt_builder import (
+    BATCH,
+    DEFAULTS,
+    FLAVOURS,
+    TOKENS,
+    BuilderReport,
+    Built,
+    Flavour,
+    Graph,
+    Options,
+    Profile,
+    Range,
+    build,
+    collector,
+    dotted,
+    load_flavour,
+)
+
+__all__ = ["EngineReport", "PlanReport", "build_plan", "inspect_plan", "sidecar_of"]
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """A plan that was built and written. `manifest` is the sidecar's; seconds are wall-clock time."""
+
+    plan: Path
+    sidecar: Path
+    flavour: str
+    version: str
+    manifest: Manifest
+    profile: Profile
+    plan_bytes: int
+    parse_seconds: float
+    build_seconds: float
+    builder: BuilderReport
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What the engine inspector says of a plan: its layers (names; with `detailed`, objects) and activation memory."""
+
+    layers: tuple[Any, ...]
+    device_memory_bytes: int
+
+
+def build_plan(
+    onnx_path: Path,
+    out: Path,
+    flavour: str,
+    *,
+    batch: Range = BATCH,
+    tokens: Range = TOKENS,
+    options: Options = DEFAULTS,
+) -> PlanReport:
+    """Build `out` from an ONNX file of ours, and write `out`.json beside it; neither appears if anything fails.
+
+    The sidecar says `verified: false`: building runs nothing. Raises UsageError (profile, options, flavour), InputError
+    and EngineError (the ONNX file), MissingLibraryError (library, GPU), OutputError, and CheckError where the parser
+    refuses the graph, no plan can be built, or no product would compute in the precision of the manifest.
+    """
+    if flavour not in FLAVOURS:
+        raise UsageError(f"TensorRT flavour '{flavour}': expected one of {', '.join(FLAVOURS)}")
+    chosen, profile = FLAVOURS[flavour], Profile(batch, tokens)
+    options.check(chosen)
+    graph = _read_graph(onnx_path)
+    driver = probe_driver()
+    trt = load_flavour(chosen, driver)
+    sidecar = sidecar_of(out)
+    with written_aside(out) as plan_aside, written_aside(sidecar) as sidecar_aside:
+        built = build(trt, chosen, graph, profile, options)
+        manifest = _unverified(graph.manifest, chosen, driver)
+        document = manifest.to_dict() | {"plan": _record(built, chosen, trt, driver, profile, options, graph)}
+        with writing(out):
+            plan_aside.write_bytes(built.plan)
+        with writing(sidecar):
+            sidecar_aside.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _publish(plan_aside, out, sidecar_aside, sidecar)
+    return PlanReport(
+        plan=out,
+        sidecar=sidecar,
+        flavour=chosen.name,
+        version=trt.__version__,
+        manifest=manifest,
+        profile=profile,
+        plan_bytes=len(built.plan),
+        parse_seconds=built.parse_seconds,
+        build_seconds=built.build_seconds,
+        builder=built.report,
+        warnings=built.warnings,
+    )
+
+
+def inspect_plan(plan: Path) -> EngineReport:
+    """Load a plan of `build_plan` and ask the engine inspector about it. Needs the GPU that the plan is for.
+
+    Without a GPU no plan can be loaded, by either flavour; what the builder said is in the sidecar under "plan",
+    "builder". Raises MissingLibraryError (library, GPU), InputError (no file), EngineError (not ours, not loadable).
+    """
+    data, document = _read_plan(plan)
+    record = document["plan"]
+    flavour, driver = FLAVOURS[record["flavour"]], probe_driver()
+    if driver.problem:
+        raise MissingLibraryError(
+            f"{plan}: a plan can only be loaded where there is a GPU, and {driver.problem}; "
+            f"what the builder said of it is in {sidecar_of(plan)} under plan, builder"
+        )
+    trt = load_flavour(flavour, driver)
+    log = collector(trt, flavour)
+    runtime = trt.Runtime(log)
+    if record["version_compatible"]:
+        runtime.engine_host_code_allowed = True  # such plans carry their own runtime; this one was made here
+    engine = runtime.deserialize_cuda_engine(data)
+    if engine is None:
+        here = driver.devices[0]
+        raise EngineError(
+            f"{plan} does not load: built by {flavour.product} {record['version']} for compute capability "
+            f"{', '.join(record['compute_capabilities'])}; here are {trt.__version__} and {here.name} "
+            f"({dotted(here.compute_capability)}); build it here. {log.last_errors()}"
+        )
+    inspector = engine.create_engine_inspector()
+    information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return EngineReport(tuple(information["Layers"]), engine.device_memory_size_v2)
+
+
+def sidecar_of(plan: Path) -> Path:
+    """Where the sidecar of a plan stands: model.plan.json beside model.plan."""
+    return plan.with_name(f"{plan.name}.json")
+
+
+def _read_graph(path: Path) -> Graph:
+    """The bytes and the manifest of an ONNX file of ours. Raises InputError, EngineError, MissingLibraryError."""
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise MissingLibraryError(f"{error.name} is not installed; pip install 'ghostnote[export]'") from error
+    from google.protobuf.message import DecodeError
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        proto = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise EngineError(f"{path}: not an ONNX file ({error})") from error
+    texts = [entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY]
+    if not texts:
+        raise EngineError(f"{path}: not a ghostnote model (no '{METADATA_KEY}' metadata); make one with export-model")
+    return Graph(path, data, Manifest.from_json(texts[0]))
+
+
+def _read_plan(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """A plan and its sidecar, which belong together. Raises InputError, EngineError."""
+    sidecar = sidecar_of(path)
+    try:
+        data, document = path.read_bytes(), json.loads(sidecar.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise EngineError(f"{sidecar}: not JSON ({error}); build the plan again") from error
+    Manifest.from_dict(document)
+    record = document.get("plan", {})
+    if record.get("flavour") not in FLAVOURS or record.get("plan_sha256") != hashlib.sha256(data).hexdigest():
+        raise EngineError(f"{sidecar} does not describe {path}; build the plan again")
+    return data, document
+
+
+def _unverified(manifest: Manifest, flavour: Flavour, driver: Driver) -> Manifest:
+    """The manifest of a plan that was built, but not run."""
+    reason = driver.problem or "building does not run it"
+    note = f"this {flavour.product} plan was not run where it was built: {reason}"
+    return replace(manifest, verified=False, notes=(*manifest.notes, note))
+
+
+def _record(
+    built: Built, flavour: Flavour, trt: Any, driver: Driver, profile: Profile, options: Options, graph: Graph
+) -> dict[str, Any]:
+    """What the sidecar says under "plan": what decides whether this plan loads somewhere, and where it came from."""
+    gpu = driver.devices[0] if driver.devices else None
+    here = [dotted(gpu.compute_capability)] if gpu else []
+    return {
+        "flavour": flavour.name,
+        "version": trt.__version__,
+        "compute_capabilities": list(flavour.built_for) or here,
+        "hardware_compatibility": options.hardware_compatibility,
+        "version_compatible": options.version_compatible,
+        "built_on": {
+            "platform": f"{platform.system()} {platform.machine()}".lower(),
+            "gpu": gpu.name if gpu else None,
+            "driver_cuda": driver.version,
+        },
+        "profiles": [asdict(profile)],
+        "workspace_mib": options.workspace_mib,
+        "detailed": options.detailed,
+        "plan_sha256": hashlib.sha256(built.plan).hexdigest(),
+        "onnx_sha256": hashlib.sha256(graph.data).hexdigest(),
+        "ghostnote": __version__,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "seconds": round(built.parse_seconds + built.build_seconds, 3),
+        "builder": asdict(built.report),
+    }
+
+
+def _publish(plan_aside: Path, plan: Path, sidecar_aside: Path, sidecar: Path) -> None:
+    """Give both files their names so that a plan never stands without its own sidecar, even if this is killed.
+
+    An older plan goes first, because the new sidecar does not describe it; a sidecar alone is no artifact.
+    """
+    with writing(plan):
+        plan.unlink(missing_ok=True)
+    put_in_place(sidecar_aside, sidecar)
+    put_in_place(plan_aside, plan)
