@@ -18,6 +18,7 @@ import typer
 
 from ..runtime.errors import EngineError, GhostnoteError, InputError, ManifestError
 from ..runtime.manifest import METADATA_KEY, Manifest
+from .sidecar import read_sidecar, sidecar_of
 
 if TYPE_CHECKING:
     import onnx
@@ -218,23 +219,9 @@ def _examine_checkpoint(path: Path) -> Inspection:
 
 def _examine_plan(path: Path) -> Inspection:
     """A plan says nothing about itself that may be trusted or read without its own library: the sidecar speaks."""
-    sidecar = path.with_name(path.name + ".json")
-    if not sidecar.is_file():
-        raise EngineError(
-            f"{path}: {sidecar.name} is not beside it; a plan cannot be told from any other without: "
-            "keep the two together, or build the plan again with export-model"
-        )
-    with _refusing(sidecar):
-        document = json.loads(sidecar.read_bytes())
-        if not isinstance(document, dict) or not isinstance(document.get("manifest"), dict):
-            raise EngineError(f"{sidecar}: no sidecar of a plan (no 'manifest' in it); build the plan again")
-        with _naming(sidecar):
-            manifest = Manifest.from_dict(document["manifest"])
-    build = document.get("tensorrt")
-    if isinstance(build, dict):
-        return replace(_inspection(path, "plan", manifest), build=build)
-    remark = f"{sidecar.name} does not say what the plan was built with and for"
-    return replace(_inspection(path, "plan", manifest), remarks=(remark,))
+    with _refusing(sidecar_of(path)):
+        manifest, record = read_sidecar(path)
+    return replace(_inspection(path, "plan", manifest), build=record)
 
 
 @contextmanager

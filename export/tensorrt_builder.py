@@ -175,8 +175,8 @@ class BuilderReport:
 
     The parsed network: number of layers, how many of which kind, and how many products (matrix products, convolutions)
     compute in which element type (a dequantised one counts as what it was quantised to). The engine, as its log tells:
-    what is left after fusion (mostly one compiled whole; with `Options.detailed` its kernels), and bytes of memory by use
-    at the profile's largest shapes.
+    what is left after fusion (mostly one compiled whole; with `Options.detailed` its kernels), and bytes of memory by
+    use at the profile's largest shapes.
     """
 
     network_layers: int

@@ -18,9 +18,10 @@ from typing import Any
 from .. import __version__
 from ..runtime.cuda_driver import Driver, probe_driver
 from ..runtime.errors import EngineError, InputError, UsageError
-from ..runtime.manifest import METADATA_KEY, Manifest
+from ..runtime.manifest import Manifest
 from .errors import MissingLibraryError
 from .files import put_in_place, writing, written_aside
+from .sidecar import RECORD, read_sidecar, sidecar_of
 from .tensorrt_builder import (
     BATCH,
     DEFAULTS,
@@ -39,7 +40,7 @@ from .tensorrt_builder import (
     load_flavour,
 )
 
-__all__ = ["EngineReport", "PlanReport", "build_plan", "inspect_plan", "sidecar_of"]
+__all__ = ["EngineReport", "PlanReport", "build_plan", "inspect_plan"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def build_plan(
     with written_aside(out) as plan_aside, written_aside(sidecar) as sidecar_aside:
         built = build(trt, chosen, graph, profile, options)
         manifest = _unverified(graph.manifest, chosen, driver)
-        document = manifest.to_dict() | {"plan": _record(built, chosen, trt, driver, profile, options, graph)}
+        document = manifest.to_dict() | {RECORD: _record(built, chosen, trt, driver, profile, options, graph)}
         with writing(out):
             plan_aside.write_bytes(built.plan)
         with writing(sidecar):
@@ -120,8 +121,7 @@ def inspect_plan(plan: Path) -> EngineReport:
     Without a GPU no plan can be loaded, by either flavour; what the builder said is in the sidecar under "plan",
     "builder". Raises MissingLibraryError (library, GPU), InputError (no file), EngineError (not ours, not loadable).
     """
-    data, document = _read_plan(plan)
-    record = document["plan"]
+    data, record = _read_plan(plan)
     flavour, driver = FLAVOURS[record["flavour"]], probe_driver()
     if driver.problem:
         raise MissingLibraryError(
@@ -146,47 +146,27 @@ def inspect_plan(plan: Path) -> EngineReport:
     return EngineReport(tuple(information["Layers"]), engine.device_memory_size_v2)
 
 
-def sidecar_of(plan: Path) -> Path:
-    """Where the sidecar of a plan stands: model.plan.json beside model.plan."""
-    return plan.with_name(f"{plan.name}.json")
-
-
 def _read_graph(path: Path) -> Graph:
     """The bytes and the manifest of an ONNX file of ours. Raises InputError, EngineError, MissingLibraryError."""
     try:
-        import onnx
+        from .onnx_export import read_graph
+
+        manifest = read_graph(path)[1]
     except ModuleNotFoundError as error:
         raise MissingLibraryError(f"{error.name} is not installed; pip install 'ghostnote[export]'") from error
-    from google.protobuf.message import DecodeError
+    return Graph(path, path.read_bytes(), manifest)
 
+
+def _read_plan(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """A plan and its sidecar's record, which belong together. Raises InputError, EngineError."""
+    record = read_sidecar(path).record
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    try:
-        proto = onnx.load_model_from_string(data)
-    except DecodeError as error:
-        raise EngineError(f"{path}: not an ONNX file ({error})") from error
-    texts = [entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY]
-    if not texts:
-        raise EngineError(f"{path}: not a ghostnote model (no '{METADATA_KEY}' metadata); make one with export-model")
-    return Graph(path, data, Manifest.from_json(texts[0]))
-
-
-def _read_plan(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """A plan and its sidecar, which belong together. Raises InputError, EngineError."""
-    sidecar = sidecar_of(path)
-    try:
-        data, document = path.read_bytes(), json.loads(sidecar.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise EngineError(f"{sidecar}: not JSON ({error}); build the plan again") from error
-    Manifest.from_dict(document)
-    record = document.get("plan", {})
     if record.get("flavour") not in FLAVOURS or record.get("plan_sha256") != hashlib.sha256(data).hexdigest():
-        raise EngineError(f"{sidecar} does not describe {path}; build the plan again")
-    return data, document
+        raise EngineError(f"{sidecar_of(path)} does not describe {path}; build the plan again")
+    return data, record
 
 
 def _unverified(manifest: Manifest, flavour: Flavour, driver: Driver) -> Manifest:

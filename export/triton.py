@@ -20,11 +20,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from ..runtime.errors import EngineError, InputError, ManifestError, OutputError, UsageError
+from ..runtime.errors import InputError, ManifestError, OutputError, UsageError
 from ..runtime.manifest import METADATA_KEY, Manifest
+from .onnx_export import read_graph
 from .parity import HEADS
+from .sidecar import read_sidecar
 
 __all__ = ["CONFIG_FILE", "MANIFEST_FILE", "write_repository"]
 
@@ -77,45 +78,19 @@ def _read_manifest(artifact: Path) -> Manifest:
         raise UsageError(f"{artifact}: Triton is given a .onnx or a .plan file; name one that export-model wrote")
     if not artifact.is_file():
         raise InputError(f"{artifact}: no such file; expected a model that export-model wrote")
-    try:
-        return _onnx_manifest(artifact) if artifact.suffix == ".onnx" else _plan_manifest(artifact)
-    except ManifestError as error:
-        raise ManifestError(f"{artifact}: {error}") from None
-
-
-def _onnx_manifest(path: Path) -> Manifest:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except DecodeError as error:
-        raise EngineError(f"{path}: not an ONNX file ({error}); export the model again") from None
-    texts = [entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY]
-    if not texts:
-        raise EngineError(f"{path}: not a ghostnote model (no '{METADATA_KEY}' metadata); make one with export-model")
-    return Manifest.from_json(texts[0])
+    return read_graph(artifact)[1] if artifact.suffix == ".onnx" else _plan_manifest(artifact)
 
 
 def _plan_manifest(path: Path) -> Manifest:
     """From the sidecar, which also tells whether Triton can load the plan."""
-    sidecar = path.with_name(f"{path.name}.json")
-    try:
-        document: Any = json.loads(sidecar.read_text(encoding="utf-8"))
-        flavour, manifest = document["tensorrt"]["flavour"], document["manifest"]
-    except FileNotFoundError:
-        raise InputError(f"{sidecar}: no such file; expected what export-model wrote beside the plan") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise EngineError(
-            f'{sidecar}: expected an object with "manifest" and "tensorrt" (with its "flavour"), '
-            f"found something else ({error!r}); export the plan again"
-        ) from None
+    manifest, record = read_sidecar(path)
+    flavour = record.get("flavour")
     if flavour != "tensorrt":
         raise UsageError(
             f"{path}: a plan of {flavour}; Triton loads plans of tensorrt only: "
             "build one with TensorRT, or serve the .onnx file"
         )
-    return Manifest.from_dict(manifest)
+    return manifest
 
 
 def _model_name(manifest: Manifest) -> str:

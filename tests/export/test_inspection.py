@@ -28,10 +28,8 @@ from ghostnote.models.checkpoint import Checkpoint, save
 from ghostnote.models.kinds import KINDS
 from ghostnote.runtime.errors import EngineError, GhostnoteError, InputError
 
-SIDECAR = {
-    "manifest": click_model.make_manifest().to_dict(),
-    "tensorrt": {"flavour": "tensorrt_rtx", "version": "1.7.1", "compute_capability": "8.9", "something_new": [1, 2]},
-}
+RECORD = {"flavour": "tensorrt-rtx", "version": "1.7.1", "compute_capabilities": ["8.9"], "something_new": [1, 2]}
+SIDECAR = click_model.make_manifest().to_dict() | {"plan": RECORD}
 
 
 def shown(path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -103,15 +101,17 @@ def test_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_plan(tmp_path / "m.fp16.plan", SIDECAR)
     found = document(path)
     assert (found["kind"], found["size_bytes"]) == ("plan", 4)
-    assert found["build"] == SIDECAR["tensorrt"]
+    assert found["build"] == RECORD
     text = shown(path, monkeypatch)
     assert "something_new" in text
     assert "a test model: no drums were learned" in text
 
 
-def test_a_plan_whose_sidecar_says_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_plan(tmp_path / "m.plan", {"manifest": SIDECAR["manifest"]})
-    assert "does not say what the plan was built with" in shown(path, monkeypatch)
+def test_a_plan_without_its_sidecar(tmp_path: Path) -> None:
+    path = tmp_path / "a.plan"
+    path.write_bytes(b"plan")
+    with pytest.raises(InputError, match=r"a\.plan\.json: cannot be read"):
+        examine(path)
 
 
 def test_arithmetic_that_cannot_be_counted_is_a_remark(tmp_path: Path) -> None:
@@ -250,11 +250,6 @@ def empty_file(path: Path) -> Path:
     return path
 
 
-def lonely_plan(path: Path) -> Path:
-    path.write_bytes(b"plan")
-    return path
-
-
 def plan_with(sidecar: object) -> Callable[[Path], Path]:
     return lambda path: write_plan(path, sidecar)
 
@@ -282,11 +277,10 @@ BAD = [
     ("a.pt", other_torch_file, "not a ghostnote checkpoint"),
     ("a.pt", odd_checkpoint, "not a usable model file"),
     ("a.pt", weights_that_do_not_fit, "not a usable model file"),
-    ("a.plan", lonely_plan, "a.plan.json is not beside it"),
-    ("a.plan", plan_with("no JSON"), "a.plan.json: not a usable"),
-    ("a.plan", plan_with({"tensorrt": {}}), "no 'manifest' in it"),
-    ("a.plan", plan_with({"manifest": {}}), "schema_version"),
-    ("a.plan", plan_with("[" * 100_000), "a.plan.json: not a usable"),
+    ("a.plan", plan_with("no JSON"), "a.plan.json: not JSON"),
+    ("a.plan", plan_with({"manifest": {}}), "a manifest with an object 'plan'"),
+    ("a.plan", plan_with({"plan": {}}), "schema_version"),
+    ("a.plan", plan_with("[" * 100_000), "a.plan.json: not JSON"),
     ("a.bin", text_file, "expected a name in .onnx, .pt or .plan"),
 ]
 

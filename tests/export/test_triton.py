@@ -41,7 +41,7 @@ def plan(tmp_path: Path, manifest: Manifest) -> Path:
 def write_plan(path: Path, manifest: Manifest, flavour: str = "tensorrt") -> Path:
     """Something in the place of a plan (nothing here runs it), and a sidecar."""
     path.write_bytes(b"plan")
-    sidecar = {"manifest": manifest.to_dict(), "tensorrt": {"flavour": flavour, "version": "11.4", "profiles": []}}
+    sidecar = manifest.to_dict() | {"plan": {"flavour": flavour, "version": "11.4", "profiles": []}}
     path.with_name(f"{path.name}.json").write_text(json.dumps(sidecar))
     return path
 
@@ -156,11 +156,11 @@ def test_a_plan_for_rtx_is_refused(manifest: Manifest, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sidecar", "error", "message"),
     [
-        (None, InputError, "plan.json: no such file"),
-        ("{", EngineError, "plan.json: expected an object"),
-        ("[]", EngineError, "plan.json: expected an object"),
-        ('{"manifest": {}}', EngineError, "KeyError"),
-        ('{"manifest": {}, "tensorrt": {"flavour": "tensorrt"}}', ManifestError, "small.plan: manifest"),
+        (None, InputError, "plan.json: cannot be read"),
+        ("{", EngineError, "plan.json: not JSON"),
+        ("[]", EngineError, "plan.json: expected a manifest"),
+        ('{"plan": 1}', EngineError, "plan.json: expected a manifest"),
+        ('{"plan": {"flavour": "tensorrt"}}', ManifestError, "small.plan.json: manifest"),
     ],
 )
 def test_a_sidecar_that_does_not_serve(
