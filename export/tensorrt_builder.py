@@ -173,7 +173,7 @@ class EngineLayer:
 class BuilderReport:
     """What a builder says without running anything.
 
-    The parsed network: number of layers, how many of which kind, and how many products (matrix products, convolutions)
+    The parsed network: number of layers, how many of which kind, and how many products (of matrices, convolutions)
     compute in which element type (a dequantised one counts as what it was quantised to). The engine, as its log tells:
     what is left after fusion (mostly one compiled whole; with `Options.detailed` its kernels), and bytes of memory by
     use at the profile's largest shapes.
@@ -292,7 +292,7 @@ class _Build:
             config.hardware_compatibility_level = levels[options.hardware_compatibility.upper()]
         if options.detailed:
             config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        profile = self.builder.create_optimization_profile()
+        ranges = self.builder.create_optimization_profile()
         shapes = self.profile.shapes(self.graph.manifest)
         inputs = {tensor.name: tensor for tensor in map(network.get_input, range(network.num_inputs))}
         if inputs.keys() != shapes.keys():
@@ -302,8 +302,8 @@ class _Build:
             )
         for name, tensor in inputs.items():
             _check_fixed_axes(name, tuple(tensor.shape), shapes[name])
-            profile.set_shape(name, *shapes[name])
-        if config.add_optimization_profile(profile) < 0:
+            ranges.set_shape(name, *shapes[name])
+        if config.add_optimization_profile(ranges) < 0:
             raise CheckError(f"{self.subject} refuses the profile: {self.log.last_errors()}")
         return config
 
