@@ -73,7 +73,7 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/small-3 $(POLISH) $(SMALL) --init runs/small-2/best.pt
 	for name in base small; do \
 		$(GHOSTNOTE) calibrate runs/$$name-3/best.pt -o checkpoints/$$name.pt $(CALIBRATION) && \
-		$(GHOSTNOTE) export checkpoints/$$name.pt --out runtime/assets/$$name.onnx || exit; \
+		$(GHOSTNOTE) export checkpoints/$$name.pt --target onnx --out runtime/assets || exit; \
 	done
 
 wheel: $(TEST_VENV)/.installed  ## Build the wheel into dist/

@@ -23,7 +23,7 @@ def show_plan(lines: Sequence[str]) -> None:
         console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
-def show_card(artifacts: Sequence[Artifact], remarks: Sequence[str] = ()) -> None:
+def show_card(artifacts: Sequence[Artifact]) -> None:
     """Parity of every artifact, the files, how they are called, and the next command to run."""
     for artifact in artifacts:
         if artifact.report:
@@ -32,9 +32,10 @@ def show_card(artifacts: Sequence[Artifact], remarks: Sequence[str] = ()) -> Non
     console.print(_files(artifacts))
     for line in _signature(artifacts[-1].manifest):
         console.print(line, highlight=False)
-    for line in [remark for artifact in artifacts for remark in artifact.remarks] + list(remarks):
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"Next: rt-transcribe --engine {_playable(artifacts)} input.wav", highlight=False, soft_wrap=True)
+    for artifact in artifacts:
+        for remark in artifact.remarks:
+            console.print(f"{artifact.path.name}: {remark}", highlight=False, soft_wrap=True)
+    console.print(f"Next: {_next(artifacts[-1].path, artifacts)}", highlight=False, soft_wrap=True)
 
 
 def show_parity(report: ParityReport, precision: str) -> None:
@@ -103,8 +104,16 @@ def _signature(manifest: Manifest) -> list[str]:
     ]
 
 
-def _playable(artifacts: Sequence[Artifact]) -> Path:
-    return next(artifact.path for artifact in reversed(artifacts) if artifact.path.suffix == ".onnx")
+def _next(last: Path, artifacts: Sequence[Artifact]) -> str:
+    """The command that most users want to run now."""
+    if last.is_dir():
+        return f"tritonserver --model-repository {last.parent}"
+    if last.suffix == ".plan":
+        return f"ghostnote inspect {last}; copy it with its .json to a machine that has the GPU"
+    precision = artifacts[-1].manifest.precision
+    if precision in ("bfloat16", "float8"):
+        return f"export-model {artifacts[0].path} --target tensorrt --precision ..., on the GPU that is to run it"
+    return f"rt-transcribe --engine {last} input.wav"
 
 
 def _console() -> Console:

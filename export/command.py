@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..runtime.errors import GhostnoteError, OutputError
+from ..runtime.errors import GhostnoteError, OutputError, UsageError
 from .choices import Precision, Target
 from .errors import MissingLibraryError
 
@@ -32,26 +32,49 @@ def export(
         None
     ),
     verify: Annotated[list[Path] | None, typer.Option(help="Recordings to compare on, too. May be repeated.")] = None,
+    batch: Annotated[str, typer.Option(metavar="MIN,OPT,MAX", help="Streams per call of a plan.")] = "1,1,32",
+    tokens: Annotated[str, typer.Option(metavar="MIN,OPT,MAX", help="Tokens per call of a plan.")] = "1,1,50",
+    workspace_mib: Annotated[int | None, typer.Option(help="Memory that the builder of a plan may use.")] = None,
+    timing_cache: Annotated[Path | None, typer.Option(help="TensorRT: file that makes a second build fast.")] = None,
+    version_compatible: Annotated[bool, typer.Option(help="TensorRT: loads in later 11.x versions, too.")] = False,
+    hardware_compatibility: Annotated[
+        str, typer.Option(help="TensorRT: none, same_compute_capability or ampere_plus.")
+    ] = "none",
+    detailed: Annotated[bool, typer.Option(help="The plan keeps what its layers are, for profilers.")] = False,
 ) -> None:
-    """Turn a checkpoint into ONNX, in reduced precision if asked for, and keep each file only if its hits are right."""
+    """Turn a checkpoint into verified ONNX, in reduced precision if asked for, into a plan, or a model repository."""
     needed = LIBRARIES if model.suffix != ".onnx" else ("onnx",)
     for library in needed:
         if importlib.util.find_spec(library) is None:
             raise MissingLibraryError(f"{library} is not installed; pip install 'ghostnote[export]'")
     from .card import show_card, show_parity, show_plan
-    from .pipeline import GateError, Request, export_onnx_files, planned
+    from .pipeline import Artifact, GateError, Request, export_model, planned
+    from .tensorrt_builder import Options, Profile
 
     folder = out or model.parent
     if not folder.is_dir():
         raise OutputError(f"{folder}: cannot be written to, as it is no folder; make it first")
-    request = Request(model, folder, target, precision, tuple(verify or ()))
+    profile = Profile(_range("--batch", batch), _range("--tokens", tokens))
+    options = Options(workspace_mib, timing_cache, version_compatible, hardware_compatibility, detailed)
+    request = Request(model, folder, target, precision, tuple(verify or ()), profile, options)
+    artifacts: list[Artifact] = []
     show_plan(planned(request))
     try:
-        artifacts = export_onnx_files(request, typer.echo)
+        export_model(request, typer.echo, artifacts.append)
     except GateError as error:
         show_parity(error.report, error.precision)
         raise
-    show_card(artifacts)
+    finally:
+        if artifacts:
+            show_card(artifacts)
+
+
+def _range(option: str, text: str) -> tuple[int, int, int]:
+    try:
+        low, preferred, high = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text}: expected MIN,OPT,MAX, three whole numbers") from None
+    return low, preferred, high
 
 
 def main() -> None:

@@ -17,19 +17,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..runtime.audio import AudioReader
+from ..runtime.cuda_driver import probe_driver
 from ..runtime.engine import Engine, OnnxRuntimeEngine
 from ..runtime.errors import EngineError, UsageError
 from ..runtime.manifest import Manifest
 from . import onnx_export
 from .calibration import activation_peaks
 from .choices import Precision, Target
-from .errors import CheckError
+from .errors import CheckError, MissingLibraryError
 from .files import put_in_place, writing, written_aside
 from .graph_facts import products_by_type
 from .onnxruntime_facts import integer_products, relative_cost
 from .parity import TOLERANCES, ParityReport, check_parity, save_worst_chunk, trials
 from .precision import FORMATS, quantise, retype
 from .reference_engine import ReferenceEngine
+from .tensorrt_builder import DEFAULTS, FLAVOURS, Options, Profile, dotted, load_flavour
+from .tensorrt_plan import build_plan
+from .triton import write_repository
 
 if TYPE_CHECKING:
     import onnx
@@ -41,6 +45,7 @@ __all__ = [
     "GateError",
     "Request",
     "check",
+    "export_model",
     "export_onnx",
     "export_onnx_files",
     "export_variant",
@@ -187,13 +192,26 @@ def export_variant(
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. `source`: a checkpoint, or a float32 .onnx file of ours (then PyTorch is not needed)."""
+    """What a user asks for. `source`: a checkpoint, or a float32 .onnx file of ours (then PyTorch is not needed).
+
+    Raises UsageError for profiles and options that make no sense, before any work.
+    """
 
     source: Path
     folder: Path
     target: Target = Target.AUTO
     precision: Precision = Precision.FP32
     recordings: tuple[Path, ...] = ()
+    profile: Profile = field(default_factory=Profile)
+    options: Options = DEFAULTS
+
+    def __post_init__(self) -> None:
+        if self.target in FLAVOURS:
+            self.options.check(FLAVOURS[self.target])
+
+    @property
+    def from_graph(self) -> bool:
+        return self.source.suffix == ".onnx"
 
     @property
     def float32(self) -> Path:
@@ -202,16 +220,24 @@ class Request:
     @property
     def graph(self) -> Path:
         """The ONNX file in the precision asked for."""
-        reduced = self.folder / f"{self.source.stem}.{self.precision}.onnx"
-        return self.float32 if self.precision is Precision.FP32 else reduced
+        return self.float32 if self.precision is Precision.FP32 else self.folder / f"{self._name}.onnx"
+
+    def plan(self, flavour: str) -> Path:
+        """Where a plan goes. One for RTX GPUs is told from the others by its name, too."""
+        return self.folder / (f"{self._name}.plan" if flavour == Target.TENSORRT else f"{self._name}.rtx.plan")
 
     @property
-    def from_graph(self) -> bool:
-        return self.source.suffix == ".onnx"
+    def repository(self) -> Path:
+        return self.folder / f"{self._name}-triton"
+
+    @property
+    def _name(self) -> str:
+        stem = self.source.stem
+        return stem if self.precision is Precision.FP32 else f"{stem}.{self.precision}"
 
 
 def planned(request: Request) -> list[str]:
-    """What `export_onnx_files` will do, a line per stage."""
+    """What `export_model` will do, a line per stage."""
     lines = []
     if request.from_graph:
         lines.append(f"load     {request.source}, a float32 graph that was verified when it was made")
@@ -230,12 +256,36 @@ def planned(request: Request) -> list[str]:
             "check    ONNX's checker, types and shapes of every node",
             f"verify   against the float32 graph, on {by} -> {request.graph}",
         ]
+    if request.target is Target.AUTO:
+        lines.append("build    a plan, where TensorRT can build one for a GPU of this machine")
+    elif request.target in FLAVOURS:
+        lines.append(f"build    a plan with {FLAVOURS[request.target].product} -> {request.plan(request.target)}")
+    elif request.target is Target.TRITON:
+        lines.append(f"write    a model repository for Triton -> {request.repository}")
     return lines
 
 
-def export_onnx_files(request: Request, say: Say) -> list[Artifact]:
-    """The float32 ONNX file, and the one in the precision asked for; `say` gets a line per stage that is done."""
-    artifacts = []
+def export_model(request: Request, say: Say, keep: Callable[[Artifact], None]) -> None:
+    """Make what a request asks for. `say` gets a line per stage, `keep` every artifact as soon as it has its name.
+
+    The ONNX files are there before a plan or a repository is tried; what those raise leaves them alone.
+    """
+    export_onnx_files(request, say, keep)
+    if request.target is Target.AUTO:
+        flavour = _flavour_for_this_gpu(say)
+    else:
+        flavour = request.target if request.target in FLAVOURS else None
+    if flavour:
+        keep(_plan(request, flavour, say))
+    if request.target is Target.TRITON:
+        begun = time.monotonic()
+        folder = write_repository(request.graph, request.repository)
+        say(f"wrote {folder} in {time.monotonic() - begun:.0f} s")
+        keep(Artifact(folder, onnx_export.read_graph(request.graph)[1]))
+
+
+def export_onnx_files(request: Request, say: Say, keep: Callable[[Artifact], None]) -> None:
+    """The float32 ONNX file, and the one in the precision asked for."""
     if request.from_graph:
         _, manifest = onnx_export.read_graph(request.source)
         if manifest.precision != "float32":
@@ -244,13 +294,53 @@ def export_onnx_files(request: Request, say: Say) -> list[Artifact]:
     else:
         checkpoint = load(request.source)
         real = _recordings(request.recordings, checkpoint.config.sample_rate)
-        artifacts.append(export_onnx(checkpoint, request.float32, real))
-        say(_done(artifacts[-1]))
+        artifact = export_onnx(checkpoint, request.float32, real)
+        say(_done(artifact))
+        keep(artifact)
     if request.precision is not Precision.FP32:
-        for_cpu = request.target not in (Target.TENSORRT, Target.TENSORRT_RTX)
-        artifacts.append(export_variant(request.float32, request.graph, request.precision, real, for_cpu=for_cpu))
-        say(_done(artifacts[-1]))
-    return artifacts
+        for_cpu = request.target not in FLAVOURS
+        artifact = export_variant(request.float32, request.graph, request.precision, real, for_cpu=for_cpu)
+        say(_done(artifact))
+        keep(artifact)
+
+
+def _flavour_for_this_gpu(say: Say) -> str | None:
+    """A TensorRT that can build for a GPU of this machine; where there is none, a line says why."""
+    driver = probe_driver()
+    if driver.problem:
+        say(f"no plan: {driver.problem}; --target tensorrt-rtx builds one for RTX GPUs without a GPU")
+        return None
+    here = dotted(driver.devices[0].compute_capability)
+    for name, flavour in FLAVOURS.items():
+        if flavour.built_for and here not in flavour.built_for:
+            say(f"no plan by {flavour.product}: it is not for compute capability {here}")
+            continue
+        try:
+            load_flavour(flavour, driver)
+        except MissingLibraryError as error:
+            say(f"no plan: {error}")
+        else:
+            return name
+    return None
+
+
+def _plan(request: Request, flavour: str, say: Say) -> Artifact:
+    begun = time.monotonic()
+    out = request.plan(flavour)
+    report = build_plan(
+        request.graph,
+        out,
+        flavour,
+        batch=request.profile.batch,
+        tokens=request.profile.tokens,
+        options=request.options,
+    )
+    seconds = time.monotonic() - begun
+    say(f"wrote {out} and {out.name}.json in {seconds:.0f} s")
+    products = {element: {"products": count} for element, count in report.builder.products.items()}
+    layers = f"{report.flavour} {report.version}: {report.builder.network_layers} layers parsed"
+    remarks = (f"{layers}; not run here, so not verified: see {out.name}.json", *report.warnings)
+    return Artifact(out, report.manifest, products, None, seconds, remarks)
 
 
 def _done(artifact: Artifact) -> str:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from ghostnote.export import command, onnx_export, pipeline
 from ghostnote.export.choices import Precision
 from ghostnote.models.checkpoint import Checkpoint
+from ghostnote.runtime.cuda_driver import Driver
 from ghostnote.runtime.engine import OnnxRuntimeEngine, model_file
 from ghostnote.runtime.errors import InputError, OutputError
 
@@ -165,6 +167,61 @@ def test_a_reduced_graph_is_no_source(tiny_onnx: Path, tmp_path: Path, monkeypat
     pipeline.export_variant(tiny_onnx, out, Precision.FP16)
     assert run_main(monkeypatch, out, "--precision", "fp16") == 2
     assert "give the float32 graph" in capsys.readouterr().err
+
+
+# --- plans and repositories
+
+
+def test_what_cannot_be_built_here_leaves_the_graph(
+    stored: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("ghostnote.export.pipeline.probe_driver", lambda: Driver(None, (), "there is no GPU here"))
+    checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
+    assert run_main(monkeypatch, checkpoint, "--target", "tensorrt") == 4
+    streams = capsys.readouterr()
+    assert "TensorRT" in streams.err
+    assert "Artifacts" in streams.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt.onnx", "ckpt.pt"]
+
+
+def test_auto_says_why_there_is_no_plan(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("ghostnote.export.pipeline.probe_driver", lambda: Driver(None, (), "there is no GPU here"))
+    assert run_main(monkeypatch, tiny_onnx, "--out", tmp_path) == 0
+    assert "no plan: there is no GPU here" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed (extra `dev`)")
+def test_a_plan_for_rtx_by_the_command(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    source = tmp_path / "tiny.onnx"
+    source.write_bytes(tiny_onnx.read_bytes())
+    assert run_main(monkeypatch, source, "--target", "tensorrt-rtx", "--batch", "1,2,4", "--tokens", "1,2,8") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.onnx", "tiny.rtx.plan", "tiny.rtx.plan.json"]
+    shown = capsys.readouterr().out
+    assert "not verified" in shown
+    assert "ghostnote inspect" in shown
+
+
+def test_a_repository_for_triton_by_the_command(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    assert run_main(monkeypatch, tiny_onnx, "--target", "triton", "--out", tmp_path) == 0
+    assert (tmp_path / "tiny-triton" / "tiny" / "1" / "model.onnx").read_bytes() == tiny_onnx.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--batch", "4,2,1"),
+        ("--tokens", "1,2"),
+        ("--target", "tensorrt-rtx", "--version-compatible"),
+        ("--target", "tensorrt", "--hardware-compatibility", "all"),
+    ],
+)
+def test_impossible_profiles_and_options_are_found_out_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: pytest.fail("the work began"))
+    checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
+    assert run_main(monkeypatch, checkpoint, *options) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
 
 
 class Runs:

@@ -14,10 +14,12 @@ from types import SimpleNamespace
 import onnx
 import pytest
 from onnx import helper
-from reduced_graphs import reduced
 
 from ghostnote.export import tensorrt_builder, tensorrt_plan
+from ghostnote.export.choices import Precision
 from ghostnote.export.errors import CheckError, MissingLibraryError
+from ghostnote.export.onnx_export import manifest_of
+from ghostnote.export.pipeline import reduce
 from ghostnote.export.tensorrt_builder import FLAVOURS, Graph, Options, Profile, build, load_flavour
 from ghostnote.export.tensorrt_plan import PlanReport, build_plan, inspect_plan
 from ghostnote.models.checkpoint import Checkpoint
@@ -109,16 +111,18 @@ def test_the_shipped_model_builds(tmp_path: Path) -> None:
 
 @needs_rtx
 @pytest.mark.parametrize(
-    ("precision", "kernels"), [("float16", "Half"), ("bfloat16", "BFloat16"), ("int8", "Int8"), ("float8", "FP8")]
+    ("precision", "kernels"),
+    [(Precision.FP16, "Half"), (Precision.BF16, "BFloat16"), (Precision.INT8, "Int8"), (Precision.FP8, "FP8")],
 )
 def test_every_precision_builds_and_is_what_kernels_compute_in(
-    graph: onnx.ModelProto, tmp_path: Path, precision: str, kernels: str
+    graph: onnx.ModelProto, tmp_path: Path, precision: Precision, kernels: str
 ) -> None:
-    path = saved(reduced(graph, precision), tmp_path)
+    path = saved(reduce(graph, manifest_of(graph), precision), tmp_path)
     report = build_plan(path, tmp_path / "model.plan", "tensorrt-rtx", options=Options(detailed=True))
-    assert report.builder.products[precision] > report.builder.products["float32"] / 2 > 0
+    name = precision.manifest_name
+    assert report.builder.products[name] > report.builder.products["float32"] / 2 > 0
     assert kernels in {element for layer in report.builder.engine_layers for element in layer.elements}
-    assert report.manifest.precision == precision
+    assert report.manifest.precision == name
 
 
 @needs_rtx
