@@ -46,7 +46,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         "models.training.ablation_command", "ablate", "Train without one idea at a time; what each costs."
     ),
     "calibrate": Subcommand("models.calibration_command", "calibrate", "Choose thresholds on held-out renders."),
-    "export": Subcommand("export.command", "export", "Turn a checkpoint into a verified ONNX file.", 4),
+    "export": Subcommand(
+        "export.command", "export", "Turn a checkpoint into verified ONNX, plans, a Triton repository.", 4
+    ),
     "inspect": Subcommand("export.inspection", "inspect", "Show what a model, checkpoint or plan holds."),
     "doctor": Subcommand("runtime.doctor", "doctor", "What this machine can transcribe with, and what would add more."),
     "bench": Subcommand("benchmarks.cost", "bench", "What transcribing costs here: time, latency, memory."),

@@ -244,7 +244,7 @@ def test_extras_name_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "torch" else "1.0")
     export = next(extra for extra in doctor._extras() if extra.name == "export")
     assert export.missing == ("torch",)
-    assert set(export.versions) == {"onnx", "onnxscript"}
+    assert set(export.versions) == {"ml_dtypes", "onnx", "onnxscript"}
     assert export.fix == "pip install 'ghostnote[export]'"
 
 
