@@ -61,18 +61,23 @@ GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
 
 # RECORDINGS holds drums, mix and annotations of tracks to read thresholds off; none: validation renders.
 CALIBRATION := $(if $(RECORDINGS),$(foreach kind,drums mix,--audio $(RECORDINGS)/$(kind)) --labels $(RECORDINGS)/annotations,$(RENDERS))
-PRODUCTION := $(TRAINING) --distinct 2000
-POLISH := $(PRODUCTION) --steps 500 --learning-rate 5e-4 --margin-ms 1.5
-SMALL := --preset small --teacher runs/base-2/best.pt
+# Two courses on stems and mixes: the second one hears other renders (--seed) and begins at one delay.
+FIRST := $(TRAINING) --distinct 2000
+SECOND := $(TRAINING) --distinct 3000 --seed 1
+POLISH := --steps 500 --learning-rate 5e-4 --margin-ms 1.5
+SMALL := --preset small --teacher
 
 models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled models (hours)
 	$(GHOSTNOTE) train runs/base-1 $(TRAINING) --recipe solo --steps 1200 --distinct 600
-	$(GHOSTNOTE) train runs/base-2 $(PRODUCTION) --init runs/base-1/best.pt --steps 8000
-	$(GHOSTNOTE) train runs/base-3 $(POLISH) --init runs/base-2/best.pt
-	$(GHOSTNOTE) train runs/small-2 $(PRODUCTION) $(SMALL) --steps 4000 --one-delay-steps 1500
-	$(GHOSTNOTE) train runs/small-3 $(POLISH) $(SMALL) --init runs/small-2/best.pt
+	$(GHOSTNOTE) train runs/base-2 $(FIRST) --init runs/base-1/best.pt --steps 8000
+	$(GHOSTNOTE) train runs/base-3 $(SECOND) --init runs/base-2/best.pt --steps 6000 --one-delay-steps 2000
+	$(GHOSTNOTE) train runs/base-4 $(SECOND) $(POLISH) --init runs/base-3/best.pt
+	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(SMALL) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
+	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(SMALL) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
+	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(SMALL) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
+	$(GHOSTNOTE) train runs/small-4 $(SECOND) $(SMALL) runs/base-3/best.pt $(POLISH) --init runs/small-3/best.pt
 	for name in base small; do \
-		$(GHOSTNOTE) calibrate runs/$$name-3/best.pt -o checkpoints/$$name.pt $(CALIBRATION) && \
+		$(GHOSTNOTE) calibrate runs/$$name-4/best.pt -o checkpoints/$$name.pt $(CALIBRATION) && \
 		$(GHOSTNOTE) export checkpoints/$$name.pt --target onnx --out runtime/assets || exit; \
 	done
 
