@@ -60,6 +60,16 @@ def test_no_operator_that_engines_lack(proto: onnx.ModelProto) -> None:
     assert {node.domain for node in proto.graph.node} == {""}
 
 
+def test_no_node_is_dead_or_could_have_been_computed_before(proto: onnx.ModelProto) -> None:
+    graph = proto.graph
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    constants = {tensor.name for tensor in graph.initializer}
+    assert [node.name for node in graph.node if read.isdisjoint(node.output)] == []
+    assert [node.name for node in graph.node if constants.issuperset(node.input)] == []
+    assert sorted(constants - read) == []
+    assert "Constant" not in {node.op_type for node in graph.node}
+
+
 def test_the_manifest_survives_the_trip(tiny_onnx: Path, tiny: Checkpoint) -> None:
     expected = tiny.manifest()
     metadata = onnxruntime.InferenceSession(tiny_onnx, providers=["CPUExecutionProvider"]).get_modelmeta()
