@@ -45,6 +45,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "ablate": Subcommand(
         "models.training.ablation_command", "ablate", "Train without one idea at a time; what each costs."
     ),
+    "average": Subcommand("models.averaging", "average", "One checkpoint from several, weight by weight."),
     "calibrate": Subcommand("models.calibration_command", "calibrate", "Choose thresholds on held-out renders."),
     "export": Subcommand(
         "export.command", "export", "Turn a checkpoint into verified ONNX, plans, a Triton repository.", 4
@@ -68,6 +69,7 @@ _EXTRA_OF = {
 }
 _EXTRA_OF_SUBCOMMAND = {
     "ablate": "eval,train",
+    "average": "train",
     "calibrate": "train",
     "evaluate": "eval",
     "export": "export",

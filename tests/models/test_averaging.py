@@ -1,0 +1,51 @@
+"""Averages of checkpoints: weight by weight, with a provenance that says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_checkpoint, write_tiny_checkpoint
+from typer.testing import CliRunner
+
+from ghostnote import cli
+from ghostnote.models.averaging import averaged
+from ghostnote.models.checkpoint import Checkpoint, load
+from ghostnote.models.config import PRESETS
+from ghostnote.models.transformer import DrumTransformer
+from ghostnote.runtime.errors import UsageError
+
+
+def test_every_weight_is_the_mean_and_sources_are_told() -> None:
+    one, other = tiny_checkpoint(1), tiny_checkpoint(2)
+    mean = averaged([one, other])
+    for name, value in mean.weights.items():
+        torch.testing.assert_close(value, (one.weights[name] + other.weights[name]) / 2)
+    assert [source["seed"] for source in mean.provenance["averaged_with"]] == [1]
+    assert mean.provenance["seed"] == 2
+    assert mean.thresholds != other.thresholds  # those of other weights say nothing about these
+    mean.model()
+
+
+def test_a_checkpoint_averaged_with_itself_is_itself() -> None:
+    one = tiny_checkpoint()
+    assert averaged([one, one, one]).weights_sha256() == replace(one).weights_sha256()
+
+
+def test_what_has_no_average() -> None:
+    one = tiny_checkpoint()
+    small = PRESETS["small"]
+    other = Checkpoint(small, DrumTransformer(small).state_dict())
+    with pytest.raises(UsageError, match="two or more"):
+        averaged([one])
+    with pytest.raises(UsageError, match="different shapes"):
+        averaged([one, other])
+
+
+def test_the_command(tmp_path: Path) -> None:
+    paths = [str(write_tiny_checkpoint(tmp_path / f"{seed}.pt", seed)) for seed in (1, 2)]
+    result = CliRunner().invoke(cli.app, ["average", *paths, "-o", str(tmp_path / "mean.pt")])
+    assert result.exit_code == 0, result.output
+    assert load(tmp_path / "mean.pt").provenance["averaged_with"]
