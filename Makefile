@@ -61,9 +61,10 @@ GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
 
 # RECORDINGS holds drums, mix and annotations of tracks to read thresholds off; none: validation renders.
 CALIBRATION := $(if $(RECORDINGS),$(foreach kind,drums mix,--audio $(RECORDINGS)/$(kind)) --labels $(RECORDINGS)/annotations,$(RENDERS))
-# Two courses on stems and mixes: the second one hears other renders (--seed) and begins at one delay.
+# Courses on stems and mixes: the later ones hear other renders (--seed) and begin at one delay.
 FIRST := $(TRAINING) --distinct 2000
 SECOND := $(TRAINING) --distinct 3000 --seed 1
+THIRD := $(TRAINING) --distinct 2000 --seed 2 --learning-rate 1e-3 --margin-ms 1.5
 POLISH := --steps 500 --learning-rate 5e-4 --margin-ms 1.5
 SMALL := --preset small --teacher
 
@@ -72,12 +73,16 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-2 $(FIRST) --init runs/base-1/best.pt --steps 8000
 	$(GHOSTNOTE) train runs/base-3 $(SECOND) --init runs/base-2/best.pt --steps 6000 --one-delay-steps 2000
 	$(GHOSTNOTE) train runs/base-4 $(SECOND) $(POLISH) --init runs/base-3/best.pt
+	$(GHOSTNOTE) train runs/base-5 $(THIRD) --init runs/base-4/best.pt --steps 2000 --one-delay-steps 600
+	mkdir -p runs/base-6 && $(GHOSTNOTE) average runs/base-4/best.pt runs/base-5/best.pt -o runs/base-6/best.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(SMALL) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(SMALL) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(SMALL) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
 	$(GHOSTNOTE) train runs/small-4 $(SECOND) $(SMALL) runs/base-3/best.pt $(POLISH) --init runs/small-3/best.pt
+	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(SMALL) runs/base-6/best.pt --init runs/small-4/best.pt --steps 900
+	mkdir -p runs/base runs/small && cp runs/base-6/best.pt runs/base/ && cp runs/small-5/best.pt runs/small/
 	for name in base small; do \
-		$(GHOSTNOTE) calibrate runs/$$name-4/best.pt -o checkpoints/$$name.pt $(CALIBRATION) && \
+		$(GHOSTNOTE) calibrate runs/$$name/best.pt -o checkpoints/$$name.pt $(CALIBRATION) && \
 		$(GHOSTNOTE) export checkpoints/$$name.pt --target onnx --out runtime/assets || exit; \
 	done
 

@@ -100,7 +100,12 @@ FLAVOURS: Mapping[str, Flavour] = {
             oldest=(1, 7),
             install="pip install 'tensorrt-rtx>=1.7,<2'",
             built_for=("8.0", "8.6", "8.9", "12.0", "12.1"),  # its default; 9.0 (H100) and 10.x are not RTX GPUs
-            noise=("Thread context has not been set", "HardwareCompatibilityLevel() is unsupported", "(cudaError 35:"),
+            noise=(
+                "Thread context has not been set",
+                "has Int64 binding",
+                "HardwareCompatibilityLevel() is unsupported",
+                "(cudaError 35:",
+            ),
         ),
     )
 }

@@ -31,7 +31,7 @@ def test_every_weight_is_the_mean_and_sources_are_told() -> None:
 
 def test_a_checkpoint_averaged_with_itself_is_itself() -> None:
     one = tiny_checkpoint()
-    assert averaged([one, one, one]).weights_sha256() == replace(one).weights_sha256()
+    assert averaged([one, one]).weights_sha256() == replace(one).weights_sha256()
 
 
 def test_what_has_no_average() -> None:
