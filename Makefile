@@ -74,17 +74,16 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-3 $(SECOND) --init runs/base-2/best.pt --steps 6000 --one-delay-steps 2000
 	$(GHOSTNOTE) train runs/base-4 $(SECOND) $(POLISH) --init runs/base-3/best.pt
 	$(GHOSTNOTE) train runs/base-5 $(THIRD) --init runs/base-4/best.pt --steps 2000 --one-delay-steps 600
-	mkdir -p runs/base-6 && $(GHOSTNOTE) average runs/base-4/best.pt runs/base-5/best.pt -o runs/base-6/best.pt
+	$(GHOSTNOTE) average runs/base-4/best.pt runs/base-5/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(SMALL) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(SMALL) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(SMALL) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
 	$(GHOSTNOTE) train runs/small-4 $(SECOND) $(SMALL) runs/base-3/best.pt $(POLISH) --init runs/small-3/best.pt
-	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(SMALL) runs/base-6/best.pt --init runs/small-4/best.pt --steps 900
-	mkdir -p runs/base runs/small && cp runs/base-6/best.pt runs/base/ && cp runs/small-5/best.pt runs/small/
-	for name in base small; do \
-		$(GHOSTNOTE) calibrate runs/$$name/best.pt -o checkpoints/$$name.pt $(CALIBRATION) && \
-		$(GHOSTNOTE) export checkpoints/$$name.pt --target onnx --out runtime/assets || exit; \
-	done
+	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(SMALL) runs/base.pt --init runs/small-4/best.pt --steps 900
+	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt $(CALIBRATION)
+	$(GHOSTNOTE) calibrate runs/small-5/best.pt -o checkpoints/small.pt $(CALIBRATION)
+	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
+	$(GHOSTNOTE) export checkpoints/small.pt --target onnx --out runtime/assets
 
 wheel: $(TEST_VENV)/.installed  ## Build the wheel into dist/
 	rm -rf build

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..runtime.manifest import Manifest
 from .parity import ParityReport
-from .pipeline import Artifact
+from .pipeline import Artifact, Request
 
 __all__ = ["show_card", "show_parity", "show_plan"]
 
@@ -23,7 +23,7 @@ def show_plan(lines: Sequence[str]) -> None:
         console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
-def show_card(artifacts: Sequence[Artifact]) -> None:
+def show_card(artifacts: Sequence[Artifact], request: Request) -> None:
     """Parity of every artifact, the files, how they are called, and the next command to run."""
     for artifact in artifacts:
         if artifact.report:
@@ -35,7 +35,7 @@ def show_card(artifacts: Sequence[Artifact]) -> None:
     for artifact in artifacts:
         for remark in artifact.remarks:
             console.print(f"{artifact.path.name}: {remark}", highlight=False, soft_wrap=True)
-    console.print(f"Next: {_next(artifacts[-1].path, artifacts)}", highlight=False, soft_wrap=True)
+    console.print(f"Next: {_next(artifacts[-1].path, request)}", highlight=False, soft_wrap=True)
 
 
 def show_parity(report: ParityReport, precision: str) -> None:
@@ -104,15 +104,14 @@ def _signature(manifest: Manifest) -> list[str]:
     ]
 
 
-def _next(last: Path, artifacts: Sequence[Artifact]) -> str:
+def _next(last: Path, request: Request) -> str:
     """The command that most users want to run now."""
     if last.is_dir():
         return f"tritonserver --model-repository {last.parent}"
     if last.suffix == ".plan":
         return f"ghostnote inspect {last}; copy it with its .json to a machine that has the GPU"
-    precision = artifacts[-1].manifest.precision
-    if precision in ("bfloat16", "float8"):
-        return f"export-model {artifacts[0].path} --target tensorrt --precision ..., on the GPU that is to run it"
+    if last == request.graph and not request.precision.on_cpu:
+        return f"export-model {request.float32} --target tensorrt --precision {request.precision}, on the GPU's machine"
     return f"rt-transcribe --engine {last} input.wav"
 
 

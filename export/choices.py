@@ -26,9 +26,24 @@ class Precision(StrEnum):
     INT8 = "int8"
     FP8 = "fp8"
 
+    @classmethod
+    def named(cls, manifest_name: str) -> Precision:
+        """The precision that a manifest calls so."""
+        return next(precision for precision in cls if precision.manifest_name == manifest_name)
+
     @property
     def manifest_name(self) -> str:
         return _MANIFEST_NAMES[self]
+
+    @property
+    def by_onnxruntime(self) -> bool:
+        """Whether onnxruntime computes in it on a CPU; the others are tried on ONNX's reference evaluator, slowly."""
+        return self in (Precision.FP32, Precision.INT8)
+
+    @property
+    def computed_by(self) -> str:
+        """Who verifies it here."""
+        return "onnxruntime" if self.by_onnxruntime else "ONNX's reference evaluator"
 
     @property
     def on_cpu(self) -> bool:

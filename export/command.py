@@ -12,10 +12,15 @@ import typer
 from ..runtime.errors import GhostnoteError, OutputError, UsageError
 from .choices import Precision, Target
 from .errors import MissingLibraryError
+from .tensorrt_builder import BATCH, DEFAULTS, TOKENS, Options, Profile, Range
 
 __all__ = ["export", "main"]
 
 LIBRARIES = ("torch", "onnx", "onnxscript")  # what the extra `export` brings
+
+
+def _shown(sizes: Range) -> str:
+    return ",".join(map(str, sizes))
 
 
 def export(
@@ -32,14 +37,14 @@ def export(
         None
     ),
     verify: Annotated[list[Path] | None, typer.Option(help="Recordings to compare on, too. May be repeated.")] = None,
-    batch: Annotated[str, typer.Option(metavar="MIN,OPT,MAX", help="Streams per call of a plan.")] = "1,1,32",
-    tokens: Annotated[str, typer.Option(metavar="MIN,OPT,MAX", help="Tokens per call of a plan.")] = "1,1,50",
+    batch: Annotated[str, typer.Option(metavar="MIN,OPT,MAX", help="Streams per call of a plan.")] = _shown(BATCH),
+    tokens: Annotated[str, typer.Option(metavar="MIN,OPT,MAX", help="Tokens per call of a plan.")] = _shown(TOKENS),
     workspace_mib: Annotated[int | None, typer.Option(help="Memory that the builder of a plan may use.")] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="TensorRT: file that makes a second build fast.")] = None,
     version_compatible: Annotated[bool, typer.Option(help="TensorRT: loads in later 11.x versions, too.")] = False,
     hardware_compatibility: Annotated[
         str, typer.Option(help="TensorRT: none, same_compute_capability or ampere_plus.")
-    ] = "none",
+    ] = DEFAULTS.hardware_compatibility,
     detailed: Annotated[bool, typer.Option(help="The plan keeps what its layers are, for profilers.")] = False,
 ) -> None:
     """Turn a checkpoint into verified ONNX, in reduced precision if asked for, into a plan, or a model repository."""
@@ -49,7 +54,6 @@ def export(
             raise MissingLibraryError(f"{library} is not installed; pip install 'ghostnote[export]'")
     from .card import show_card, show_parity, show_plan
     from .pipeline import Artifact, GateError, Request, export_model, planned
-    from .tensorrt_builder import Options, Profile
 
     folder = out or model.parent
     if not folder.is_dir():
@@ -66,10 +70,10 @@ def export(
         raise
     finally:
         if artifacts:
-            show_card(artifacts)
+            show_card(artifacts, request)
 
 
-def _range(option: str, text: str) -> tuple[int, int, int]:
+def _range(option: str, text: str) -> Range:
     try:
         low, preferred, high = (int(part) for part in text.split(","))
     except ValueError:

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..runtime.errors import EngineError, GhostnoteError, InputError, ManifestError
-from ..runtime.manifest import METADATA_KEY, Manifest
+from ..runtime.manifest import Manifest
 from .sidecar import read_sidecar, sidecar_of
 
 if TYPE_CHECKING:
     import onnx
-    from google.protobuf.message import Message
 
 __all__ = ["GraphFacts", "Inspection", "Tensor", "examine", "inspect"]
 
@@ -113,16 +112,11 @@ def _refusing(path: Path) -> Iterator[None]:
 
 def _examine_onnx(path: Path) -> Inspection:
     import onnx
-    from google.protobuf.message import DecodeError
 
     from . import graph_facts
+    from .onnx_export import read_graph
 
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
-        raise EngineError(f"{path}: not an ONNX file, or cut off ({_brief(error)}); export it again") from error
-    manifest = _onnx_manifest(path, proto)
-    _refuse_external_data(path, proto)
+    proto, manifest = read_graph(path)
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
@@ -143,37 +137,6 @@ def _examine_onnx(path: Path) -> Inspection:
     )
     weights = sum(prod(t.dims) for t in proto.graph.initializer if _is_weight(t.data_type))
     return replace(found, parameters=weights, gflop_per_second=gflop, graph=facts, remarks=remarks)
-
-
-def _onnx_manifest(path: Path, proto: onnx.ModelProto) -> Manifest:
-    texts = [entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY]
-    if not texts:
-        raise EngineError(f"{path}: not a ghostnote model (no '{METADATA_KEY}' metadata); make one with export-model")
-    with _naming(path):
-        return Manifest.from_json(texts[0])
-
-
-def _refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    """Weights in other files are never opened: an export holds its own, and the name may lead anywhere."""
-    import onnx
-
-    for tensor in _messages(proto, onnx.TensorProto):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
-            raise EngineError(
-                f"{path}: its weights lie in another file ({location!r}), which is not opened; "
-                "export it again, or save it with its weights inside"
-            )
-
-
-def _messages(message: Message, kind: type[Message]) -> Iterator[Any]:
-    """All parts of a protobuf message that are of one kind, however deep: graphs may hide in attributes."""
-    if isinstance(message, kind):
-        yield message
-    for descriptor, value in message.ListFields():
-        if descriptor.message_type is not None:
-            for part in value if isinstance(value, Iterable) else (value,):
-                yield from _messages(part, kind)
 
 
 def _tensors(values: Iterable[onnx.ValueInfoProto]) -> tuple[Tensor, ...]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..models.transformer import DrumTransformer, state_shapes
 from ..runtime.errors import EngineError, InputError
@@ -21,6 +21,7 @@ from .parity import HEADS
 
 if TYPE_CHECKING:
     import onnx
+    from google.protobuf.message import Message
 
 __all__ = ["OPSET", "attach_manifest", "check_graph", "graph_of", "manifest_of", "read_graph"]
 
@@ -90,14 +91,36 @@ def read_graph(path: Path) -> tuple[onnx.ModelProto, Manifest]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (DecodeError, ValueError) as error:
-        raise EngineError(f"{path}: not an ONNX file, or a part of one; export the model again") from error
-    outside = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    if outside:
-        raise EngineError(f"{path}: keeps weights in other files ('{outside[0]}'), which is never read; export again")
+        raise EngineError(f"{path}: not an ONNX file, or cut off ({error}); export the model again") from error
     try:
-        return proto, manifest_of(proto)
+        manifest = manifest_of(proto)
     except EngineError as error:
         raise type(error)(f"{path}: {error}") from None
+    _refuse_external_data(path, proto)
+    return proto, manifest
+
+
+def _refuse_external_data(path: Path, proto: onnx.ModelProto) -> None:
+    """Weights in other files are never opened: an export holds its own, and the name may lead anywhere."""
+    import onnx
+
+    for tensor in _messages(proto, onnx.TensorProto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
+            raise EngineError(
+                f"{path}: its weights lie in another file ({location!r}), which is not opened; "
+                "export it again, or save it with its weights inside"
+            )
+
+
+def _messages(message: Message, kind: type[Message]) -> Iterator[Any]:
+    """All parts of a protobuf message that are of one kind, however deep: graphs may hide in attributes."""
+    if isinstance(message, kind):
+        yield message
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is not None:
+            for part in value if isinstance(value, Iterable) else (value,):
+                yield from _messages(part, kind)
 
 
 def manifest_of(proto: onnx.ModelProto) -> Manifest:

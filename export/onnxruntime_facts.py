@@ -11,12 +11,13 @@ import numpy as np
 import onnx
 
 from ..runtime.engine import Engine, OnnxRuntimeEngine
+from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .signals import drum_like
 
 __all__ = ["RelativeCost", "integer_products", "relative_cost"]
 
 INTEGER_OPERATORS = ("MatMulInteger", "MatMulIntegerToFloat", "QLinearMatMul", "QGemm", "DynamicQuantizeMatMul")
-FILE_TOKENS, FILE_PAIRS = 50, 40
+FILE_PAIRS = 40
 LIVE_TOKENS, LIVE_PAIRS = 2, 200
 
 
@@ -37,7 +38,7 @@ def integer_products(path: Path) -> int:
 class RelativeCost(NamedTuple):
     """CPU time over another graph's."""
 
-    file: float  # calls of 50 tokens
+    file: float  # calls as for files
     live: float  # calls of 2 tokens
 
 
@@ -45,7 +46,7 @@ def relative_cost(path: Path, reference: Path) -> RelativeCost:
     """CPU time of one graph over another's, one thread: medians of paired calls."""
     engines = [OnnxRuntimeEngine(reference), OnnxRuntimeEngine(path)]
     try:
-        return RelativeCost(_ratio(engines, FILE_TOKENS, FILE_PAIRS), _ratio(engines, LIVE_TOKENS, LIVE_PAIRS))
+        return RelativeCost(_ratio(engines, FILE_TOKENS_PER_CALL, FILE_PAIRS), _ratio(engines, LIVE_TOKENS, LIVE_PAIRS))
     finally:
         for engine in engines:
             engine.close()

@@ -10,7 +10,7 @@ otherwise. Reduced precision is held to the F of its hits against the float32 on
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from ..runtime.decoder import close_calls, decode
 from ..runtime.engine import Engine, State, StepOutput
 from ..runtime.events import Hit
 from ..runtime.manifest import Manifest
+from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .signals import drum_like
 
 __all__ = [
@@ -56,7 +57,6 @@ TOLERANCES = {
 }
 CHUNKS = 64
 CHUNK_TOKENS = (1, 2, 3, 7, 2, 1, 16, 2)  # repeated: live sizes most of the time, file sizes in between
-FILE_TOKENS = 50  # as for files
 HEADS = ("onset_logits", "velocity", "offset")
 EXACT_S, PAIRED_S = 1e-5, 0.01  # how far apart two hits are the same: float32, and reduced precision
 SPANS = 10  # of the long trial, to see whether differences grow
@@ -123,7 +123,6 @@ class ParityReport:
     executed_by: str = ""
     drift: tuple[float, ...] = ()  # mean |difference| of the logits in equal spans of the longest trial
     drift_s: float = 0.0
-    by_trial: Mapping[str, HitAgreement] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -160,25 +159,24 @@ def check_parity(
     """Stream the same audio through both and compare all that comes out."""
     manifest = reference.manifest
     tried = trials(manifest) if tried is None else tried
-    differences, by_trial, drift = [], {}, ()
-    longest = max(tried, key=lambda trial: len(trial.plan) * trial.plan[0])
+    differences, hits, drift = [], HitAgreement(), ()
+    longest = max(tried, key=lambda trial: sum(trial.plan))
     for trial in tried:
         one, two = (run_stream(engine, trial.audio, trial.delays, trial.plan) for engine in (reference, other))
         differences.append([_difference(name, one[name], two[name], tolerance) for name in one])
         rows = range(len(trial.delays))
         agreements = [_agreement(_row(one, b), _row(two, b), manifest, trial.delays[b], tolerance) for b in rows]
-        by_trial[trial.name] = sum(agreements, HitAgreement())
+        hits = sum(agreements, hits)
         if trial is longest:
             drift = _drift(one, two)
     return ParityReport(
         tuple(_worst(rows) for rows in zip(*differences, strict=True)),
-        sum(by_trial.values(), HitAgreement()),
+        hits,
         len(tried[0].plan),
         tolerance,
         other.describe(),
         drift,
         sum(longest.plan) * manifest.token_s,
-        by_trial,
     )
 
 
@@ -265,8 +263,8 @@ def _stream(engine: Engine, trial: Trial) -> Iterator[_Chunk]:
 
 def _plan(tokens: int) -> tuple[int, ...]:
     """Chunks as for files; a shorter one at the end."""
-    full, rest = divmod(tokens, FILE_TOKENS)
-    return (FILE_TOKENS,) * full + ((rest,) if rest else ())
+    full, rest = divmod(tokens, FILE_TOKENS_PER_CALL)
+    return (FILE_TOKENS_PER_CALL,) * full + ((rest,) if rest else ())
 
 
 def _agreement(one: Arrays, other: Arrays, manifest: Manifest, delay_index: int, tolerance: Tolerance) -> HitAgreement:

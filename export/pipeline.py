@@ -62,10 +62,6 @@ REFERENCE_LONG_S, REFERENCE_REAL_S = 60.0, 10.0  # on ONNX's reference evaluator
 Say = Callable[[str], None]
 
 
-# Who computes a graph in its own precision on a CPU: onnxruntime, or (slowly) ONNX's reference evaluator.
-_BY_ONNXRUNTIME = ("float32", "int8")
-
-
 @dataclass(frozen=True)
 class Artifact:
     """A file that was written, or was there already, and what is known about it."""
@@ -110,8 +106,7 @@ def reduce(proto: onnx.ModelProto, manifest: Manifest, precision: Precision) -> 
         reduced = quantise(proto, activation_peaks(proto, manifest), name)
     else:
         reduced = retype(proto, name)
-    by = "onnxruntime" if name in _BY_ONNXRUNTIME else "ONNX's reference evaluator"
-    note = f"hits compared with the float32 graph's, computed in {name} by {by}"
+    note = f"hits compared with the float32 graph's, computed in {name} by {precision.computed_by}"
     onnx_export.attach_manifest(
         reduced, replace(manifest, precision=name, verified=True, notes=(*manifest.notes, note))
     )
@@ -126,7 +121,7 @@ def verify(
     Raises GateError, after saving the worst chunk as `failed`; CheckError where the graph does not run.
     """
     manifest = onnx_export.manifest_of(proto)
-    fast = manifest.precision in _BY_ONNXRUNTIME
+    fast = Precision.named(manifest.precision).by_onnxruntime
     if not fast:
         real = {name: audio[: int(REFERENCE_REAL_S * manifest.sample_rate)] for name, audio in real.items()}
     tried = trials(manifest, real, LONG_S if fast else REFERENCE_LONG_S)
@@ -177,8 +172,8 @@ def export_variant(
     proto, manifest = onnx_export.read_graph(float32)
     remarks: tuple[str, ...] = ()
     with written_aside(out) as aside:
+        reference = OnnxRuntimeEngine(float32)  # before calibration, which needs onnxruntime, too
         reduced = reduce(proto, manifest, precision)
-        reference = OnnxRuntimeEngine(float32)
         report = _gated(reduced, aside, out, reference, real)
         reference.close()
         if precision is Precision.INT8:
@@ -244,17 +239,15 @@ def planned(request: Request) -> list[str]:
     else:
         lines += [
             f"load     {request.source}",
-            "to_onnx  the float32 graph, opset 20, weights inside",
+            f"to_onnx  the float32 graph, opset {onnx_export.OPSET}, weights inside",
             "check    ONNX's checker, types and shapes of every node",
             f"verify   against PyTorch, on onnxruntime -> {request.float32}",
         ]
     if request.precision is not Precision.FP32:
-        name = request.precision.manifest_name
-        by = "onnxruntime" if name in _BY_ONNXRUNTIME else "ONNX's reference evaluator"
         lines += [
-            f"reduce   to {name}",
+            f"reduce   to {request.precision.manifest_name}",
             "check    ONNX's checker, types and shapes of every node",
-            f"verify   against the float32 graph, on {by} -> {request.graph}",
+            f"verify   against the float32 graph, on {request.precision.computed_by} -> {request.graph}",
         ]
     if request.target is Target.AUTO:
         lines.append("build    a plan, where TensorRT can build one for a GPU of this machine")
@@ -280,8 +273,10 @@ def export_model(request: Request, say: Say, keep: Callable[[Artifact], None]) -
     if request.target is Target.TRITON:
         begun = time.monotonic()
         folder = write_repository(request.graph, request.repository)
-        say(f"wrote {folder} in {time.monotonic() - begun:.0f} s")
-        keep(Artifact(folder, onnx_export.read_graph(request.graph)[1]))
+        manifest = onnx_export.read_graph(request.graph)[1]
+        artifact = Artifact(folder, manifest, seconds=time.monotonic() - begun)
+        say(_done(artifact))
+        keep(artifact)
 
 
 def export_onnx_files(request: Request, say: Say, keep: Callable[[Artifact], None]) -> None:

@@ -117,7 +117,7 @@ def test_weights_outside_of_the_file_are_never_read(tiny_onnx: Path, tmp_path: P
     tensor.external_data.add(key="location", value="../../secret")
     path = tmp_path / "hostile.onnx"
     path.write_bytes(hostile.SerializeToString())
-    with pytest.raises(EngineError, match=r"hostile\.onnx: keeps weights in other files"):
+    with pytest.raises(EngineError, match=r"hostile\.onnx: its weights lie in another file"):
         onnx_export.read_graph(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,3 +58,14 @@ def test_hits_are_paired_by_class_and_time(manifest: Manifest) -> None:
     ours = [Hit(0.5, "BD", 0.5, 0.9), Hit(0.6, "SD", 0.5, 0.9), Hit(0.6, "BD", 0.5, 0.9)]
     theirs = [Hit(0.5 + 1e-7, "BD", 0.5, 0.9), Hit(0.8, "CB", 0.5, 0.9)]
     assert parity.compare_hits(ours, theirs, close, manifest, 0) == parity.HitAgreement(3, 1, 1, 2)
+
+
+def test_the_guide_tells_the_tolerances_of_the_code() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    section = guide.partition("| precision | logits may differ by")[2].partition("\n\n")[0]
+    rows = {line.split()[1]: [cell.strip() for cell in line.split("|")[2:5]] for line in section.splitlines()[2:]}
+    assert rows.keys() == parity.TOLERANCES.keys()
+    for name, tolerance in parity.TOLERANCES.items():
+        assert float(rows[name][0]) == tolerance.output
+        assert float(rows[name][2]) == tolerance.velocity
+        assert tolerance.hits_f == (1.0 if name == "float32" else float(rows[name][1]))
