@@ -33,7 +33,8 @@ import numpy as np
 import typer
 
 from ..export.signals import drum_like
-from ..runtime.engine import Engine, model_file, open_engine
+from ..runtime.engines.opening import model_file, open_engine
+from ..runtime.engines.protocol import Engine
 from ..runtime.job import transcribe_file
 from ..runtime.stream import StreamingTranscriber
 

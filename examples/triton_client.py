@@ -11,34 +11,29 @@ import argparse
 import queue
 import secrets
 import sys
+from collections.abc import Sequence
 from contextlib import closing, suppress
+from typing import NamedTuple
 
 import numpy as np
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
 from ghostnote.runtime.audio import AudioReader
-from ghostnote.runtime.engine import State, StepOutput
+from ghostnote.runtime.engines.protocol import HEADS, State, StepOutput
 from ghostnote.runtime.errors import EngineError, GhostnoteError
 from ghostnote.runtime.manifest import METADATA_KEY, Manifest
 from ghostnote.runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from ghostnote.runtime.writers import Sink, StreamSink, make_format
 
-HEADS = ("onset_logits", "velocity", "offset")
-
 Floats = NDArray[np.float32]
 
 
-class SequenceState(State):
-    """The state of a stream on the server: no tensors here, only the number under which the server keeps them.
+class SequenceState(NamedTuple):
+    """The state of a stream on the server: no tensors here, only the number under which the server keeps them."""
 
-    Good for one step, as the server forgets the state that a step began with.
-    """
-
-    def __init__(self, sequence: int, *, begun: bool) -> None:
-        super().__init__()
-        self.sequence = sequence
-        self.begun = begun
+    sequence: int
+    begun: bool
 
 
 class TritonEngine:
@@ -82,6 +77,10 @@ class TritonEngine:
         result = self._ask(audio, delay, state.sequence, start=not state.begun)
         heads = [result.as_numpy(name) for name in HEADS]
         return StepOutput(*heads, SequenceState(state.sequence, begun=True))
+
+    def select(self, rows: Sequence[tuple[State, int]]) -> State:  # noqa: ARG002
+        """Not to be had: the states stay on the server, one sequence each."""
+        raise EngineError("a Triton server keeps the states; it batches streams itself")
 
     def describe(self) -> str:
         """One line for humans."""

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..models.transformer import DrumTransformer, state_shapes
+from ..runtime.engines.protocol import HEADS
 from ..runtime.errors import EngineError, InputError
 from ..runtime.manifest import METADATA_KEY, Manifest
 from .errors import CheckError
-from .parity import HEADS
 
 if TYPE_CHECKING:
     import onnx

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from ..runtime.engine import Engine, OnnxRuntimeEngine
+from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ..runtime.engines.protocol import Engine
 from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .signals import drum_like
 

@@ -17,14 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..runtime.decoder import close_calls, decode
-from ..runtime.engine import Engine, State, StepOutput
+from ..runtime.engines.protocol import HEADS, Engine, State, StepOutput
 from ..runtime.events import Hit
 from ..runtime.manifest import Manifest
 from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .signals import drum_like
 
 __all__ = [
-    "HEADS",
     "TOLERANCES",
     "HitAgreement",
     "OutputDifference",
@@ -57,7 +56,6 @@ TOLERANCES = {
 }
 CHUNKS = 64
 CHUNK_TOKENS = (1, 2, 3, 7, 2, 1, 16, 2)  # repeated: live sizes most of the time, file sizes in between
-HEADS = ("onset_logits", "velocity", "offset")
 EXACT_S, PAIRED_S = 1e-5, 0.01  # how far apart two hits are the same: float32, and reduced precision
 SPANS = 10  # of the long trial, to see whether differences grow
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from ..runtime.audio import AudioReader
 from ..runtime.cuda_driver import probe_driver
-from ..runtime.engine import Engine, OnnxRuntimeEngine
+from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError, UsageError
 from ..runtime.manifest import Manifest
 from . import onnx_export

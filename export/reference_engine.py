@@ -6,22 +6,22 @@ only it has run has not been tried in its own precision.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from ..runtime.engine import State, StepOutput
+from ..runtime.engines.protocol import HEADS, State, StepOutput, select_rows, zero_arrays
 from ..runtime.errors import EngineError
 from ..runtime.manifest import Manifest
-from .parity import HEADS
 
 __all__ = ["ReferenceEngine"]
 
 
 class ReferenceEngine:
-    """A graph with its manifest, evaluated by `onnx.reference`; an `Engine` (runtime/engine.py)."""
+    """A graph with its manifest, evaluated by `onnx.reference`; an `Engine` (runtime/engines/protocol.py)."""
 
     def __init__(self, proto: onnx.ModelProto, manifest: Manifest) -> None:
         """Raises EngineError where the evaluator lacks an operator."""
@@ -37,7 +37,7 @@ class ReferenceEngine:
         return self._manifest
 
     def zero_state(self, batch: int) -> State:
-        return {name: np.zeros((batch, *shape), np.float32) for name, shape in self._manifest.states.items()}
+        return zero_arrays(self._manifest, batch)
 
     def step(self, audio: np.ndarray, delay: np.ndarray, state: State) -> StepOutput:
         try:
@@ -47,6 +47,9 @@ class ReferenceEngine:
             raise EngineError(f"ONNX's reference evaluator failed: {error}") from error
         heads, states = values[: len(HEADS)], values[len(HEADS) :]
         return StepOutput(*heads, dict(zip(self._manifest.states, states, strict=True)))
+
+    def select(self, rows: Sequence[tuple[State, int]]) -> State:
+        return select_rows(rows)
 
     def describe(self) -> str:
         return f"{self._manifest.name} ({self._manifest.precision}) on onnx.reference {onnx.__version__}"

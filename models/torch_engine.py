@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..runtime.engine import State, StepOutput
+from ..runtime.engines.protocol import State, StepOutput, select_rows, zero_arrays
 from ..runtime.manifest import Manifest
 from .checkpoint import Checkpoint
 from .transformer import DrumTransformer, state_shapes
@@ -15,7 +17,7 @@ __all__ = ["TorchEngine"]
 
 
 class TorchEngine:
-    """Runs `DrumTransformer.step` on arrays; see `ghostnote.runtime.engine.Engine` for shapes."""
+    """Runs `DrumTransformer.step` on arrays; see `ghostnote.runtime.engines.protocol.Engine` for shapes."""
 
     def __init__(self, model: DrumTransformer, manifest: Manifest) -> None:
         self._model, self._manifest = model.eval(), manifest
@@ -31,7 +33,7 @@ class TorchEngine:
         return self._manifest
 
     def zero_state(self, batch: int) -> State:
-        return {name: value.cpu().numpy() for name, value in zip(self._names, self._zeros(batch), strict=True)}
+        return zero_arrays(self._manifest, batch)
 
     def step(self, audio: NDArray[np.float32], delay: NDArray[np.int64], state: State) -> StepOutput:
         device = self._model.head.weight.device
@@ -41,12 +43,12 @@ class TorchEngine:
         heads, states = [value.cpu().numpy() for value in result[:3]], [value.cpu().numpy() for value in result[3:]]
         return StepOutput(*heads, state=dict(zip(self._names, states, strict=True)))
 
+    def select(self, rows: Sequence[tuple[State, int]]) -> State:
+        return select_rows(rows)
+
     def describe(self) -> str:
         m = self._manifest
         return f"{m.name} ({m.precision}) on PyTorch {torch.__version__}, {self._model.head.weight.device}"
 
     def close(self) -> None:
         """Nothing to free."""
-
-    def _zeros(self, batch: int) -> tuple[torch.Tensor, ...]:
-        return self._model.zero_state(batch)

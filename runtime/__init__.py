@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .audio import AudioReader
     from .decoder import StreamingDecoder, decode
-    from .engine import Engine, OnnxRuntimeEngine, StepOutput, bundled_models, open_engine
+    from .engines.onnxruntime_engine import OnnxRuntimeEngine
+    from .engines.opening import bundled_models, open_engine
+    from .engines.protocol import Engine, StepOutput
     from .errors import EngineError, GhostnoteError, InputError, ManifestError, OutputError, UsageError
     from .events import Hit
     from .job import transcribe_file
@@ -29,22 +31,22 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AudioReader": "audio",
-    "Engine": "engine",
+    "Engine": "engines.protocol",
     "EngineError": "errors",
     "GhostnoteError": "errors",
     "Hit": "events",
     "InputError": "errors",
     "Manifest": "manifest",
     "ManifestError": "errors",
-    "OnnxRuntimeEngine": "engine",
+    "OnnxRuntimeEngine": "engines.onnxruntime_engine",
     "OutputError": "errors",
-    "StepOutput": "engine",
+    "StepOutput": "engines.protocol",
     "StreamingDecoder": "decoder",
     "StreamingTranscriber": "stream",
     "UsageError": "errors",
-    "bundled_models": "engine",
+    "bundled_models": "engines.opening",
     "decode": "decoder",
-    "open_engine": "engine",
+    "open_engine": "engines.opening",
     "transcribe_file": "job",
     "write_hits": "writers",
 }

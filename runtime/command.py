@@ -16,7 +16,7 @@ import typer
 from .errors import GhostnoteError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .engines.protocol import Engine
     from .interrupt import Interruption
     from .job import Report
     from .manifest import Manifest
@@ -119,7 +119,7 @@ def _transcribe(
 ) -> int:
     """Open everything, run, report; the exit code."""
     from .audio import AudioReader
-    from .engine import open_engine
+    from .engines.opening import open_engine
     from .job import run
     from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
     from .terminal import ProgressLine

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .audio import AudioReader
-from .engine import Engine
+from .engines.protocol import Engine
 from .errors import EngineError, GhostnoteError, InputError
 from .events import Hit
 from .interrupt import Interruption

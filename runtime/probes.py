@@ -17,7 +17,7 @@ import numpy as np
 
 from .cuda_driver import probe_driver
 from .doctor import LINE
-from .engine import model_file, open_engine
+from .engines.opening import model_file, open_engine
 from .errors import GhostnoteError
 from .manifest import METADATA_KEY, Manifest
 

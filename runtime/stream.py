@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decoder import StreamingDecoder
-from .engine import Engine
+from .engines.protocol import Engine
 from .errors import UsageError
 from .events import Hit
 

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from ghostnote.models.checkpoint import Checkpoint
     from ghostnote.models.torch_engine import TorchEngine
-    from ghostnote.runtime.engine import OnnxRuntimeEngine
+    from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -55,7 +55,7 @@ def tiny_torch(tiny: Checkpoint) -> TorchEngine:
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_onnx: Path) -> Iterator[OnnxRuntimeEngine]:
     """The tiny model on onnxruntime."""
-    from ghostnote.runtime.engine import OnnxRuntimeEngine
+    from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 
     engine = OnnxRuntimeEngine(tiny_onnx)
     yield engine

@@ -12,7 +12,7 @@ from tiny import write_tiny_checkpoint
 from ghostnote.export.signals import drum_like
 from ghostnote.models import evaluation
 from ghostnote.models.evaluation.command import engine_for, estimate, evaluate
-from ghostnote.runtime.engine import OnnxRuntimeEngine
+from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.errors import InputError, OutputError, UsageError
 
 pytest.importorskip("mir_eval")

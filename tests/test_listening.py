@@ -31,7 +31,7 @@ from ghostnote.models.evaluation.listening import (
     replay,
 )
 from ghostnote.models.evaluation.listening_command import listen
-from ghostnote.runtime.engine import OnnxRuntimeEngine
+from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.errors import InputError, OutputError, UsageError
 from ghostnote.runtime.events import Hit
 from ghostnote.runtime.vocabulary import CODES

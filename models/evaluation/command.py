@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ...runtime.engine import Engine, open_engine
+from ...runtime.engines.opening import open_engine
+from ...runtime.engines.protocol import Engine
 from ...runtime.errors import InputError, OutputError, UsageError
 from .analysis import Findings, Rules, Track, analyse, compare, gap, groups_for, listen
 from .hearing import Listener, Source, WholeFile

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.decoder import decode
-from ...runtime.engine import Engine, State, StepOutput
+from ...runtime.engines.protocol import HEADS, Engine, State, StepOutput
 from ...runtime.manifest import Manifest
 from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from .notes import Note, in_order, note_of
@@ -73,6 +73,7 @@ class _Recorder:
         self._engine = engine
         self.manifest = engine.manifest
         self.zero_state = engine.zero_state
+        self.select = engine.select
         self.describe = engine.describe
         self.close = engine.close
         self.steps: list[StepOutput] = []
@@ -92,8 +93,7 @@ def hear(engine: Listener, source: Source, delay: int) -> Heard:
     for block in _blocks(source, transcriber.sample_rate):
         transcriber.feed(block)
     transcriber.flush()
-    heads = ("onset_logits", "velocity", "offset")
-    joined = [np.concatenate([getattr(step, head)[0] for step in recorder.steps]) for head in heads]
+    joined = [np.concatenate([getattr(step, head)[0] for step in recorder.steps]) for head in HEADS]
     return Heard(*joined, transcriber.samples_fed / transcriber.sample_rate)
 
 

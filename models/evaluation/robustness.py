@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.audio import AudioReader
-from ...runtime.engine import Engine
+from ...runtime.engines.protocol import Engine
 from .channels import Channel, Unavailable
 from .hearing import Listener, hear, notes_at
 from .notes import Note, labels_of

@@ -12,7 +12,7 @@ import soundfile
 
 from ghostnote.benchmarks import cost
 from ghostnote.export.signals import drum_like
-from ghostnote.runtime.engine import OnnxRuntimeEngine
+from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 PYTHON = (sys.executable, "-c")
 

@@ -14,7 +14,7 @@ from tiny import tokens_of_audio
 from ghostnote.export import onnx_export, pipeline
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.models.torch_engine import TorchEngine
-from ghostnote.runtime.engine import OnnxRuntimeEngine
+from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.errors import EngineError, InputError
 from ghostnote.runtime.manifest import METADATA_KEY, Manifest
 

@@ -20,7 +20,8 @@ from ghostnote.export import command, onnx_export, pipeline
 from ghostnote.export.choices import Precision
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.runtime.cuda_driver import Driver
-from ghostnote.runtime.engine import OnnxRuntimeEngine, model_file
+from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.errors import InputError, OutputError
 
 

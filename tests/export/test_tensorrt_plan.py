@@ -24,7 +24,7 @@ from ghostnote.export.tensorrt_builder import FLAVOURS, Graph, Options, Profile,
 from ghostnote.export.tensorrt_plan import PlanReport, build_plan, inspect_plan
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.runtime.cuda_driver import Device, Driver, probe_driver
-from ghostnote.runtime.engine import model_file
+from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.errors import EngineError, InputError, OutputError, UsageError
 from ghostnote.runtime.manifest import METADATA_KEY, Manifest
 

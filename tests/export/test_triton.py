@@ -14,7 +14,7 @@ import pytest
 from ghostnote.export import triton
 from ghostnote.export.onnx_export import attach_manifest
 from ghostnote.export.triton import write_repository
-from ghostnote.runtime.engine import model_file
+from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.errors import EngineError, GhostnoteError, InputError, ManifestError, OutputError, UsageError
 from ghostnote.runtime.manifest import METADATA_KEY, Manifest
 

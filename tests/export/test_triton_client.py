@@ -21,7 +21,8 @@ from triton_server import TritonStandIn, serving
 
 from ghostnote.export.signals import drum_like
 from ghostnote.export.triton import write_repository
-from ghostnote.runtime.engine import Engine, model_file, open_engine
+from ghostnote.runtime.engines.opening import model_file, open_engine
+from ghostnote.runtime.engines.protocol import Engine
 from ghostnote.runtime.errors import EngineError
 from ghostnote.runtime.events import Hit
 from ghostnote.runtime.job import transcribe_file

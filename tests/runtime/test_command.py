@@ -18,7 +18,8 @@ from click_model import Clicks
 from typer.testing import CliRunner, Result
 
 from ghostnote.runtime import command, pcm, transcribe_file, writers
-from ghostnote.runtime.engine import OnnxRuntimeEngine, open_engine
+from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ghostnote.runtime.engines.opening import open_engine
 
 RATE = click_model.RATE
 Start = Callable[..., "subprocess.Popen[bytes]"]

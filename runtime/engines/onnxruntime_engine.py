@@ -1,72 +1,22 @@
-"""Engines: what runs the network's `step`. One protocol, one implementation per inference library.
-
-Letters: B streams, N samples in the call (a multiple of samples_per_token), F frames, C classes.
-"""
+"""A model.onnx on onnxruntime."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.resources
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import EngineError, ManifestError
-from .manifest import METADATA_KEY, Manifest
+from ..errors import EngineError, ManifestError
+from ..manifest import METADATA_KEY, Manifest
+from .protocol import HEADS, Floats, State, StepOutput, select_rows, zero_arrays
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "Engine",
-    "OnnxRuntimeEngine",
-    "State",
-    "StepOutput",
-    "bundled_models",
-    "model_file",
-    "open_engine",
-]
+__all__ = ["OnnxRuntimeEngine"]
 
-DEFAULT_MODEL = "base"  # of the bundled ones
-
-Floats = NDArray[np.float32]
-State = dict[str, Floats]
-
-_HEADS = ("onset_logits", "velocity", "offset")
 _INSTALL = "install exactly one: pip install 'ghostnote[cpu]' or pip install 'ghostnote[gpu]'"
-
-
-@dataclass(frozen=True, slots=True)
-class StepOutput:
-    """Network output of one call, each head [B, F, C], and the state to hand to the next call."""
-
-    onset_logits: Floats
-    velocity: Floats
-    offset: Floats
-    state: State
-
-
-class Engine(Protocol):
-    """Runs the pure function `step`; holds weights, never a stream's state, so one engine serves many streams."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the artifact says about itself."""
-
-    def zero_state(self, batch: int) -> State:
-        """The state [batch, ...] of streams that begin."""
-
-    def step(self, audio: Floats, delay: NDArray[np.int64], state: State) -> StepOutput:
-        """audio [B, N], delay [B, 1] (index into delays_ms), state as returned by the last call or `zero_state`."""
-
-    def describe(self) -> str:
-        """One line for humans: model, library, device, precision."""
-
-    def close(self) -> None:
-        """Free what the engine holds."""
 
 
 class OnnxRuntimeEngine:
@@ -81,7 +31,7 @@ class OnnxRuntimeEngine:
         self._manifest = _read_manifest(self._session, self._path)
         _check_signature(self._session, self._manifest, self._path)
         self._states = sorted(self._manifest.states)
-        self._outputs = [*_HEADS, *(f"{name}_out" for name in self._states)]
+        self._outputs = [*HEADS, *(f"{name}_out" for name in self._states)]
 
     @property
     def manifest(self) -> Manifest:
@@ -90,7 +40,7 @@ class OnnxRuntimeEngine:
 
     def zero_state(self, batch: int) -> State:
         """All zeros: the start of `batch` streams."""
-        return {name: np.zeros((batch, *self._manifest.states[name]), np.float32) for name in self._states}
+        return zero_arrays(self._manifest, batch)
 
     def step(self, audio: Floats, delay: NDArray[np.int64], state: State) -> StepOutput:
         """One call of the network; see `Engine.step`. Raises EngineError when the library fails."""
@@ -100,10 +50,14 @@ class OnnxRuntimeEngine:
             values = self._session.run(self._outputs, {"audio": audio, "delay": delay, **state})
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise EngineError(f"{self._path}: onnxruntime failed: {_first_line(error)}") from error
-        heads, states = values[: len(_HEADS)], values[len(_HEADS) :]
+        heads, states = values[: len(HEADS)], values[len(HEADS) :]
         self._check_heads(heads, audio)
         onset_logits, velocity, offset = heads
         return StepOutput(onset_logits, velocity, offset, dict(zip(self._states, states, strict=True)))
+
+    def select(self, rows: Sequence[tuple[State, int]]) -> State:
+        """The streams that stand in these rows of these states, copied."""
+        return select_rows(rows)
 
     def describe(self) -> str:
         """One line for humans."""
@@ -119,36 +73,13 @@ class OnnxRuntimeEngine:
         m = self._manifest
         frames = audio.shape[1] // m.samples_per_frame
         expected = (audio.shape[0], frames, m.n_classes)
-        for name, value in zip(_HEADS, heads, strict=True):
+        for name, value in zip(HEADS, heads, strict=True):
             if value.shape != expected:
                 raise EngineError(f"{self._path}: output '{name}' has shape {value.shape}, expected {expected}")
             if not np.isfinite(value).all():
                 raise EngineError(
                     f"{self._path}: output '{name}' is not finite; is the input far beyond full scale 1.0?"
                 )
-
-
-def open_engine(path: Path | str | None = None, *, threads: int = 1) -> Engine:
-    """Open a model file, or one of the bundled models by its name (None: the default one). Raises EngineError."""
-    with importlib.resources.as_file(model_file(path)) as file:
-        return OnnxRuntimeEngine(file, threads=threads)
-
-
-def model_file(path: Path | str | None = None) -> Traversable:
-    """The file that `open_engine` opens. A file that is there goes before a bundled model of the same name."""
-    given = Path(path or DEFAULT_MODEL)
-    if given.is_file() or str(given) not in bundled_models():
-        return given
-    return _assets() / f"{given}.onnx"
-
-
-def bundled_models() -> list[str]:
-    """Names of the models that came with this installation."""
-    return sorted(item.name.removesuffix(".onnx") for item in _assets().iterdir() if item.name.endswith(".onnx"))
-
-
-def _assets() -> Traversable:
-    return importlib.resources.files(__package__) / "assets"
 
 
 def _import_onnxruntime() -> Any:
@@ -179,11 +110,6 @@ def _is_installed(distribution: str) -> bool:
 
 
 def _open_session(ort: Any, path: Path, threads: int) -> Any:
-    if not path.is_file():
-        names = ", ".join(bundled_models()) or "none"
-        raise EngineError(
-            f"{path}: no such model file; expected one made by export-model, or the name of a bundled model ({names})"
-        )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -212,7 +138,7 @@ def _check_signature(session: Any, manifest: Manifest, path: Path) -> None:
     states = {name: (None, *shape) for name, shape in manifest.states.items()}
     head = (None, None, manifest.n_classes)
     inputs = {"audio": (None, None), "delay": (None, 1), **states}
-    outputs = dict.fromkeys(_HEADS, head) | {f"{name}_out": shape for name, shape in states.items()}
+    outputs = dict.fromkeys(HEADS, head) | {f"{name}_out": shape for name, shape in states.items()}
     for kind, expected, found in (("input", inputs, session.get_inputs()), ("output", outputs, session.get_outputs())):
         names = {node.name for node in found}
         if names != set(expected):

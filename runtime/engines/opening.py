@@ -1,0 +1,45 @@
+"""Opening a model by file or by the name of a bundled one."""
+
+from __future__ import annotations
+
+import importlib.resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from ..errors import EngineError
+from .protocol import Engine
+
+__all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "open_engine"]
+
+DEFAULT_MODEL = "base"  # of the bundled ones
+
+
+def open_engine(path: Path | str | None = None, *, threads: int = 1) -> Engine:
+    """Open a model file, or one of the bundled models by its name (None: the default one). Raises EngineError."""
+    from .onnxruntime_engine import OnnxRuntimeEngine
+
+    file = model_file(path)
+    if not file.is_file():
+        names = ", ".join(bundled_models()) or "none"
+        raise EngineError(
+            f"{file}: no such model file; expected one made by export-model, or the name of a bundled model ({names})"
+        )
+    with importlib.resources.as_file(file) as opened:
+        return OnnxRuntimeEngine(opened, threads=threads)
+
+
+def model_file(path: Path | str | None = None) -> Traversable:
+    """The file that `open_engine` opens. A file that is there goes before a bundled model of the same name."""
+    given = Path(path or DEFAULT_MODEL)
+    if given.is_file() or str(given) not in bundled_models():
+        return given
+    return _assets() / f"{given}.onnx"
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that came with this installation."""
+    return sorted(item.name.removesuffix(".onnx") for item in _assets().iterdir() if item.name.endswith(".onnx"))
+
+
+def _assets() -> Traversable:
+    return importlib.resources.files("ghostnote.runtime") / "assets"
