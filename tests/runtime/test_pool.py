@@ -84,6 +84,15 @@ def play(stream: PooledStream, pcm: np.ndarray, sizes: Any) -> list[Hit]:
     return hits + stream.flush()
 
 
+def read_until_error(stream: PooledStream) -> tuple[list[Hit], EngineError]:
+    hits: list[Hit] = []
+    while True:
+        try:
+            hits += stream.read(timeout=5)
+        except EngineError as error:
+            return hits, error
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     plans=st.lists(st.tuples(st.sampled_from(DELAYS), st.integers(0, 40), st.integers(0, 99)), min_size=1, max_size=6)
@@ -207,10 +216,10 @@ def test_an_error_ends_the_guilty_stream_only(pool: StreamPool, clicks: Clicks, 
                     continue
             else:
                 stream.feed(clicks.pcm[part])
-    heard = [hit for hit in alone[2] if hit.time_s < 0.9]
-    assert streams[1].read(timeout=5)[: len(heard)] == heard  # first what was heard, then why it ended
-    with pytest.raises(EngineError, match="too loud"):
-        streams[1].read(timeout=5)
+    heard = [hit for hit in alone[2] if hit.time_s < 0.7]  # a call that fails may hold some tokens before the loud ones
+    before, error = read_until_error(streams[1])  # first what was heard, then why it ended
+    assert before[: len(heard)] == heard
+    assert "too loud" in str(error)
     for i in (0, 2, 3):
         streams[i].feed(clicks.pcm[2 * RATE :])
         assert hits[i] + streams[i].flush() == alone[2]
