@@ -156,7 +156,7 @@ def _transcribe(
     """Open everything, run, report; the exit code."""
     from .engines.opening import open_engine
     from .job import run
-    from .live.loop import Stage, grid_terminal, open_outputs, open_source
+    from .live.loop import Stage, grid_terminal, open_live_outputs, open_source
     from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
     from .terminal import ProgressLine
 
@@ -168,7 +168,7 @@ def _transcribe(
         terminal = grid_terminal(asked, stdout_is_taken=output is None and format_name is not None)
         drawn = output is None and terminal is sys.stdout  # in the place of the list
         results = None if drawn else _open_sink(output, format_name, manifest)
-        sink = open_outputs(asked, results, terminal, Stage(reader, manifest, transcriber.total_latency_ms), _warn)
+        sink = open_live_outputs(asked, results, terminal, Stage(reader, manifest, transcriber), _warn)
         shown = terminal is not None or (output is None and sys.stdout.isatty())
         progress = ProgressLine(reader.duration_s, shown=sys.stderr.isatty() and not shown)
         try:

@@ -28,6 +28,9 @@ class GrowingFile:
         self._path = path
         self._timeout_s = timeout_s
         self._position = 0
+        self._descriptor = -1
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: --follow needs a file; pipes are live without it")
         try:
             self._descriptor = os.open(path, os.O_RDONLY)
             self._identity = _identity(os.fstat(self._descriptor))
@@ -35,9 +38,6 @@ class GrowingFile:
             raise InputError(f"{path}: no such file") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
-        if not path.is_file():
-            self.close()
-            raise InputError(f"{path}: --follow needs a file; pipes are live without it")
 
     def read(self, size: int, /) -> bytes:
         """`size` bytes; fewer only at the end."""

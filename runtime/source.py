@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .stream import silence_non_finite
 
-__all__ = ["Conditioner", "Moment", "Source"]
+__all__ = ["Conditioner", "Moment", "Source", "downmix"]
 
 Floats = NDArray[np.float32]
 
@@ -84,7 +84,7 @@ class Conditioner:
     def push(self, block: Floats) -> Floats:
         """[n, channels] at the source's rate -> [m] at the model's; never memory of the block."""
         # Before resampling, whose filter would smear one NaN over its whole length.
-        mono, replaced = silence_non_finite(_downmix(block))
+        mono, replaced = silence_non_finite(downmix(block))
         self.non_finite_samples += replaced
         return mono if self._resampler is None else self._resampler.resample_chunk(mono)
 
@@ -104,7 +104,7 @@ def _resampler(source_rate: int, sample_rate: int) -> Any:
     return soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32")
 
 
-def _downmix(block: Floats) -> Floats:
+def downmix(block: Floats) -> Floats:
     """The mean of the channels, [n, channels] -> [n]; always a copy, because the reader's block is used again."""
     mono = block[:, 0].copy()
     with np.errstate(over="ignore", invalid="ignore"):  # absurd samples become infinite and are counted as such

@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol
 from .errors import OutputError, UsageError
 from .events import Hit
 from .manifest import Manifest
+from .salvage import keep_whole_lines
 
 __all__ = [
     "FORMATS",
@@ -172,6 +173,7 @@ class FileSink:
     """Hits in order of time to a file that appears, whole, on `close`.
 
     Opening already creates the temporary file beside it, so that an unwritable place is known before the work begins.
+    When the disk is full, the lines that fitted are kept under another name, which the error tells.
     Devices and named pipes are written directly.
     """
 
@@ -198,8 +200,7 @@ class FileSink:
             if self._temporary is not None:
                 self._temporary.replace(self._target)
         except OSError as error:
-            self.discard()
-            raise self._failure(error) from None
+            raise self._give_up(error) from None
         self._temporary = None
 
     def discard(self) -> None:
@@ -228,8 +229,20 @@ class FileSink:
         try:
             self._file.writelines(pieces)
         except OSError as error:
-            self.discard()
-            raise self._failure(error) from None
+            raise self._give_up(error) from None
+
+    def _give_up(self, error: OSError) -> OutputError:
+        """Discard the file, but for the lines that fitted: what was heard is not lost."""
+        failure = self._failure(error)
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self._temporary is not None and isinstance(self._form, TextFormat):
+            with contextlib.suppress(OSError):
+                if kept := keep_whole_lines(self._temporary, self._target):
+                    self._temporary = None
+                    failure = OutputError(f"{failure}; the hits that fitted are in {kept}")
+        self.discard()
+        return failure
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()})")

@@ -1,5 +1,6 @@
-"""`sounddevice` without hardware: the few functions that runtime/capture.py uses, and a stream whose callback comes from
-a thread of its own at the pace of the clock, with times as PortAudio gives them.
+"""`sounddevice` without hardware: what runtime/capture.py uses of it.
+
+Its stream calls back from a thread of its own at the pace of the clock, with times as PortAudio gives them.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from .meter import Meter
 
 __all__ = ["Grid", "GridSink", "Row", "rows_of"]
 
-_REDRAWS_PER_S = 20
-_COLUMN_S = 1 / _REDRAWS_PER_S  # a redraw moves the grid by one column
+_COLUMNS_PER_S = 20  # and redraws: each moves the grid by one column
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PLAIN_BLOCKS = ".:-=+*%#"  # where the terminal has no Unicode
+_EMPTY = " ·┊"
 _LABEL, _LATEST = 12, 9  # columns left and right of the grid
 _KEPT_S = 60.0  # of hits; no terminal is wider
 
@@ -40,7 +40,7 @@ _ORDER = {
 
 @dataclass
 class Row:
-    """One drum of the grid: its hits by column, a column being `_COLUMN_S` of the stream."""
+    """One drum of the grid: its hits by column, a column being 50 ms of the stream."""
 
     name: str
     colour: str
@@ -49,12 +49,12 @@ class Row:
 
     def add(self, hit: Hit) -> None:
         """Of two hits in a column the louder one shows."""
-        column = int(hit.time_s / _COLUMN_S)
+        column = int(hit.time_s * _COLUMNS_PER_S)
         other = self.cells.get(column)
         if other is None or other.velocity < hit.velocity:
             self.cells[column] = hit
         self.latest = hit
-        while len(self.cells) > 1 and (oldest := next(iter(self.cells))) < column - _KEPT_S / _COLUMN_S:
+        while len(self.cells) > 1 and (oldest := next(iter(self.cells))) < column - _KEPT_S * _COLUMNS_PER_S:
             del self.cells[oldest]
 
 
@@ -110,14 +110,15 @@ class Grid:
         from rich.text import Text
 
         blocks = _BLOCKS if unicode else _PLAIN_BLOCKS
-        last = int(now_s / _COLUMN_S)
-        decided = int((now_s - self._latency_ms / 1000) / _COLUMN_S)
+        last = int(now_s * _COLUMNS_PER_S)
+        decided = int((now_s - self._latency_ms / 1000) * _COLUMNS_PER_S)
         cells = []
         for column in range(last - columns + 1, last + 1):
             if hit := row.cells.get(column):
                 cells.append(blocks[min(7, int(hit.velocity * 8))])
             else:
-                cells.append(" " if column < 0 or column > decided else "·" if unicode else " ")
+                empty = "┊" if column % _COLUMNS_PER_S == 0 else "·"
+                cells.append(empty if unicode and 0 <= column <= decided else " ")
         text = Text(no_wrap=True, overflow="crop")
         text.append(f"{row.name:>{_LABEL - 2}}  ", "" if row.latest else "dim")
         _append_cells(text, cells, row.colour)
@@ -128,11 +129,10 @@ class Grid:
     def _ruler(self, now_s: float, columns: int) -> Any:
         from rich.text import Text
 
-        last = int(now_s / _COLUMN_S)
-        per_second = round(1 / _COLUMN_S)
+        last = int(now_s * _COLUMNS_PER_S)
         ruler = [" "] * columns
-        for second in range(max(0, (last - columns) // per_second), last // per_second + 1):
-            label, place = f"{second} s", second * per_second - (last - columns + 1)
+        for second in range(max(0, (last - columns) // _COLUMNS_PER_S), last // _COLUMNS_PER_S + 1):
+            label, place = f"{second} s", second * _COLUMNS_PER_S - (last - columns + 1)
             if 0 <= place <= columns - len(label):
                 ruler[place : place + len(label)] = label
         return Text(" " * _LABEL + "".join(ruler), "dim", no_wrap=True, overflow="crop")
@@ -144,9 +144,9 @@ class Grid:
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append("latency ", "dim").append(f"{self._latency_ms:g} ms")
         if latency:
-            text.append(", measured ", "dim").append(f"{latency.median_ms:.0f} (p99 {latency.p99_ms:.0f})")
+            text.append(", measured ", "dim").append(f"{latency.median_ms:.0f}, p99 {latency.p99_ms:.0f}")
         if compute:
-            text.append("   compute ", "dim").append(f"{compute.median_ms:.1f} ms (p99 {compute.p99_ms:.1f})")
+            text.append("   compute ", "dim").append(f"{compute.median_ms:.1f} ms, p99 {compute.p99_ms:.1f}")
         return text.append("   overruns ", "dim").append(str(overruns), "bold red" if overruns else "")
 
 
@@ -154,8 +154,8 @@ def _append_cells(text: Any, cells: list[str], colour: str) -> None:
     """Runs of hits in the row's colour, runs of nothing dimmed."""
     run = ""
     for cell in [*cells, ""]:
-        if run and (not cell or (cell in " ·") != (run[0] in " ·")):
-            text.append(run, "bright_black" if run[0] in " ·" else colour)
+        if run and (not cell or (cell in _EMPTY) != (run[0] in _EMPTY)):
+            text.append(run, "bright_black" if run[0] in _EMPTY else colour)
             run = ""
         run += cell
 
@@ -173,7 +173,7 @@ class GridSink:
         self._live = Live(
             get_renderable=lambda: self._picture(console.width),
             console=console,
-            refresh_per_second=_REDRAWS_PER_S,
+            refresh_per_second=_COLUMNS_PER_S,
             redirect_stdout=False,
             redirect_stderr=sys.stderr.isatty(),  # warnings go above the grid
             vertical_overflow="crop",

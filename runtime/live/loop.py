@@ -12,21 +12,22 @@ from ..errors import OutputError
 from ..manifest import Manifest
 from ..pcm import PcmFormat
 from ..source import Source
+from ..stream import StreamingTranscriber
 from ..writers import Sink
 from .meter import MeasuredSink, Meter
 from .options import LiveOptions
 from .tee import Tee
 
-__all__ = ["Stage", "describe_devices", "grid_terminal", "open_outputs", "open_source"]
+__all__ = ["Stage", "describe_devices", "grid_terminal", "open_live_outputs", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the outputs of a transcription may ask for: where the audio comes from, which model hears it, how late."""
+    """What the outputs of a transcription may ask for: where the audio comes from, what hears it."""
 
     source: Source
     manifest: Manifest
-    latency_ms: float
+    transcriber: StreamingTranscriber
 
 
 def open_source(options: LiveOptions, source: str | None, sample_rate: int, raw: PcmFormat | None) -> Source:
@@ -59,14 +60,14 @@ def grid_terminal(options: LiveOptions, *, stdout_is_taken: bool) -> IO[str] | N
     return sys.stderr if options.grid and sys.stderr.isatty() else None
 
 
-def open_outputs(
+def open_live_outputs(
     options: LiveOptions, results: Sink | None, terminal: IO[str] | None, stage: Stage, warn: Callable[[str], None]
 ) -> MeasuredSink:
     """The live outputs beside the sink for the results, all measured.
 
     `terminal` is where the grid goes. Raises OutputError and UsageError, having discarded all, `results` too.
     """
-    meter = Meter(stage.source)
+    meter = Meter(stage.source, lambda: stage.transcriber.samples_processed)
     required = [] if results is None else [results]
     live: list[Sink] = []
     try:
@@ -74,7 +75,8 @@ def open_outputs(
         if terminal is not None:
             from .grid import Grid, GridSink
 
-            live.append(GridSink(Grid(stage.manifest, stage.source, meter, stage.latency_ms), terminal))
+            grid = Grid(stage.manifest, stage.source, meter, stage.transcriber.total_latency_ms)
+            live.append(GridSink(grid, terminal))
     except BaseException:
         for sink in (*live, *required):
             sink.discard()

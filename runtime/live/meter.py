@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,21 +27,23 @@ class Quantiles:
 
 
 class Meter:
-    """Measures, block by block.
+    """Measures, block by block; `processed` counts the samples that have been through the network.
 
-    compute: from the moment a source handed out a block until its hits are known. latency: from an attack (its
-    reported time, on the clock of the source's converter) until its hit is known.
+    compute: from the moment a source handed out a block until its hits are known, where it completed a token.
+    latency: from an attack (its reported time, on the clock of the source's converter) until its hit is known.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, processed: Callable[[], int]) -> None:
         self._source = source
+        self._processed = processed
+        self._processed_before = 0
         self._seen_at_s = 0.0  # when the block measured last was handed out
         self._compute_s: deque[float] = deque(maxlen=_KEPT)
         self._latency_s: deque[float] = deque(maxlen=_KEPT)
 
     @property
     def compute(self) -> Quantiles | None:
-        """Per block; None before the first."""
+        """Per call of the network; None before the first."""
         return _quantiles(self._compute_s)
 
     @property
@@ -59,14 +61,16 @@ class Meter:
         if not self._source.is_live or newest is None or newest.taken_at_s == self._seen_at_s:
             return
         self._seen_at_s = newest.taken_at_s
-        self._compute_s.append(now - newest.taken_at_s)
+        if (processed := self._processed()) != self._processed_before:
+            self._processed_before = processed
+            self._compute_s.append(now - newest.taken_at_s)
         self._latency_s.extend(now - newest.heard_at_s + newest.position_s - hit.time_s for hit in hits)
 
     def describe(self) -> str | None:
         """The closing line; None where nothing was measured."""
         if (compute := self.compute) is None:
             return None
-        line = f"measured: {compute.median_ms:.1f} ms computing per block (p99 {compute.p99_ms:.1f})"
+        line = f"measured: {compute.median_ms:.1f} ms computing per call (p99 {compute.p99_ms:.1f})"
         if latency := self.latency:
             line += f", {latency.median_ms:.0f} ms from attack to hit (p99 {latency.p99_ms:.0f})"
         return f"{line}, {self._source.overruns} overruns"
