@@ -124,10 +124,10 @@ def test_signals_while_following(signum: int, code: int, ending: str, start: Sta
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_while_listening_to_a_device(signum: int, code: int, start: Start, tmp_path: Path) -> None:
+def test_signals_while_listening_to_a_device(signum: int, code: int, start: Start, osc, tmp_path: Path) -> None:
     out = tmp_path / "a.mid"
-    process = start("--live", "-o", out, "--osc", "9", prelude=microphone())
-    time.sleep(1.0)
+    process = start("--live", "-o", out, "--osc", osc.target, "--latency-ms", 40, prelude=microphone())
+    wait_for(lambda: osc.count() >= 5)
     process.send_signal(signum)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == code, errors
