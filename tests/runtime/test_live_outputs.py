@@ -202,6 +202,17 @@ def test_choosing_a_port(backend: FakeBackend) -> None:
     assert backend.opened == ("drums", True)
 
 
+def test_the_real_library_plays_or_says_why_not() -> None:
+    pytest.importorskip("rtmidi", reason="needs the extra `live`")
+    try:
+        sink = MidiPortSink("ghostnote test", MANIFEST, virtual=True)
+    except OutputError as error:
+        assert "MIDI port 'ghostnote test': cannot be opened (" in str(error)  # noqa: PT017 - both ways are right
+    else:
+        sink.write(HITS)
+        sink.close()
+
+
 def test_without_rtmidi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rtmidi", None)
     with pytest.raises(OutputError, match=r"pip install 'ghostnote\[live\]'"):

@@ -229,7 +229,7 @@ def test_disk_full_stops_the_file_only(start: Start, osc: OscListener, tmp_path:
     wait_for(lambda: osc.count() == 600)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 6
-    message = f"{out}: cannot be written (file too large); the hits that fitted are in {out}.partial".encode()
+    message = f"{out}: cannot be written (file too large); what could be kept is in {out}.partial".encode()
     assert b"warning: " in errors
     assert errors.count(message) == 2  # when it happened, and as the error at the end
     assert b"the other outputs go on" in errors
