@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .audio import AudioReader
 from .engines.protocol import Engine
 from .errors import EngineError, GhostnoteError, InputError
@@ -38,8 +41,9 @@ def run(
     *,
     interruption: Interruption,
     watch: Callable[[float], None],
+    hear: Callable[[NDArray[np.float32]], None] = lambda _: None,
 ) -> Report:
-    """Transcribe all of `reader` into `sink`.
+    """Transcribe all of `reader` into `sink`; `watch` learns the seconds done, `hear` the samples, before they are fed.
 
     Errors of input or engine end the stream early; the hits up to there are written and the error is in the report.
     Errors of the output are raised.
@@ -53,6 +57,7 @@ def run(
 
     def listen() -> None:
         for block in interruption.until_signalled(reader):
+            hear(block)
             keep(transcriber.feed(block))
             watch(transcriber.samples_fed / transcriber.sample_rate)
 

@@ -5,23 +5,28 @@ Times in seconds, velocities 0..1 except in MIDI. Files appear under their name 
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import json
-import os
-import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from .errors import OutputError, UsageError
 from .events import Hit
+from .files import AtomicFile
 from .manifest import Manifest
+
+if TYPE_CHECKING:
+    from .quantise import Grid
+    from .tempo import TempoMap
 
 __all__ = [
     "FORMATS",
+    "TIMED_FORMATS",
     "FileSink",
     "Format",
+    "FormatOptions",
     "Sink",
     "StreamSink",
     "TextFormat",
@@ -38,8 +43,24 @@ _FORMAT_OF_SUFFIX = {
     ".csv": "csv",
     ".labels": "labels",
     ".txt": "txt",
+    ".musicxml": "musicxml",
 }
-FORMATS = ("midi", "jsonl", "csv", "labels", "txt")
+FORMATS = ("midi", "jsonl", "csv", "labels", "txt", "musicxml")
+TIMED_FORMATS = ("midi", "musicxml")  # that tell musical time; the others tell seconds
+
+
+@dataclass(frozen=True)
+class FormatOptions:
+    """What may be asked of formats.
+
+    `tempo` (120 beats per minute by default) and `grid` (none: times as they are) are for formats of musical time;
+    `notes`, by class code, replace the manifest's; `track_per_drum` is for MIDI.
+    """
+
+    tempo: TempoMap | None = None
+    grid: Grid | None = None
+    notes: Mapping[str, int] = field(default_factory=dict)
+    track_per_drum: bool = False
 
 
 class Format(Protocol):
@@ -88,9 +109,10 @@ class TextFormat:
         return b""
 
 
-def make_format(name: str, manifest: Manifest) -> Format:
-    """A fresh format by name (see FORMATS); MIDI notes come from the manifest."""
-    note_of = manifest.note_of
+def make_format(name: str, manifest: Manifest, options: FormatOptions | None = None) -> Format:
+    """A fresh format by name (see FORMATS). Raises UsageError where the options do not suffice for it."""
+    options = options or FormatOptions()
+    note_of = manifest.note_of | dict(options.notes)
 
     def json_line(hit: Hit) -> str:
         return json.dumps(
@@ -115,13 +137,26 @@ def make_format(name: str, manifest: Manifest) -> Format:
     if name == "midi":
         from .midi import MidiFormat  # mido, which only this format needs
 
-        return MidiFormat(note_of)
+        return MidiFormat(note_of, options.tempo, options.grid, track_per_drum=options.track_per_drum)
+    if name == "musicxml":
+        return _notation(note_of, options)
     if name == "csv":
         return TextFormat(csv_line, header="time,class,note,velocity,confidence\n")
     lines = {"jsonl": json_line, "labels": label_line, "txt": scorer_line}
     if name not in lines:
         raise UsageError(f"unknown format '{name}'; choose one of {', '.join(FORMATS)}")
     return TextFormat(lines[name])
+
+
+def _notation(note_of: Mapping[str, int], options: FormatOptions) -> Format:
+    if options.tempo is None or options.grid is None:
+        raise UsageError(
+            "MusicXML needs the beat and the finest note value: give --tempo (beats per minute, or a tempo map) and "
+            "--quantize (e.g. 1/16)"
+        )
+    from .notation import MusicXmlFormat
+
+    return MusicXmlFormat(note_of, options.tempo, options.grid)
 
 
 def format_for(path: Path) -> str:
@@ -169,70 +204,26 @@ class StreamSink:
 
 
 class FileSink:
-    """Hits in order of time to a file that appears, whole, on `close`.
-
-    Opening already creates the temporary file beside it, so that an unwritable place is known before the work begins.
-    Devices and named pipes are written directly.
-    """
+    """Hits in order of time to a file that appears, whole, on `close` (see AtomicFile)."""
 
     def __init__(self, path: Path, form: Format, frame_s: float) -> None:
-        self._path = path
         self._form = form
         self._order = _TimeOrder(2 * frame_s)
-        self._temporary: Path | None = None
-        try:
-            self._file = self._open()
-        except OSError as error:
-            raise self._failure(error) from None
-        self._put([form.begin()])
+        self._file = AtomicFile(path)
+        self._file.write([form.begin()])
 
     def write(self, hits: Iterable[Hit]) -> None:
         """Write the hits that nothing earlier can follow."""
-        self._put([self._form.add(hit) for hit in self._order.push(hits)])
+        self._file.write([self._form.add(hit) for hit in self._order.push(hits)])
 
     def close(self) -> None:
         """Complete the file and give it its name."""
-        self._put([*(self._form.add(hit) for hit in self._order.rest()), self._form.end()])
-        try:
-            self._file.close()
-            if self._temporary is not None:
-                self._temporary.replace(self._target)
-        except OSError as error:
-            self.discard()
-            raise self._failure(error) from None
-        self._temporary = None
+        self._file.write([*(self._form.add(hit) for hit in self._order.rest()), self._form.end()])
+        self._file.close()
 
     def discard(self) -> None:
         """Leave nothing behind; what stood under the name before stays."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
-            self._temporary = None
-
-    def _open(self) -> BinaryIO:
-        if self._path.is_dir():
-            raise IsADirectoryError(0, "is a folder")
-        if self._path.exists() and not self._path.is_file():
-            return self._path.open("wb")
-        self._target = self._path.resolve()  # through a link, as writing in place would
-        if self._target.exists() and not os.access(self._target, os.W_OK):
-            raise PermissionError(0, "is write-protected")
-        # Not tempfile's: its files are private (0600), and this one becomes the result.
-        temporary = self._target.with_name(f".ghostnote-{os.getpid()}-{secrets.token_hex(4)}.part")
-        file = temporary.open("xb")
-        self._temporary = temporary
-        return file
-
-    def _put(self, pieces: list[bytes]) -> None:
-        try:
-            self._file.writelines(pieces)
-        except OSError as error:
-            self.discard()
-            raise self._failure(error) from None
-
-    def _failure(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()})")
+        self._file.discard()
 
 
 class _TimeOrder:
@@ -260,9 +251,15 @@ class _TimeOrder:
         return [heapq.heappop(self._waiting)[-1] for _ in range(len(self._waiting))]
 
 
-def write_hits(hits: Iterable[Hit], path: Path | str, manifest: Manifest, format_name: str | None = None) -> None:
+def write_hits(
+    hits: Iterable[Hit],
+    path: Path | str,
+    manifest: Manifest,
+    format_name: str | None = None,
+    options: FormatOptions | None = None,
+) -> None:
     """Write a list of hits to a file, atomically; the format follows from the file's ending unless named."""
     path = Path(path)
-    sink = FileSink(path, make_format(format_name or format_for(path), manifest), manifest.frame_s)
+    sink = FileSink(path, make_format(format_name or format_for(path), manifest, options), manifest.frame_s)
     sink.write(sorted(hits, key=lambda hit: hit.time_s))
     sink.close()

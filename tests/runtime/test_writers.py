@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from xml.etree import ElementTree
 
 import click_model
 import mido
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 
 from ghostnote.runtime import Hit, OutputError, UsageError, write_hits
-from ghostnote.runtime.writers import FORMATS, FileSink, StreamSink, format_for, make_format
+from ghostnote.runtime.quantise import parse_grid
+from ghostnote.runtime.tempo import TempoMap
+from ghostnote.runtime.writers import FORMATS, FileSink, FormatOptions, StreamSink, format_for, make_format
 
 MANIFEST = click_model.make_manifest()
 
@@ -103,9 +106,12 @@ def test_midi_after_a_day_and_at_the_ends_of_velocity(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_hits_make_a_valid_file(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
-    write_hits([], path, MANIFEST, name)
+    options = FormatOptions(tempo=TempoMap.constant(120), grid=parse_grid("1/16")) if name == "musicxml" else None
+    write_hits([], path, MANIFEST, name, options)
     if name == "midi":
         assert mido.MidiFile(path).length == 0
+    elif name == "musicxml":
+        assert len(ElementTree.parse(path).findall("part/measure")) == 1
     else:
         assert path.read_text() == ("time,class,note,velocity,confidence\n" if name == "csv" else "")
 
@@ -175,13 +181,14 @@ def test_stream_sink_flushes_every_hit(hits: list[Hit]) -> None:
 
 
 def test_endings() -> None:
-    assert [format_for(Path(f"x{s}")) for s in (".mid", ".MIDI", ".jsonl", ".csv", ".labels", ".txt")] == [
+    assert [format_for(Path(f"x{s}")) for s in (".mid", ".MIDI", ".jsonl", ".csv", ".labels", ".txt", ".musicxml")] == [
         "midi",
         "midi",
         "jsonl",
         "csv",
         "labels",
         "txt",
+        "musicxml",
     ]
     with pytest.raises(UsageError, match=r"\.mid"):
         format_for(Path("x.pdf"))
