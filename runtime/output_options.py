@@ -95,7 +95,9 @@ class ScoreRequest:
 
     def check(self, formats: set[str]) -> None:
         """Raise UsageError where an option has nothing to act on among the formats."""
-        timed = bool(formats & {"midi", "musicxml"})
+        from .writers import TIMED_FORMATS
+
+        timed = bool(formats.intersection(TIMED_FORMATS))
         for name, given in (("--tempo", self.tempo), ("--quantize", self.quantize)):
             if given is not None and not timed:
                 raise UsageError(f"{name} is for MIDI and MusicXML; name such a file with -o, or leave it out")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .errors import OutputError
 from .events import Hit
 from .output_options import OutputRequest
-from .writers import FileSink, FormatOptions, Sink, StreamSink, make_format
+from .writers import TIMED_FORMATS, FileSink, FormatOptions, OrderedFormat, Sink, StreamSink, make_format
 
 if TYPE_CHECKING:
     from .audio import AudioReader
@@ -120,4 +120,6 @@ def _standard_output(name: str | None, manifest: Manifest, options: FormatOption
         from .terminal import TerminalSink
 
         return TerminalSink()
-    return StreamSink(sys.stdout.buffer, make_format(name or "jsonl", manifest, options))
+    form = make_format(name or "jsonl", manifest, options)
+    # Lines go out as soon as they are known, a file that is made at the end is made of sorted hits.
+    return StreamSink(sys.stdout.buffer, OrderedFormat(form, manifest.frame_s) if name in TIMED_FORMATS else form)

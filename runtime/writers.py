@@ -27,6 +27,7 @@ __all__ = [
     "FileSink",
     "Format",
     "FormatOptions",
+    "OrderedFormat",
     "Sink",
     "StreamSink",
     "TextFormat",
@@ -203,22 +204,41 @@ class StreamSink:
             raise OutputError(f"{self._name}: cannot be written ({error.strerror})") from None
 
 
+class OrderedFormat:
+    """Sorts hits for another format: takes them as they are found, out of order by up to two frames."""
+
+    def __init__(self, form: Format, frame_s: float) -> None:
+        self._form = form
+        self._order = _TimeOrder(2 * frame_s)
+
+    def begin(self) -> bytes:
+        """What stands before the first hit."""
+        return self._form.begin()
+
+    def add(self, hit: Hit) -> bytes:
+        """The hits that nothing earlier can follow now."""
+        return b"".join(map(self._form.add, self._order.push([hit])))
+
+    def end(self) -> bytes:
+        """The other hits, and what stands after the last."""
+        return b"".join((*map(self._form.add, self._order.rest()), self._form.end()))
+
+
 class FileSink:
     """Hits in order of time to a file that appears, whole, on `close` (see AtomicFile)."""
 
     def __init__(self, path: Path, form: Format, frame_s: float) -> None:
-        self._form = form
-        self._order = _TimeOrder(2 * frame_s)
+        self._form = OrderedFormat(form, frame_s)
         self._file = AtomicFile(path)
         self._file.write([form.begin()])
 
     def write(self, hits: Iterable[Hit]) -> None:
         """Write the hits that nothing earlier can follow."""
-        self._file.write([self._form.add(hit) for hit in self._order.push(hits)])
+        self._file.write(map(self._form.add, hits))
 
     def close(self) -> None:
         """Complete the file and give it its name."""
-        self._file.write([*(self._form.add(hit) for hit in self._order.rest()), self._form.end()])
+        self._file.write([self._form.end()])
         self._file.close()
 
     def discard(self) -> None:
