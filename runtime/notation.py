@@ -22,13 +22,13 @@ from .rhythm import Event, beats_of, write_rhythm
 from .tempo import TICKS_PER_QUARTER, Bar, TempoChange, TempoMap
 from .vocabulary import CLASSES
 
-__all__ = ["MusicXmlFormat"]
+__all__ = ["Look", "MusicXmlFormat", "look_of"]
 
 _HANDS, _FEET = 1, 2  # voices
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class Look:
     """Where a drum stands on the staff (as if in treble clef), its notehead, its voice."""
 
     step: str
@@ -38,26 +38,26 @@ class _Look:
 
 
 _LOOKS = {
-    "BD": _Look("F", 4, voice=_FEET),
-    "SD": _Look("C", 5),
-    "SS": _Look("C", 5, "x"),
-    "CLP": _Look("C", 5, "slash"),
-    "CHH": _Look("G", 5, "x"),
-    "PHH": _Look("D", 4, "x", _FEET),
-    "OHH": _Look("G", 5, "x"),  # and a circle above
-    "TB": _Look("B", 4, "triangle"),
-    "LT": _Look("A", 4),
-    "MT": _Look("D", 5),
-    "HT": _Look("E", 5),
-    "CRC": _Look("A", 5, "x"),
-    "SPC": _Look("B", 5, "x"),
-    "CHC": _Look("C", 6, "x"),
-    "RD": _Look("F", 5, "x"),
-    "RB": _Look("F", 5, "diamond"),
-    "CB": _Look("E", 5, "triangle"),
-    "CL": _Look("G", 4, "triangle"),
+    "BD": Look("F", 4, voice=_FEET),
+    "SD": Look("C", 5),
+    "SS": Look("C", 5, "x"),
+    "CLP": Look("C", 5, "slash"),
+    "CHH": Look("G", 5, "x"),
+    "PHH": Look("D", 4, "x", _FEET),
+    "OHH": Look("G", 5, "x"),  # and a circle above
+    "TB": Look("B", 4, "triangle"),
+    "LT": Look("A", 4),
+    "MT": Look("D", 5),
+    "HT": Look("E", 5),
+    "CRC": Look("A", 5, "x"),
+    "SPC": Look("B", 5, "x"),
+    "CHC": Look("C", 6, "x"),
+    "RD": Look("F", 5, "x"),
+    "RB": Look("F", 5, "diamond"),
+    "CB": Look("E", 5, "triangle"),
+    "CL": Look("G", 4, "triangle"),
 }
-_UNKNOWN = _Look("B", 4, "cross")
+_UNKNOWN = Look("B", 4, "cross")
 _STAFF = "CDEFGAB"
 _NAME_OF = {c.code: c.name for c in CLASSES}
 
@@ -71,6 +71,11 @@ _HEADER = b"""<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE score-partwise PUBLIC "-//Recordare//DTD MusicXML 4.0 Partwise//EN" "http://www.musicxml.org/dtds/partwise.dtd">
 <score-partwise version="4.0">
 """
+
+
+def look_of(code: str) -> Look:
+    """How a class is written; a model's own classes are crosses on the middle line."""
+    return _LOOKS.get(code, _UNKNOWN)
 
 
 class MusicXmlFormat:
@@ -106,9 +111,12 @@ class MusicXmlFormat:
     def _measures(self) -> Iterable[Element]:
         chords: dict[int, dict[int, list[Hit]]] = {_HANDS: defaultdict(list), _FEET: defaultdict(list)}
         for tick, hit in self._placed:
-            chords[_LOOKS.get(hit.code, _UNKNOWN).voice][tick].append(hit)
+            chords[look_of(hit.code).voice][tick].append(hit)
         writer = _MeasureWriter(self._tempo, _Loudness.of(hit for _, hit in self._placed))
-        for bar in self._tempo.bars(self._placed[-1][0] if self._placed else 0):
+        first, last = (self._placed[0][0], self._placed[-1][0]) if self._placed else (0, 0)
+        for bar in self._tempo.bars(last):
+            if bar.tick < self._tempo.lead_in_ticks <= first:
+                continue  # seconds before the music, which are bars in a MIDI file only
             yield writer.measure(bar, {voice: _within(bar, of) for voice, of in chords.items()})
 
 
@@ -227,7 +235,7 @@ class _MeasureWriter:
             self._note(measure, event, voice, hit, in_chord=i > 0)
 
     def _note(self, measure: Element, event: Event, voice: int, hit: Hit, *, in_chord: bool) -> None:
-        look = _LOOKS.get(hit.code, _UNKNOWN)
+        look = look_of(hit.code)
         note = SubElement(measure, "note", dynamics=f"{127 * hit.velocity / _FORTE * 100:.2f}")
         if in_chord:
             SubElement(note, "chord")
@@ -284,7 +292,7 @@ def _notations(note: Element, event: Event, code: str | None, *, is_accent: bool
 
 
 def _height(hit: Hit) -> tuple[int, int]:
-    look = _LOOKS.get(hit.code, _UNKNOWN)
+    look = look_of(hit.code)
     return look.octave, _STAFF.index(look.step)
 
 

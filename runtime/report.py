@@ -124,7 +124,7 @@ class ReportSink:
         duration_s = track.samples / track.sample_rate
         return {
             "title": self._facts.title,
-            "summary": f"{len(self._times_s)} hits in {duration_s:.1f} s of audio; {self._facts.model}",
+            "summary": f"{len(self._times_s)} hits in {_clock(duration_s)} of audio; {self._facts.model}",
             "settings": self._facts.settings,
             "duration_s": duration_s,
             "peaks": _outline(track),
@@ -152,6 +152,11 @@ class ReportSink:
                 "confidence": _base64(np.frombuffer(self._confidences, np.float32)[order]),
             },
         }
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02} min" if minutes else f"{seconds:.1f} s"
 
 
 def _outline(track: Soundtrack) -> dict[str, Any]:

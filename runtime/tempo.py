@@ -18,7 +18,8 @@ TICKS_PER_QUARTER = 960
 TICKS_PER_WHOLE = 4 * TICKS_PER_QUARTER
 _UNITS_PER_SECOND = TICKS_PER_QUARTER * 1_000_000  # a unit is a tick at a tempo of one microsecond per quarter
 _LONGEST_QUARTER_US = (1 << 24) - 1  # MIDI has three bytes for it
-_ON_THE_BEAT = 1 / 8  # of a beat: nearer than this, a change of tempo is meant to lie on the beat
+# Of a beat, and of the time since the last change: nearer than this, a change of tempo is meant to lie on the beat.
+_ON_THE_BEAT = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,13 @@ class Bar:
 
 
 class TempoMap:
-    """Changes of tempo and meter in order of ticks, the first at tick 0."""
+    """Changes of tempo and meter in order of ticks, the first at tick 0. The music begins after `lead_in_ticks`."""
 
-    def __init__(self, changes: Sequence[TempoChange]) -> None:
+    def __init__(self, changes: Sequence[TempoChange], lead_in_ticks: int = 0) -> None:
         if not changes or changes[0].tick != 0 or any(b.tick <= a.tick for a, b in pairwise(changes)):
             raise ValueError(f"expected changes at increasing ticks from 0, found {[c.tick for c in changes]}")
         self.changes = tuple(changes)
+        self.lead_in_ticks = lead_in_ticks
         self._ticks = [change.tick for change in changes]
         units = [0]
         for change, following in pairwise(changes):
@@ -101,7 +103,7 @@ class TempoMap:
         for anchor, following in pairwise(anchors):
             builder.stretch(anchor, following.time_s)
         builder.last(anchors[-1])
-        return cls(builder.changes)
+        return cls(builder.changes, builder.lead_in_ticks)
 
     def change_at(self, tick: int) -> TempoChange:
         """The change in force at a tick."""
@@ -149,6 +151,7 @@ class _Builder:
         self._units = 0
         self._bar_tick = 0
         self._lead_in(first)
+        self.lead_in_ticks = self._tick
 
     def stretch(self, anchor: Anchor, until_s: float) -> None:
         """The anchor's tempo, changed a little so that the next anchor's time lies on a tick, and on a beat if near."""
@@ -185,7 +188,7 @@ class _Builder:
         unit = self._meter.unit_ticks
         since_bar = self._tick - self._bar_tick
         beat = round((since_bar + ticks) / unit) * unit - since_bar
-        near = abs(beat - ticks) <= _ON_THE_BEAT * unit
+        near = abs(beat - ticks) <= _ON_THE_BEAT * min(unit, ticks)
         return max(1, beat if near else round(ticks))
 
     def _put(self, ticks: int, until_s: float) -> None:

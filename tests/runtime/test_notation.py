@@ -61,7 +61,7 @@ def notes_of(root: ElementTree.Element) -> list[tuple[int, str, ElementTree.Elem
 
 
 @given(hit_lists, st.sampled_from(FITTING), st.sampled_from((61.0, 120.0, 203.5)))
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_every_quantised_hit_appears_exactly_once(hits: list[Hit], case: tuple[Meter, str], bpm: float) -> None:
     tempo = TempoMap.constant(bpm, case[0])
     placement = Placement(tempo, parse_grid(case[1]))
@@ -74,6 +74,7 @@ def test_every_quantised_hit_appears_exactly_once(hits: list[Hit], case: tuple[M
 
 
 @given(st.sampled_from(FITTING), st.data())
+@settings(deadline=None)
 def test_what_is_written_lasts_what_it_says(case: tuple[Meter, str], data: st.DataObject) -> None:
     """Type, dots and tuplet of every event make up its length; notes stand at the onsets; the bar is full."""
     meter, grid = case[0], parse_grid(case[1])
@@ -194,6 +195,13 @@ def test_tempo_changes_are_played_and_the_large_ones_printed() -> None:
     )
     assert [mark.text for mark in root.findall(".//per-minute")] == ["120", "90"]
     assert [time.findtext("beats") for time in root.findall(".//time")] == ["4", "3"]
+
+
+def test_seconds_before_the_music_are_no_bars_unless_there_is_a_hit() -> None:
+    tempo = TempoMap.through([Anchor(0.25, 120)])
+    late, early = [Hit(0.25, "BD", 1, 1)], [Hit(0.0, "BD", 1, 1)]
+    assert [time.findtext("beats") for time in score(late, tempo, "1/16").findall(".//time")] == ["4"]
+    assert [time.findtext("beats") for time in score(early, tempo, "1/16").findall(".//time")] == ["1"]
 
 
 @pytest.mark.parametrize(("meter", "grid"), [(Meter(6, 8), "1/12"), (Meter(7, 8), "1/4"), (Meter(4, 4), "1/6")])

@@ -220,3 +220,17 @@ def test_a_closed_pipe_does_not_lose_the_report(start: Start, click_wav: Path, t
     _, errors = piped.communicate(timeout=20)
     assert (piped.returncode, errors) == (0, b"")
     assert (tmp_path / "r.html").stat().st_size > 10_000
+
+
+def test_the_documents_table_of_classes_is_the_code() -> None:
+    from ghostnote.runtime.notation import look_of
+    from ghostnote.runtime.vocabulary import CLASSES
+
+    text = (Path(__file__).resolve().parents[2] / "docs" / "outputs.md").read_text()
+    rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")
+    ]
+    rows = [row for row in rows if len(row) == 6]
+    assert [row[:3] for row in rows] == [[c.code, c.name, str(c.note)] for c in CLASSES]
+    assert [row[3] for row in rows] == [f"{look_of(c.code).step}{look_of(c.code).octave}" for c in CLASSES]
+    assert [row[4].split()[0] for row in rows] == [look_of(c.code).notehead for c in CLASSES]
