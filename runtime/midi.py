@@ -16,7 +16,7 @@ from mido.midifiles.meta import encode_variable_int
 from .events import Hit
 from .quantise import Grid, Placement
 from .tempo import TICKS_PER_QUARTER, TempoMap
-from .vocabulary import CLASSES
+from .vocabulary import NAME_OF
 
 __all__ = ["MidiFormat"]
 
@@ -73,11 +73,8 @@ class MidiFormat:
         if self._drums is None:
             return self._main
         if code not in self._drums:
-            self._drums[code] = _Track(_NAME_OF.get(code, code), iter(()))
+            self._drums[code] = _Track(NAME_OF.get(code, code), iter(()))
         return self._drums[code]
-
-
-_NAME_OF = {c.code: c.name for c in CLASSES}
 
 
 class _Track:

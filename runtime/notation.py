@@ -20,7 +20,7 @@ from .events import Hit
 from .quantise import Grid, Placement
 from .rhythm import Event, beats_of, write_rhythm
 from .tempo import TICKS_PER_QUARTER, Bar, TempoChange, TempoMap
-from .vocabulary import CLASSES
+from .vocabulary import NAME_OF
 
 __all__ = ["Look", "MusicXmlFormat", "look_of"]
 
@@ -59,7 +59,6 @@ _LOOKS = {
 }
 _UNKNOWN = Look("B", 4, "cross")
 _STAFF = "CDEFGAB"
-_NAME_OF = {c.code: c.name for c in CLASSES}
 
 _FORTE = 90  # the MIDI velocity that MusicXML calls 100 % loud
 _FEWEST_TO_COMPARE = 4  # strokes of a drum, below which none of them is accented or a ghost note
@@ -316,7 +315,7 @@ def _part_list(notes: Mapping[str, int]) -> Element:
     SubElement(part, "part-name").text = "Drum Set"
     for code in notes:
         instrument = SubElement(part, "score-instrument", id=f"P1-{code}")
-        SubElement(instrument, "instrument-name").text = _NAME_OF.get(code, code)
+        SubElement(instrument, "instrument-name").text = NAME_OF.get(code, code)
     for code, note in notes.items():
         midi = SubElement(part, "midi-instrument", id=f"P1-{code}")
         SubElement(midi, "midi-channel").text = "10"

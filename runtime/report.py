@@ -19,7 +19,7 @@ import numpy as np
 from .events import Hit
 from .files import AtomicFile
 from .soundtrack import Soundtrack
-from .vocabulary import CLASSES
+from .vocabulary import NAME_OF
 
 if TYPE_CHECKING:
     from .audio import AudioReader
@@ -31,28 +31,9 @@ __all__ = ["ReportFacts", "ReportSink", "facts_of"]
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _DATA = "/*DATA*/null"
-_NAME_OF = {c.code: c.name for c in CLASSES}
 # Lanes from top to bottom as on a drum staff: cymbals, toms, snare, bass drum.
-_LANES = [
-    "CRC",
-    "SPC",
-    "CHC",
-    "RD",
-    "RB",
-    "OHH",
-    "CHH",
-    "PHH",
-    "TB",
-    "CB",
-    "CL",
-    "CLP",
-    "HT",
-    "MT",
-    "LT",
-    "SS",
-    "SD",
-    "BD",
-]
+_CYMBALS = ("CRC", "SPC", "CHC", "RD", "RB", "OHH", "CHH", "PHH")
+_LANES = (*_CYMBALS, "TB", "CB", "CL", "CLP", "HT", "MT", "LT", "SS", "SD", "BD")
 
 
 @dataclass(frozen=True)
@@ -142,7 +123,7 @@ class ReportSink:
         counts = np.bincount(classes, minlength=len(self._codes))
         return {
             "classes": [
-                {"code": code, "name": _NAME_OF.get(code, code), "count": int(counts[self._codes.index(code)])}
+                {"code": code, "name": NAME_OF.get(code, code), "count": int(counts[self._codes.index(code)])}
                 for code in lanes
             ],
             "hits": {
