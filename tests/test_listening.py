@@ -109,8 +109,9 @@ def test_what_holds_no_hits_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_text("time,class\na b c")
         with pytest.raises(InputError, match=r"x\."):
             read_hits(tmp_path / name)
-    with pytest.raises(UsageError, match=r"expected hits as .mid"):
-        read_hits(tmp_path / "x.wav")
+    for name in ("x.wav", "x.musicxml"):  # the second is written only
+        with pytest.raises(UsageError, match=r"expected hits as .mid"):
+            read_hits(tmp_path / name)
 
 
 # --- sound ---

@@ -234,3 +234,11 @@ def test_the_documents_table_of_classes_is_the_code() -> None:
     assert [row[:3] for row in rows] == [[c.code, c.name, str(c.note)] for c in CLASSES]
     assert [row[3] for row in rows] == [f"{look_of(c.code).step}{look_of(c.code).octave}" for c in CLASSES]
     assert [row[4].split()[0] for row in rows] == [look_of(c.code).notehead for c in CLASSES]
+
+
+def test_a_report_of_a_pipe_says_that_there_is_no_sound(start: Start, click_wav: Path, tmp_path: Path) -> None:
+    piped = start("-", "--report", tmp_path / "r.html")
+    piped.communicate(click_wav.read_bytes(), timeout=20)
+    assert piped.returncode == 0
+    text = (tmp_path / "r.html").read_text()
+    assert '"audio": null, "audio_note": "The sound is left out: it came live, from a pipe or a device."' in text
