@@ -1,8 +1,8 @@
 """Drum notation as MusicXML 4.0: percussion clef, hands with stems up, feet with stems down.
 
 Written with the standard library: a drum part needs few of MusicXML's elements, and every one of them said exactly
-(docs/log.md). Positions and noteheads follow the Percussive Arts Society's guide (N. Weinberg, Guide to Standardized
-Drumset Notation, 1998) where it names the instrument.
+(docs/log.md). Positions and noteheads are the usual ones where there are any (N. Weinberg, Guide to Standardized
+Drumset Notation, 1998), and tell all classes apart.
 """
 
 from __future__ import annotations
