@@ -50,6 +50,7 @@ class CaptureReader:
         self.name = str(info["name"])
         self._inputs = _choose_inputs(inputs, int(info["max_input_channels"]), self.name)
         channels = max(self._inputs) + 1
+        self.channels = len(self._inputs)
         self.source_rate = _choose_rate(self._sd, info, channels, sample_rate)
         self._ring = RingBuffer(round(_RING_S * self.source_rate), channels)
         self._bell = threading.Lock()  # held while there is nothing new

@@ -15,28 +15,29 @@ import typer
 
 from .errors import GhostnoteError, OutputError, UsageError
 from .live import options
+from .output_options import (
+    FormatOption,
+    MeterOption,
+    MidiTracks,
+    MidiTracksOption,
+    NoteMapOption,
+    OutputOption,
+    OutputRequest,
+    QuantizeOption,
+    ReportOption,
+    ScoreRequest,
+    TempoOption,
+)
 
 if TYPE_CHECKING:
     from .engines.protocol import Engine
     from .interrupt import Interruption
     from .job import Report
-    from .manifest import Manifest
     from .pcm import PcmFormat
-    from .writers import Sink
 
 __all__ = ["app", "main", "transcribe"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-class FormatName(StrEnum):
-    """Output formats; the same as `writers.FORMATS`, which would load numpy."""
-
-    MIDI = "midi"
-    JSONL = "jsonl"
-    CSV = "csv"
-    LABELS = "labels"
-    TXT = "txt"
 
 
 class RawName(StrEnum):
@@ -63,18 +64,20 @@ def transcribe(
     source: Annotated[
         str | None, typer.Argument(metavar="INPUT", help="Audio file, or - for WAV or raw PCM on standard input.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; its ending chooses the format.")
-    ] = None,
+    output: OutputOption = None,
     engine: Annotated[
         Path | None, typer.Option(help="A model.onnx, or a bundled model: base (default), small.")
     ] = None,
     latency_ms: Annotated[
         float | None, typer.Option(help="Largest total latency allowed, in ms. Default: the most accurate setting.")
     ] = None,
-    form: Annotated[
-        FormatName | None, typer.Option("--format", help="Output format, whatever the file is called.")
-    ] = None,
+    form: FormatOption = None,
+    tempo: TempoOption = None,
+    meter: MeterOption = None,
+    quantize: QuantizeOption = None,
+    midi_tracks: MidiTracksOption = MidiTracks.ONE,
+    note_map: NoteMapOption = None,
+    report: ReportOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     raw_format: Annotated[RawName | None, typer.Option(help="INPUT is raw PCM, interleaved, in this format.")] = None,
     rate: Annotated[int | None, typer.Option(min=1, help="Sample rate of raw PCM in Hz.")] = None,
@@ -121,15 +124,16 @@ def transcribe(
             )
             asked.check(source)
             raw = _raw_format(raw_format, rate, channels)
-            format_name = _format_name(output, form)
-            code = _transcribe(source, output, engine, latency_ms, format_name, threads, raw, asked, interruption)
+            score = ScoreRequest(tempo, meter, quantize, midi_tracks, note_map)
+            request = OutputRequest.of(output, form, report, score)
+            code = _transcribe(source, request, engine, latency_ms, threads, raw, asked, interruption)
         except Interrupted:
             _say("interrupted before any audio was read")
         except BrokenPipeError:
             _abandon_stdout()  # the reader of our output has seen enough: no error
         except GhostnoteError as error:
             _say(f"error: {error}")
-            if isinstance(error, OutputError) and output is None:
+            if isinstance(error, OutputError) and not output:
                 _abandon_stdout()
             code = error.exit_code
     if interruption.exit_code or code:
@@ -144,10 +148,9 @@ def _show_devices() -> None:
 
 def _transcribe(
     source: str | None,
-    output: Path | None,
+    request: OutputRequest,
     engine_path: Path | None,
     latency_ms: float | None,
-    format_name: str | None,
     threads: int,
     raw: PcmFormat | None,
     asked: options.LiveOptions,
@@ -157,6 +160,7 @@ def _transcribe(
     from .engines.opening import open_engine
     from .job import run
     from .live.loop import Stage, grid_terminal, open_live_outputs, open_source
+    from .outputs import open_outputs
     from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
     from .terminal import ProgressLine
 
@@ -165,27 +169,28 @@ def _transcribe(
     with interruption.wait_for(lambda: open_source(asked, source, manifest.sample_rate, raw)) as reader:
         per_call = None if reader.is_live else FILE_TOKENS_PER_CALL
         transcriber = StreamingTranscriber(engine, latency_ms=latency_ms, tokens_per_call=per_call)
-        terminal = grid_terminal(asked, stdout_is_taken=output is None and format_name is not None)
-        drawn = output is None and terminal is sys.stdout  # in the place of the list
-        results = None if drawn else _open_sink(output, format_name, manifest)
-        sink = open_live_outputs(asked, results, terminal, Stage(reader, manifest, transcriber), _warn)
-        shown = terminal is not None or (output is None and sys.stdout.isatty())
+        on_stdout = not request.files
+        terminal = grid_terminal(asked, stdout_is_taken=on_stdout and request.stream_format is not None)
+        drawn = on_stdout and terminal is sys.stdout  # in the place of the list
+        outputs = open_outputs(request, engine, transcriber, reader, silent=drawn)
+        sink = open_live_outputs(asked, outputs.sink, terminal, Stage(reader, manifest, transcriber), _warn)
+        shown = terminal is not None or (on_stdout and sys.stdout.isatty())
         progress = ProgressLine(reader.duration_s, shown=sys.stderr.isatty() and not shown)
         try:
-            report = run(reader, transcriber, sink, interruption=interruption, watch=progress)
+            report = run(reader, transcriber, sink, interruption=interruption, watch=progress, hear=outputs.hear)
         except BaseException:
             sink.discard()
             raise
         finally:
             progress.clear()
-    _conclude(report, engine, transcriber.total_latency_ms, output, interruption)
+    _conclude(report, engine, transcriber.total_latency_ms, request, interruption)
     if measured := sink.meter.describe():
         _say(measured)
     return report.error.exit_code if report.error else 0
 
 
 def _conclude(
-    report: Report, engine: Engine, total_latency_ms: float, output: Path | None, interruption: Interruption
+    report: Report, engine: Engine, total_latency_ms: float, request: OutputRequest, interruption: Interruption
 ) -> None:
     """The lines on stderr that end a run."""
     from .terminal import describe
@@ -198,7 +203,7 @@ def _conclude(
     if report.error is not None:
         _say(f"error: {report.error}; {kept}")
     if report.written:
-        where = f"; written to {output}" if output else ""
+        where = f"; written to {', '.join(map(str, request.names))}" if request.names else ""
         _say(f"{describe(report, total_latency_ms)}; {engine.describe()}{where}")
 
 
@@ -215,33 +220,6 @@ def _raw_format(name: RawName | None, rate: int | None, channels: int | None) ->
     from .pcm import PcmFormat
 
     return PcmFormat(str(name), rate, channels or 1)
-
-
-def _format_name(output: Path | None, form: FormatName | None) -> str | None:
-    """The output format; None where nothing asks for one."""
-    if form is not None:
-        if form is FormatName.MIDI and output is None and sys.stdout is not None and sys.stdout.isatty():
-            raise UsageError("MIDI is no text for a terminal: name a file with -o")
-        return str(form)
-    if output is None:
-        return None
-    from .writers import format_for
-
-    return format_for(output)
-
-
-def _open_sink(output: Path | None, format_name: str | None, manifest: Manifest) -> Sink:
-    from .writers import FileSink, StreamSink, make_format
-
-    if output is not None and format_name is not None:
-        return FileSink(output, make_format(format_name, manifest), manifest.frame_s)
-    if sys.stdout is None:
-        raise OutputError("standard output is closed; name a file with -o")
-    if format_name is None and sys.stdout.isatty():
-        from .terminal import TerminalSink
-
-        return TerminalSink()
-    return StreamSink(sys.stdout.buffer, make_format(format_name or "jsonl", manifest))
 
 
 def _abandon_stdout() -> None:

@@ -42,8 +42,9 @@ def run(
     *,
     interruption: Interruption,
     watch: Callable[[float], None],
+    hear: Callable[[NDArray[np.float32]], None] = lambda _: None,
 ) -> Report:
-    """Transcribe all of `reader` into `sink`.
+    """Transcribe all of `reader` into `sink`; `watch` learns the seconds done, `hear` the samples, before they are fed.
 
     Errors of input or engine end the stream early; the hits up to there are written and the error is in the report.
     Errors of the output are raised.
@@ -57,6 +58,7 @@ def run(
 
     def listen(blocks: Iterable[NDArray[np.float32]]) -> None:
         for block in blocks:
+            hear(block)
             keep(transcriber.feed(block))
             watch(transcriber.samples_fed / transcriber.sample_rate)
 

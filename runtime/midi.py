@@ -1,39 +1,48 @@
-"""Standard MIDI files of drum hits: type 0, channel 10, 120 beats per minute, a tick of 0.52 ms.
+"""Standard MIDI files of drum hits: channel 10, 960 ticks per quarter note, 120 of those per minute or a tempo map.
 
-The track grows hit by hit (about nine bytes each), so that a day of audio needs no list of messages in memory.
+One track (type 0), or one per drum (type 1: the tempo map first). A track grows hit by hit (about nine bytes each), so
+that a day of audio needs no list of messages in memory.
 """
 
 from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mido import MetaMessage
 from mido.midifiles.meta import encode_variable_int
 
 from .events import Hit
+from .quantise import Grid, Placement
+from .tempo import TICKS_PER_QUARTER, TempoMap
+from .vocabulary import NAME_OF
 
-__all__ = ["TICKS_PER_SECOND", "MidiFormat"]
+__all__ = ["MidiFormat"]
 
-_TICKS_PER_BEAT = 960
-_BEAT_US = 500_000  # 120 beats per minute
-TICKS_PER_SECOND = _TICKS_PER_BEAT * 1_000_000 // _BEAT_US
 _DRUM_CHANNEL = 9  # channel 10, counted from 0
-_NOTE_TICKS = TICKS_PER_SECOND // 20  # drums sound on by themselves; 50 ms are easily seen and grabbed in an editor
+_NOTE_US = 50_000  # drums sound on by themselves; 50 ms are easily seen and grabbed in an editor
 
 
 class MidiFormat:
-    """Builds the file from hits in order of time; all of it comes out of `end`, which knows the track's length."""
+    """Builds the file from hits in order of time; all of it comes out of `end`, which knows the tracks' lengths.
 
-    def __init__(self, note_of: Mapping[str, int]) -> None:
+    Notes lie within half a tick of the hits' times whatever the tempo map; with a grid, on the grid.
+    """
+
+    def __init__(
+        self,
+        note_of: Mapping[str, int],
+        tempo: TempoMap | None = None,
+        grid: Grid | None = None,
+        *,
+        track_per_drum: bool = False,
+    ) -> None:
         self._note_of = note_of
-        self._track = bytearray()
-        self._now = 0  # tick of the last message
-        self._sounding: dict[int, int] = {}  # note -> tick at which it ends
-        self._ends: list[tuple[int, int]] = []  # heap of (tick, note); out of date where `_sounding` says otherwise
-        self._put(0, bytes(MetaMessage("track_name", name="ghostnote").bytes()))
-        self._put(0, bytes(MetaMessage("set_tempo", tempo=_BEAT_US).bytes()))
+        self._tempo = tempo or TempoMap.constant(120)
+        self._placement = Placement(self._tempo, grid)
+        self._main = _Track("ghostnote", _tempo_events(self._tempo))
+        self._drums: dict[str, _Track] | None = {} if track_per_drum else None
 
     def begin(self) -> bytes:
         """Nothing yet: the header contains the length."""
@@ -41,22 +50,71 @@ class MidiFormat:
 
     def add(self, hit: Hit) -> bytes:
         """Note on now, note off later. A note still sounding is ended first, so that no editor sees overlaps."""
-        note, tick = self._note_of[hit.code], round(hit.time_s * TICKS_PER_SECOND)
-        self._end_notes(tick)
-        if note in self._sounding:
-            self._note_off(tick, note)
-        self._put(tick, bytes((0x90 | _DRUM_CHANNEL, note, min(127, max(1, round(127 * hit.velocity))))))
-        self._sounding[note] = tick + _NOTE_TICKS
-        heapq.heappush(self._ends, (tick + _NOTE_TICKS, note))
+        self._write(self._placement.push(hit))
         return b""
 
     def end(self) -> bytes:
-        """The whole file."""
+        """The whole file. Changes of tempo after the last note are left out."""
+        self._write(self._placement.rest())
+        drums = [self._drums[code] for code in self._note_of if code in self._drums] if self._drums else []
+        ends = [track.end_notes() for track in (*drums, self._main)]
+        self._main.advance(max(ends))
+        tracks = [track.chunk() for track in (self._main, *drums)]
+        header = struct.pack(">4sIHHH", b"MThd", 6, int(self._drums is not None), len(tracks), TICKS_PER_QUARTER)
+        return b"".join((header, *tracks))
+
+    def _write(self, placed: list[tuple[int, Hit]]) -> None:
+        for tick, hit in placed:
+            length = max(1, round(_NOTE_US * TICKS_PER_QUARTER / self._tempo.change_at(tick).quarter_us))
+            velocity = min(127, max(1, round(127 * hit.velocity)))
+            self._track_of(hit.code).note(tick, length, self._note_of[hit.code], velocity)
+
+    def _track_of(self, code: str) -> _Track:
+        if self._drums is None:
+            return self._main
+        if code not in self._drums:
+            self._drums[code] = _Track(NAME_OF.get(code, code), iter(()))
+        return self._drums[code]
+
+
+class _Track:
+    """A growing track: notes in order of ticks, and between them `events` (tick, message) that come by themselves."""
+
+    def __init__(self, name: str, events: Iterator[tuple[int, bytes]]) -> None:
+        self._data = bytearray()
+        self._now = 0  # tick of the last message
+        self._events = events
+        self._next_event = next(events, None)
+        self._sounding: dict[int, int] = {}  # note -> tick at which it ends
+        self._ends: list[tuple[int, int]] = []  # heap of (tick, note); out of date where `_sounding` says otherwise
+        self._append(0, bytes(MetaMessage("track_name", name=name).bytes()))
+        self.advance(0)
+
+    def note(self, tick: int, length: int, note: int, velocity: int) -> None:
+        """Note on at `tick`; its end is written when its time comes."""
+        self._end_notes(tick)
+        if note in self._sounding:
+            self._note_off(tick, note)
+        self._put(tick, bytes((0x90 | _DRUM_CHANNEL, note, velocity)))
+        self._sounding[note] = tick + length
+        heapq.heappush(self._ends, (tick + length, note))
+
+    def end_notes(self) -> int:
+        """End all that sounds; the tick of the last message."""
         if self._sounding:
             self._end_notes(max(self._sounding.values()))
-        self._put(self._now, bytes(MetaMessage("end_of_track").bytes()))
-        header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, _TICKS_PER_BEAT)
-        return header + struct.pack(">4sI", b"MTrk", len(self._track)) + bytes(self._track)
+        return self._now
+
+    def advance(self, tick: int) -> None:
+        """Write the events up to and with a tick."""
+        while self._next_event is not None and self._next_event[0] <= tick:
+            self._append(*self._next_event)
+            self._next_event = next(self._events, None)
+
+    def chunk(self) -> bytes:
+        """The finished track."""
+        self._append(self._now, bytes(MetaMessage("end_of_track").bytes()))
+        return struct.pack(">4sI", b"MTrk", len(self._data)) + bytes(self._data)
 
     def _end_notes(self, until: int) -> None:
         """Note offs that are due at or before a tick."""
@@ -70,5 +128,21 @@ class MidiFormat:
         self._put(tick, bytes((0x80 | _DRUM_CHANNEL, note, 0)))
 
     def _put(self, tick: int, message: bytes) -> None:
-        self._track += bytes(encode_variable_int(tick - self._now)) + message
+        self.advance(tick)
+        self._append(tick, message)
+
+    def _append(self, tick: int, message: bytes) -> None:
+        self._data += bytes(encode_variable_int(tick - self._now)) + message
         self._now = tick
+
+
+def _tempo_events(tempo: TempoMap) -> Iterator[tuple[int, bytes]]:
+    meter = None
+    for change in tempo.changes:
+        if change.meter != meter:
+            meter = change.meter
+            yield (
+                change.tick,
+                bytes(MetaMessage("time_signature", numerator=meter.numerator, denominator=meter.denominator).bytes()),
+            )
+        yield change.tick, bytes(MetaMessage("set_tempo", tempo=change.quarter_us).bytes())

@@ -46,6 +46,14 @@ class Source(Protocol):
         """Announced length in seconds; None where unknown."""
 
     @property
+    def source_rate(self) -> int:
+        """Hz of what comes in."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of what comes in."""
+
+    @property
     def non_finite_samples(self) -> int:
         """NaN and infinite samples so far, replaced by 0."""
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from .events import Hit
 from .job import Report
-from .vocabulary import CLASSES
+from .vocabulary import NAME_OF
 
 __all__ = ["ProgressLine", "TerminalSink", "describe"]
 
-_NAME_OF = {c.code: c.name for c in CLASSES}
 _BAR = "▏▎▍▌▋▊▉█"
 
 
@@ -29,7 +28,7 @@ class TerminalSink:
     def write(self, hits: Iterable[Hit]) -> None:
         """One line per hit."""
         for hit in hits:
-            name = _NAME_OF.get(hit.code, "")
+            name = NAME_OF.get(hit.code, "")
             self._console.print(
                 f"{hit.time_s:>8.3f} s  [cyan]{hit.code:<5}[/cyan] {name:<14} [green]{_bar(hit.velocity)}[/green]"
             )

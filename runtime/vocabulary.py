@@ -12,6 +12,7 @@ __all__ = [
     "CLASSES",
     "CODES",
     "FIVE_CLASSES",
+    "NAME_OF",
     "NOTE_OF",
     "PARENTS",
     "DrumClass",
@@ -52,6 +53,7 @@ CLASSES: tuple[DrumClass, ...] = (
 )
 CODES: tuple[str, ...] = tuple(c.code for c in CLASSES)
 NOTE_OF: dict[str, int] = {c.code: c.note for c in CLASSES}
+NAME_OF: dict[str, str] = {c.code: c.name for c in CLASSES}
 
 # Classes that are told apart less surely than they are heard: which tom, how open a hi-hat, which cymbal. A hit is
 # decided for the parent, then given to its likeliest class, so that doubt between two classes never costs the hit.

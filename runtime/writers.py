@@ -5,24 +5,30 @@ Times in seconds, velocities 0..1 except in MIDI. Files appear under their name 
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import json
-import os
-import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from .errors import OutputError, UsageError
 from .events import Hit
+from .files import AtomicFile
 from .manifest import Manifest
 from .salvage import keep_elsewhere, keep_whole_lines
 
+if TYPE_CHECKING:
+    from .quantise import Grid
+    from .tempo import TempoMap
+
 __all__ = [
     "FORMATS",
+    "TIMED_FORMATS",
     "FileSink",
     "Format",
+    "FormatOptions",
+    "OrderedFormat",
     "Sink",
     "StreamSink",
     "TextFormat",
@@ -39,8 +45,24 @@ _FORMAT_OF_SUFFIX = {
     ".csv": "csv",
     ".labels": "labels",
     ".txt": "txt",
+    ".musicxml": "musicxml",
 }
-FORMATS = ("midi", "jsonl", "csv", "labels", "txt")
+FORMATS = ("midi", "jsonl", "csv", "labels", "txt", "musicxml")
+TIMED_FORMATS = ("midi", "musicxml")  # that tell musical time; the others tell seconds
+
+
+@dataclass(frozen=True)
+class FormatOptions:
+    """What may be asked of formats.
+
+    `tempo` (120 beats per minute by default) and `grid` (none: times as they are) are for formats of musical time;
+    `notes`, by class code, replace the manifest's; `track_per_drum` is for MIDI.
+    """
+
+    tempo: TempoMap | None = None
+    grid: Grid | None = None
+    notes: Mapping[str, int] = field(default_factory=dict)
+    track_per_drum: bool = False
 
 
 class Format(Protocol):
@@ -89,9 +111,10 @@ class TextFormat:
         return b""
 
 
-def make_format(name: str, manifest: Manifest) -> Format:
-    """A fresh format by name (see FORMATS); MIDI notes come from the manifest."""
-    note_of = manifest.note_of
+def make_format(name: str, manifest: Manifest, options: FormatOptions | None = None) -> Format:
+    """A fresh format by name (see FORMATS). Raises UsageError where the options do not suffice for it."""
+    options = options or FormatOptions()
+    note_of = manifest.note_of | dict(options.notes)
 
     def json_line(hit: Hit) -> str:
         return json.dumps(
@@ -116,13 +139,26 @@ def make_format(name: str, manifest: Manifest) -> Format:
     if name == "midi":
         from .midi import MidiFormat  # mido, which only this format needs
 
-        return MidiFormat(note_of)
+        return MidiFormat(note_of, options.tempo, options.grid, track_per_drum=options.track_per_drum)
+    if name == "musicxml":
+        return _notation(note_of, options)
     if name == "csv":
         return TextFormat(csv_line, header="time,class,note,velocity,confidence\n")
     lines = {"jsonl": json_line, "labels": label_line, "txt": scorer_line}
     if name not in lines:
         raise UsageError(f"unknown format '{name}'; choose one of {', '.join(FORMATS)}")
     return TextFormat(lines[name])
+
+
+def _notation(note_of: Mapping[str, int], options: FormatOptions) -> Format:
+    if options.tempo is None or options.grid is None:
+        raise UsageError(
+            "MusicXML needs the beat and the finest note value: give --tempo (beats per minute, or a tempo map) and "
+            "--quantize (e.g. 1/16)"
+        )
+    from .notation import MusicXmlFormat
+
+    return MusicXmlFormat(note_of, options.tempo, options.grid)
 
 
 def format_for(path: Path) -> str:
@@ -169,88 +205,49 @@ class StreamSink:
             raise OutputError(f"{self._name}: cannot be written ({error.strerror})") from None
 
 
-class FileSink:
-    """Hits in order of time to a file that appears, whole, on `close`.
+class OrderedFormat:
+    """Sorts hits for another format: takes them as they are found, out of order by up to two frames."""
 
-    Opening already creates the temporary file beside it, so that an unwritable place is known before the work begins.
-    When the disk is full, the hits are kept under another name as far as that is possible; the error tells which.
-    Devices and named pipes are written directly.
+    def __init__(self, form: Format, frame_s: float) -> None:
+        self._form = form
+        self._order = _TimeOrder(2 * frame_s)
+
+    def begin(self) -> bytes:
+        """What stands before the first hit."""
+        return self._form.begin()
+
+    def add(self, hit: Hit) -> bytes:
+        """The hits that nothing earlier can follow now."""
+        return b"".join(map(self._form.add, self._order.push([hit])))
+
+    def end(self) -> bytes:
+        """The other hits, and what stands after the last."""
+        return b"".join((*map(self._form.add, self._order.rest()), self._form.end()))
+
+
+class FileSink:
+    """Hits in order of time to a file that appears, whole, on `close` (see AtomicFile).
+
+    When the disk is full, lines are kept as far as they fitted, a format that is written at the end in another place.
     """
 
     def __init__(self, path: Path, form: Format, frame_s: float) -> None:
-        self._path = path
-        self._form = form
-        self._order = _TimeOrder(2 * frame_s)
-        self._temporary: Path | None = None
-        try:
-            self._file = self._open()
-        except OSError as error:
-            raise self._failure(error) from None
-        self._put([form.begin()])
+        self._form = OrderedFormat(form, frame_s)
+        self._file = AtomicFile(path, keep=keep_whole_lines if isinstance(form, TextFormat) else keep_elsewhere)
+        self._file.write([form.begin()])
 
     def write(self, hits: Iterable[Hit]) -> None:
         """Write the hits that nothing earlier can follow."""
-        self._put([self._form.add(hit) for hit in self._order.push(hits)])
+        self._file.write(map(self._form.add, hits))
 
     def close(self) -> None:
         """Complete the file and give it its name."""
-        last = [*(self._form.add(hit) for hit in self._order.rest()), self._form.end()]
-        self._put(last)
-        try:
-            self._file.close()
-            if self._temporary is not None:
-                self._temporary.replace(self._target)
-        except OSError as error:
-            raise self._give_up(error, last) from None
-        self._temporary = None
+        self._file.write([self._form.end()])
+        self._file.close()
 
     def discard(self) -> None:
         """Leave nothing behind; what stood under the name before stays."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
-            self._temporary = None
-
-    def _open(self) -> BinaryIO:
-        if self._path.is_dir():
-            raise IsADirectoryError(0, "is a folder")
-        if self._path.exists() and not self._path.is_file():
-            return self._path.open("wb")
-        self._target = self._path.resolve()  # through a link, as writing in place would
-        if self._target.exists() and not os.access(self._target, os.W_OK):
-            raise PermissionError(0, "is write-protected")
-        # Not tempfile's: its files are private (0600), and this one becomes the result.
-        temporary = self._target.with_name(f".ghostnote-{os.getpid()}-{secrets.token_hex(4)}.part")
-        file = temporary.open("xb")
-        self._temporary = temporary
-        return file
-
-    def _put(self, pieces: list[bytes]) -> None:
-        try:
-            self._file.writelines(pieces)
-        except OSError as error:
-            raise self._give_up(error, pieces) from None
-
-    def _give_up(self, error: OSError, last: list[bytes]) -> OutputError:
-        """Discard the file, but for what can be kept of it: what was heard is not lost."""
-        failure = self._failure(error)
-        with contextlib.suppress(OSError):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            if self._temporary is not None and (kept := self._keep(self._temporary, b"".join(last))):
-                failure = OutputError(f"{failure}; what could be kept is in {kept}")
-        self.discard()
-        return failure
-
-    def _keep(self, unfinished: Path, last: bytes) -> Path | None:
-        """Where the hits are now: lines as far as they fitted; a format that is written at the end, whole."""
-        if not isinstance(self._form, TextFormat):
-            return keep_elsewhere(last, self._target) if last else None
-        return keep_whole_lines(unfinished, self._target)
-
-    def _failure(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()})")
+        self._file.discard()
 
 
 class _TimeOrder:
@@ -278,9 +275,15 @@ class _TimeOrder:
         return [heapq.heappop(self._waiting)[-1] for _ in range(len(self._waiting))]
 
 
-def write_hits(hits: Iterable[Hit], path: Path | str, manifest: Manifest, format_name: str | None = None) -> None:
+def write_hits(
+    hits: Iterable[Hit],
+    path: Path | str,
+    manifest: Manifest,
+    format_name: str | None = None,
+    options: FormatOptions | None = None,
+) -> None:
     """Write a list of hits to a file, atomically; the format follows from the file's ending unless named."""
     path = Path(path)
-    sink = FileSink(path, make_format(format_name or format_for(path), manifest), manifest.frame_s)
+    sink = FileSink(path, make_format(format_name or format_for(path), manifest, options), manifest.frame_s)
     sink.write(sorted(hits, key=lambda hit: hit.time_s))
     sink.close()

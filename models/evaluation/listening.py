@@ -67,7 +67,9 @@ def read_hits(path: Path) -> list[Hit]:
     try:
         form = format_for(path)
     except UsageError:
-        raise UsageError(f"{path}: expected hits as .mid, .jsonl, .csv, .labels or .txt") from None
+        form = ""
+    if form not in ("midi", "txt", *_PARSERS):
+        raise UsageError(f"{path}: expected hits as .mid, .jsonl, .csv, .labels or .txt")
     if form in ("midi", "txt"):
         rows = [(note.time_s, note.label, note.velocity) for note in read_notes(path)]
     else:

@@ -61,14 +61,13 @@ def grid_terminal(options: LiveOptions, *, stdout_is_taken: bool) -> IO[str] | N
 
 
 def open_live_outputs(
-    options: LiveOptions, results: Sink | None, terminal: IO[str] | None, stage: Stage, warn: Callable[[str], None]
+    options: LiveOptions, results: Sink, terminal: IO[str] | None, stage: Stage, warn: Callable[[str], None]
 ) -> MeasuredSink:
     """The live outputs beside the sink for the results, all measured.
 
     `terminal` is where the grid goes. Raises OutputError and UsageError, having discarded all, `results` too.
     """
     meter = Meter(stage.source, lambda: stage.transcriber.samples_processed)
-    required = [] if results is None else [results]
     live: list[Sink] = []
     try:
         _open_players(options, stage.manifest, live)
@@ -78,12 +77,10 @@ def open_live_outputs(
             grid = Grid(stage.manifest, stage.source, meter, stage.transcriber.total_latency_ms)
             live.append(GridSink(grid, terminal))
     except BaseException:
-        for sink in (*live, *required):
+        for sink in (*live, results):
             sink.discard()
         raise
-    if results is not None and not live:
-        return MeasuredSink(meter, results)
-    return MeasuredSink(meter, Tee(required, live, warn))
+    return MeasuredSink(meter, Tee([results], live, warn) if live else results)
 
 
 def _open_players(options: LiveOptions, manifest: Manifest, live: list[Sink]) -> None:

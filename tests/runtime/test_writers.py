@@ -10,6 +10,7 @@ import stat
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
+from xml.etree import ElementTree
 
 import click_model
 import mido
@@ -17,7 +18,9 @@ import numpy as np
 import pytest
 
 from ghostnote.runtime import Hit, OutputError, UsageError, write_hits
-from ghostnote.runtime.writers import FORMATS, FileSink, StreamSink, format_for, make_format
+from ghostnote.runtime.quantise import parse_grid
+from ghostnote.runtime.tempo import TempoMap
+from ghostnote.runtime.writers import FORMATS, FileSink, FormatOptions, StreamSink, format_for, make_format
 
 MANIFEST = click_model.make_manifest()
 
@@ -106,9 +109,12 @@ def test_midi_after_a_day_and_at_the_ends_of_velocity(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_hits_make_a_valid_file(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
-    write_hits([], path, MANIFEST, name)
+    options = FormatOptions(tempo=TempoMap.constant(120), grid=parse_grid("1/16")) if name == "musicxml" else None
+    write_hits([], path, MANIFEST, name, options)
     if name == "midi":
         assert mido.MidiFile(path).length == 0
+    elif name == "musicxml":
+        assert len(ElementTree.parse(path).findall("part/measure")) == 1
     else:
         assert path.read_text() == ("time,class,note,velocity,confidence\n" if name == "csv" else "")
 
@@ -162,7 +168,7 @@ def test_full_disk(hits: list[Hit]) -> None:
 
 
 @pytest.mark.parametrize("ending", ["mid", "csv"])
-@pytest.mark.parametrize("at", ["writelines", "close"])
+@pytest.mark.parametrize("at", ["write", "close"])
 def test_what_found_no_room_is_kept_elsewhere(ending: str, at: str, hits, tmp_path: Path, monkeypatch) -> None:
     """A full disk shows when the buffer is written: at once, or when the file is closed."""
     (tmp_path / "target").mkdir()
@@ -171,8 +177,8 @@ def test_what_found_no_room_is_kept_elsewhere(ending: str, at: str, hits, tmp_pa
     path = tmp_path / "target" / f"a.{ending}"
     sink = FileSink(path, make_format(format_for(path), MANIFEST), MANIFEST.frame_s)
     sink.write(hits)
-    sink._file.flush()
-    sink._file = _FullFile(sink._file, at)
+    sink._file._file.flush()
+    sink._file._file = _FullFile(sink._file._file, at)
     with pytest.raises(OutputError, match=r"no space left on device\); what could be kept is in ") as caught:
         sink.close()
     kept = Path(str(caught.value).partition(" kept is in ")[2])
@@ -191,8 +197,8 @@ class _FullFile:
     def __init__(self, file: BinaryIO, at: str) -> None:
         self._file, self._at = file, at
 
-    def writelines(self, pieces: list[bytes]) -> None:
-        if self._at == "writelines":
+    def write(self, data: bytes) -> None:
+        if self._at == "write":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
@@ -218,13 +224,14 @@ def test_stream_sink_flushes_every_hit(hits: list[Hit]) -> None:
 
 
 def test_endings() -> None:
-    assert [format_for(Path(f"x{s}")) for s in (".mid", ".MIDI", ".jsonl", ".csv", ".labels", ".txt")] == [
+    assert [format_for(Path(f"x{s}")) for s in (".mid", ".MIDI", ".jsonl", ".csv", ".labels", ".txt", ".musicxml")] == [
         "midi",
         "midi",
         "jsonl",
         "csv",
         "labels",
         "txt",
+        "musicxml",
     ]
     with pytest.raises(UsageError, match=r"\.mid"):
         format_for(Path("x.pdf"))

@@ -1,0 +1,89 @@
+"""A file that appears under its name whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import OutputError
+from .salvage import Keep
+
+__all__ = ["AtomicFile"]
+
+
+class AtomicFile:
+    """Bytes to a temporary file beside `path`, which takes its name on `close`. Failures are OutputErrors.
+
+    Opening already creates the temporary file, so that an unwritable place is known before the work begins. Whatever
+    fails leaves nothing behind but what `keep` keeps (see `salvage`), and what stood under the name before stays.
+    Devices and named pipes are written directly.
+    """
+
+    def __init__(self, path: Path, keep: Keep | None = None) -> None:
+        self._path = path
+        self._keep = keep
+        self._last = b""  # what the last `write` was given: a buffer may find the disk full as late as on `close`
+        self._temporary: Path | None = None
+        try:
+            self._file = self._open()
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Append the pieces."""
+        self._last = b"".join(pieces)
+        try:
+            self._file.write(self._last)
+        except OSError as error:
+            raise self._give_up(error) from None
+
+    def close(self) -> None:
+        """Complete the file and give it its name."""
+        try:
+            self._file.close()
+            if self._temporary is not None:
+                self._temporary.replace(self._target)
+        except OSError as error:
+            raise self._give_up(error) from None
+        self._temporary = None
+
+    def discard(self) -> None:
+        """Leave nothing behind; nothing after `close`."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    def _open(self) -> BinaryIO:
+        if self._path.is_dir():
+            raise IsADirectoryError(0, "is a folder")
+        if self._path.exists() and not self._path.is_file():
+            return self._path.open("wb")
+        self._target = self._path.resolve()  # through a link, as writing in place would
+        if self._target.exists() and not os.access(self._target, os.W_OK):
+            raise PermissionError(0, "is write-protected")
+        # Not tempfile's: its files are private (0600), and this one becomes the result.
+        temporary = self._target.with_name(f".ghostnote-{os.getpid()}-{secrets.token_hex(4)}.part")
+        file = temporary.open("xb")
+        self._temporary = temporary
+        return file
+
+    def _give_up(self, error: OSError) -> OutputError:
+        """Discard the file, but for what can be kept of it: what was heard is not lost."""
+        failure = self._failure(error)
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            if self._keep and self._temporary is not None:
+                kept = self._keep(self._temporary, self._last, self._target)
+                failure = OutputError(f"{failure}; what could be kept is in {kept}") if kept else failure
+        self.discard()
+        return failure
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()})")

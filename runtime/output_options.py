@@ -1,0 +1,157 @@
+"""The options of `rt-transcribe` that say what is written where, as typer reads them, and what they ask for together.
+
+Nothing heavy is imported here: `--help` shows these.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
+    from .writers import FormatOptions
+
+__all__ = [
+    "FormatName",
+    "FormatOption",
+    "MeterOption",
+    "MidiTracks",
+    "MidiTracksOption",
+    "NoteMapOption",
+    "OutputOption",
+    "OutputRequest",
+    "QuantizeOption",
+    "ReportOption",
+    "ScoreRequest",
+    "TempoOption",
+]
+
+
+class FormatName(StrEnum):
+    """Output formats; the same as `writers.FORMATS`, which would load numpy."""
+
+    MIDI = "midi"
+    JSONL = "jsonl"
+    CSV = "csv"
+    LABELS = "labels"
+    TXT = "txt"
+    MUSICXML = "musicxml"
+
+
+class MidiTracks(StrEnum):
+    """How hits are spread over the tracks of a MIDI file."""
+
+    ONE = "one"
+    DRUMS = "drums"
+
+
+OutputOption = Annotated[
+    list[Path] | None,
+    typer.Option("--output", "-o", help="File to write; its ending chooses the format. May be repeated."),
+]
+FormatOption = Annotated[
+    FormatName | None, typer.Option("--format", help="Output format, whatever the file is called.")
+]
+TempoOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BPM|FILE",
+        help="MIDI, MusicXML: quarter notes per minute, or a tempo map: lines of seconds,bpm[,meter], or a .mid.",
+    ),
+]
+MeterOption = Annotated[
+    str | None, typer.Option(metavar="4/4", help="Meter where the tempo map says none. Default: 4/4.")
+]
+QuantizeOption = Annotated[
+    str | None,
+    typer.Option(metavar="1/16", help="MIDI, MusicXML: snap to this note value (1/12: triplets). Needs --tempo."),
+]
+MidiTracksOption = Annotated[MidiTracks, typer.Option(help="MIDI: all hits in one track, or a track per drum.")]
+NoteMapOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="MIDI notes other than General MIDI's: lines of CODE NOTE, or JSON.")
+]
+ReportOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look at and listen to, in one file.")
+]
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Musical time and notes, as asked for."""
+
+    tempo: str | None = None
+    meter: str | None = None
+    quantize: str | None = None
+    midi_tracks: MidiTracks = MidiTracks.ONE
+    note_map: Path | None = None
+
+    def check(self, formats: set[str]) -> None:
+        """Raise UsageError where an option has nothing to act on among the formats."""
+        from .writers import TIMED_FORMATS
+
+        timed = bool(formats.intersection(TIMED_FORMATS))
+        for name, given in (("--tempo", self.tempo), ("--quantize", self.quantize)):
+            if given is not None and not timed:
+                raise UsageError(f"{name} is for MIDI and MusicXML; name such a file with -o, or leave it out")
+        for name, given in (("--meter", self.meter), ("--quantize", self.quantize)):
+            if given is not None and self.tempo is None:
+                raise UsageError(f"{name} needs --tempo: beats per minute, or a tempo map")
+        if self.midi_tracks is MidiTracks.DRUMS and "midi" not in formats:
+            raise UsageError("--midi-tracks is for MIDI; name a .mid file with -o, or leave it out")
+
+    def resolve(self, manifest: Manifest) -> FormatOptions:
+        """Read the files that are named. Raises UsageError and InputError."""
+        from .note_map import read_note_map
+        from .quantise import parse_grid
+        from .tempo_files import parse_meter, read_tempo
+        from .writers import FormatOptions
+
+        meter = None if self.meter is None else parse_meter(self.meter)
+        return FormatOptions(
+            tempo=None if self.tempo is None else read_tempo(self.tempo, meter),
+            grid=None if self.quantize is None else parse_grid(self.quantize),
+            notes={} if self.note_map is None else read_note_map(self.note_map, manifest.codes),
+            track_per_drum=self.midi_tracks is MidiTracks.DRUMS,
+        )
+
+
+@dataclass(frozen=True)
+class OutputRequest:
+    """All outputs of a run: files with their formats; standard output where there is no file; a report."""
+
+    files: tuple[tuple[Path, str], ...]
+    stream_format: str | None  # None: JSON lines, or a list on a terminal
+    report: Path | None
+    score: ScoreRequest
+
+    @classmethod
+    def of(
+        cls, outputs: list[Path] | None, form: FormatName | None, report: Path | None, score: ScoreRequest
+    ) -> OutputRequest:
+        """What the options ask for. Raises UsageError where they contradict each other."""
+        from .writers import format_for
+
+        paths = outputs or []
+        if form is not None and len(paths) > 1:
+            raise UsageError("--format names the format of one output; with several, their endings choose")
+        if form is FormatName.MIDI and not paths and sys.stdout is not None and sys.stdout.isatty():
+            raise UsageError("MIDI is no text for a terminal: name a file with -o")
+        files = tuple((path, format_for(path) if form is None else str(form)) for path in paths)
+        places = [path.resolve() for path in (*paths, *([report] if report else []))]
+        if len(set(places)) < len(places):
+            raise UsageError("the same file is named for two outputs; give each its own")
+        score.check({name for _, name in files} | ({str(form)} if form else set()))
+        return cls(files, None if form is None else str(form), report, score)
+
+    @property
+    def names(self) -> list[Path]:
+        """Every file that is going to be written."""
+        return [path for path, _ in self.files] + ([self.report] if self.report else [])

@@ -1,0 +1,122 @@
+"""What `--tempo` and `--meter` take: a number, a text file of seconds and tempi, or the tempo map of a MIDI file."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError, UsageError
+from .tempo import TICKS_PER_QUARTER, Anchor, Meter, TempoChange, TempoMap
+
+__all__ = ["parse_meter", "read_tempo"]
+
+_SLOWEST_BPM, _FASTEST_BPM = 10.0, 1000.0
+_DENOMINATORS = (1, 2, 4, 8, 16, 32)
+_MOST_BEATS = 64
+_EXPECTED = "expected seconds,bpm or seconds,bpm,meter, e.g. 12.5,120,4/4"
+
+
+def parse_meter(text: str) -> Meter:
+    """A meter like 4/4. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,3})/(\d{1,3})", text.strip())
+    if match:
+        meter = Meter(int(match[1]), int(match[2]))
+        if 1 <= meter.numerator <= _MOST_BEATS and meter.denominator in _DENOMINATORS:
+            return meter
+    raise UsageError(f"meter '{text}': expected beats/note value, e.g. 4/4 or 6/8")
+
+
+def read_tempo(text: str, meter: Meter | None = None) -> TempoMap:
+    """The map that a word asks for: beats per minute, or the name of a file. `meter` holds where none is said.
+
+    Raises UsageError for an impossible tempo, InputError for a file that cannot be read or is no tempo map.
+    """
+    try:
+        bpm = float(text)
+    except ValueError:
+        path = Path(text)
+        if path.suffix.lower() in (".mid", ".midi"):
+            return _from_midi(path, meter or Meter())
+        return _from_text(path, meter or Meter())
+    if not _SLOWEST_BPM <= bpm <= _FASTEST_BPM:
+        raise UsageError(f"tempo {text}: expected {_SLOWEST_BPM:g} to {_FASTEST_BPM:g} quarter notes per minute")
+    return TempoMap.constant(bpm, meter)
+
+
+def _from_text(path: Path, meter: Meter) -> TempoMap:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; --tempo takes beats per minute, or a file: lines of seconds,bpm, or .mid"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a tempo map ({error})") from None
+    anchors: list[Anchor] = []
+    for number, line in enumerate(lines, 1):
+        words = [word for word in re.split(r"[,;\s]+", line.partition("#")[0].strip()) if word]
+        header = not anchors and words and words[0].lower() in ("seconds", "time", "time_s")
+        if words and not header:
+            anchors.append(_anchor(words, anchors, f"{path} line {number}: found '{line.strip()}'"))
+    if not anchors:
+        raise InputError(f"{path}: holds no tempo; {_EXPECTED}")
+    return TempoMap.through(anchors, meter)
+
+
+def _anchor(words: list[str], before: list[Anchor], found: str) -> Anchor:
+    """One line of a text file. Raises InputError that begins with `found`."""
+    try:
+        time_s, bpm = (float(word) for word in words[:2])
+        meter = parse_meter(words[2]) if len(words) > 2 else None
+    except (ValueError, UsageError):
+        raise InputError(f"{found}; {_EXPECTED}") from None
+    if len(words) > 3 or not math.isfinite(time_s) or time_s < 0:
+        raise InputError(f"{found}; {_EXPECTED}")
+    if not _SLOWEST_BPM <= bpm <= _FASTEST_BPM:
+        raise InputError(f"{found}; expected {_SLOWEST_BPM:g} to {_FASTEST_BPM:g} quarter notes per minute")
+    if before and time_s <= before[-1].time_s:
+        raise InputError(f"{found}; expected a time after {before[-1].time_s:g} s, the line before")
+    return Anchor(time_s, bpm, meter)
+
+
+def _from_midi(path: Path, meter: Meter) -> TempoMap:
+    """The tempo map of a MIDI file; its tick 0 is time 0."""
+    import mido
+
+    try:
+        file = mido.MidiFile(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{path}: cannot be read as a MIDI file ({error})") from None
+    if file.type == 2 or file.ticks_per_beat <= 0:
+        raise InputError(f"{path}: has no common tempo map; expected MIDI of type 0 or 1 with ticks per quarter note")
+    messages = _tempo_messages(file)
+    if any(message.type == "time_signature" and not message.numerator for _, message in messages):
+        raise InputError(f"{path}: holds a meter of no beats")
+    return TempoMap(_changes(messages, meter))
+
+
+def _tempo_messages(file: Any) -> list[tuple[int, Any]]:
+    """(tick, message) of all changes of tempo and meter in all tracks, in order."""
+    found = []
+    for track in file.tracks:
+        tick = 0
+        for message in track:
+            tick += message.time
+            if message.type in ("set_tempo", "time_signature"):
+                found.append((round(tick * TICKS_PER_QUARTER / file.ticks_per_beat), message))
+    return sorted(found, key=lambda entry: entry[0])
+
+
+def _changes(messages: list[tuple[int, Any]], meter: Meter) -> list[TempoChange]:
+    changes = {0: TempoChange(0, 500_000, meter)}  # MIDI's default tempo
+    for tick, message in messages:
+        last = changes[max(changes)]
+        if message.type == "set_tempo":
+            changes[tick] = TempoChange(tick, max(message.tempo, 1), last.meter)
+        else:
+            changes[tick] = TempoChange(tick, last.quarter_us, Meter(message.numerator, message.denominator))
+    return list(changes.values())

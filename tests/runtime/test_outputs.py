@@ -1,0 +1,244 @@
+"""Several outputs in one run, and what is left when one of them fails."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import mido
+import pytest
+from click_model import Clicks
+from typer.testing import CliRunner, Result
+
+from ghostnote.runtime import Hit, OutputError, command
+from ghostnote.runtime.outputs import Sinks
+
+Go = Callable[..., Result]
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def go(click_path: Path) -> Go:
+    """The command inside this process, with the click model."""
+    return lambda *args: CliRunner().invoke(command.app, ["--engine", str(click_path), *map(str, args)])
+
+
+def error_of(result: Result, code: int) -> str:
+    assert result.exit_code == code, result.output
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    return error
+
+
+class Memory:
+    """A sink that fails at a chosen call."""
+
+    def __init__(self, fails: str = "", error: Exception | None = None) -> None:
+        self.hits: list[Hit] = []
+        self.calls: list[str] = []
+        self._fails, self._error = fails, error or OutputError("it: cannot be written (full)")
+
+    def write(self, hits: Iterable[Hit]) -> None:
+        self._call("write")
+        self.hits += hits
+
+    def close(self) -> None:
+        self._call("close")
+
+    def discard(self) -> None:
+        self.calls.append("discard")
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self._fails:
+            raise self._error
+
+
+HIT = Hit(0.5, "SD", 0.5, 0.9)
+
+
+@pytest.mark.parametrize("fails", ["write", "close"])
+def test_a_failing_sink_does_not_stop_the_others(fails: str) -> None:
+    bad, good = Memory(fails), Memory()
+    sinks = Sinks([lambda: bad, lambda: good])
+    sinks.write(iter([HIT]))
+    sinks.write([HIT])
+    with pytest.raises(OutputError, match=r"it: cannot be written \(full\); the other outputs are complete"):
+        sinks.close()
+    assert good.calls == ["write", "write", "close"]
+    assert good.hits == [HIT, HIT]
+    assert bad.calls[-2:] == [fails, "discard"]
+
+
+def test_when_none_is_left_the_work_stops() -> None:
+    sinks = Sinks([lambda: Memory("write"), lambda: Memory("write", BrokenPipeError())])
+    with pytest.raises(OutputError, match=r"\(full\)$"):
+        sinks.write([HIT])
+
+
+def test_a_reader_who_has_seen_enough_is_no_error_for_the_others() -> None:
+    good = Memory()
+    sinks = Sinks([lambda: Memory("write", BrokenPipeError()), lambda: good])
+    sinks.write([HIT])
+    with pytest.raises(BrokenPipeError):
+        sinks.close()
+    assert good.calls == ["write", "close"]
+
+
+def test_one_that_cannot_be_opened_discards_those_that_were() -> None:
+    first = Memory()
+
+    def fail() -> Memory:
+        raise OutputError("second")
+
+    with pytest.raises(OutputError, match="second"):
+        Sinks([lambda: first, fail])
+    assert first.calls == ["discard"]
+
+
+# The command
+
+
+def test_all_formats_in_one_run(go: Go, click_wav: Path, clicks: Clicks, tmp_path: Path) -> None:
+    names = ["a.mid", "b.csv", "c.jsonl", "d.musicxml", "r.html"]
+    outputs = [word for name in names[:-1] for word in ("-o", tmp_path / name)]
+    (tmp_path / "notes").write_text("SD 40\n")
+    extras = ("--tempo", 120, "--quantize", "1/32", "--note-map", tmp_path / "notes", "--midi-tracks", "drums")
+    result = go(click_wav, *outputs, "--report", tmp_path / "r.html", *extras)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"written to {', '.join(str(tmp_path / name) for name in names)}" in result.stderr
+    lines = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 * len(clicks.attacks)
+    assert {line["note"] for line in lines if line["class"] == "SD"} == {40}
+    assert ",SD,40," in (tmp_path / "b.csv").read_text()
+    tracks = mido.MidiFile(tmp_path / "a.mid").tracks
+    assert {m.note for track in tracks if track.name == "snare drum" for m in track if m.type == "note_on"} == {40}
+    assert len(tracks) == 19
+    assert ElementTree.parse(tmp_path / "d.musicxml").findall("part/measure/note/unpitched")
+    assert "/*DATA*/null" not in (tmp_path / "r.html").read_text()
+
+
+def test_midi_on_standard_output_is_sorted(go: Go, click_wav: Path, clicks: Clicks, tmp_path: Path) -> None:
+    """Hits are found out of order by up to two frames, and a MIDI file cannot go back."""
+    go(click_wav, "-o", tmp_path / "a.mid")
+    assert go(click_wav, "--format", "midi").stdout_bytes == (tmp_path / "a.mid").read_bytes()
+
+
+def test_a_report_beside_standard_output(go: Go, click_wav: Path, clicks: Clicks, tmp_path: Path) -> None:
+    result = go(click_wav, "--report", tmp_path / "r.html")
+    assert len(result.stdout.splitlines()) == 2 * len(clicks.attacks)
+    assert (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["-o", "a.musicxml"], "MusicXML needs the beat and the finest note value: give --tempo"),
+        (["-o", "a.musicxml", "--tempo", "120"], "--quantize (e.g. 1/16)"),
+        (["-o", "a.mid", "--quantize", "1/16"], "--quantize needs --tempo"),
+        (["-o", "a.mid", "--meter", "3/4"], "--meter needs --tempo"),
+        (["-o", "a.mid", "--tempo", "120", "--quantize", "1/5"], "1/16"),
+        (["-o", "a.csv", "--tempo", "120"], "--tempo is for MIDI and MusicXML"),
+        (["-o", "a.csv", "--midi-tracks", "drums"], "--midi-tracks is for MIDI"),
+        (["-o", "a.mid", "-o", "b.csv", "--format", "csv"], "--format names the format of one output"),
+        (["-o", "a.mid", "-o", "./a.mid"], "the same file is named for two outputs"),
+        (["-o", "a.html", "--format", "csv", "--report", "a.html"], "the same file"),
+    ],
+)
+def test_options_that_contradict(
+    args: list[str], words: str, go: Go, click_wav: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words in error_of(go(click_wav, *args), 2)
+    assert [path.name for path in tmp_path.iterdir()] == [click_wav.name]
+
+
+def test_bad_files_are_known_before_the_work(go: Go, click_wav: Path, tmp_path: Path) -> None:
+    (tmp_path / "map").write_text("0,120\noops\n")
+    (tmp_path / "notes").write_text("SDX 3\n")
+    before = sorted(tmp_path.iterdir())
+    assert "map line 2: found 'oops'" in error_of(
+        go(click_wav, "-o", tmp_path / "a.mid", "--tempo", tmp_path / "map"), 5
+    )
+    noted = go(click_wav, "-o", tmp_path / "a.mid", "--note-map", tmp_path / "notes")
+    assert "notes line 1: class 'SDX'" in error_of(noted, 5)
+    unopened = go(click_wav, "-o", tmp_path / "a.mid", "--report", tmp_path / "absent" / "r.html")
+    assert "absent/r.html: cannot be written" in error_of(unopened, 6)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_one_full_disk_does_not_lose_the_other_output(go: Go, click_wav: Path, clicks: Clicks, tmp_path: Path) -> None:
+    out = tmp_path / "b.csv"
+    error = error_of(go(click_wav, "--format", "csv", "-o", out, "--report", "/dev/full"), 6)
+    assert error == "error: /dev/full: cannot be written (no space left on device); the other outputs are complete"
+    assert len(out.read_text().splitlines()) == 1 + 2 * len(clicks.attacks)
+
+
+_LIMITED = "import sys; from ghostnote.runtime.command import main; main()"
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 8000])
+def test_a_disk_that_fills_leaves_nothing_half_written(
+    limit: int, click_path: Path, click_wav: Path, tmp_path: Path
+) -> None:
+    """With so many bytes per file: what fits is whole, what does not leaves what was there before."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "c.jsonl").write_text("what was there before\n")
+    names = ["a.mid", "b.labels", "c.jsonl", "r.html"]
+    words = [sys.executable, "-c", _LIMITED, "--engine", click_path, click_wav, "--report", folder / "r.html"]
+    words += [word for name in names[:-1] for word in ("-o", folder / name)]
+
+    def few_bytes() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run([str(w) for w in words], preexec_fn=few_bytes, capture_output=True, text=True, check=False)
+    assert done.returncode == 6, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "r.html: cannot be written (file too large)" in done.stderr
+    whole = {path.name for path in folder.iterdir() if path.suffix != ".partial"} - {"c.jsonl"}
+    assert whole == {0: set(), 1000: {"a.mid"}, 8000: {"a.mid", "b.labels"}}[limit]
+    assert ((folder / "c.jsonl").read_text() == "what was there before\n") == (limit < 8000)
+    if whole:
+        assert "the other outputs are complete" in done.stderr
+        mido.MidiFile(file=io.BytesIO((folder / "a.mid").read_bytes()))
+
+
+def test_a_closed_pipe_does_not_lose_the_report(start: Start, click_wav: Path, tmp_path: Path) -> None:
+    piped = start(click_wav, "--report", tmp_path / "r.html")
+    assert piped.stdout
+    piped.stdout.close()
+    piped.stdout = None
+    _, errors = piped.communicate(timeout=20)
+    assert (piped.returncode, errors) == (0, b"")
+    assert (tmp_path / "r.html").stat().st_size > 10_000
+
+
+def test_the_documents_table_of_classes_is_the_code() -> None:
+    from ghostnote.runtime.notation import look_of
+    from ghostnote.runtime.vocabulary import CLASSES
+
+    text = (Path(__file__).resolve().parents[2] / "docs" / "outputs.md").read_text()
+    rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")
+    ]
+    rows = [row for row in rows if len(row) == 6]
+    assert [row[:3] for row in rows] == [[c.code, c.name, str(c.note)] for c in CLASSES]
+    assert [row[3] for row in rows] == [f"{look_of(c.code).step}{look_of(c.code).octave}" for c in CLASSES]
+    assert [row[4].split()[0] for row in rows] == [look_of(c.code).notehead for c in CLASSES]
+
+
+def test_a_report_of_a_pipe_says_that_there_is_no_sound(start: Start, click_wav: Path, tmp_path: Path) -> None:
+    piped = start("-", "--report", tmp_path / "r.html")
+    piped.communicate(click_wav.read_bytes(), timeout=20)
+    assert piped.returncode == 0
+    text = (tmp_path / "r.html").read_text()
+    assert '"audio": null, "audio_note": "The sound is left out: it came live, from a pipe or a device."' in text

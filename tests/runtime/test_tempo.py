@@ -1,0 +1,168 @@
+"""Tempo maps: seconds to ticks and back, bars where they were asked for, files and what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mido
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tempo_maps import anchors, tempo_maps
+
+from ghostnote.runtime.errors import InputError, UsageError
+from ghostnote.runtime.tempo import TICKS_PER_QUARTER, Anchor, Meter, TempoChange, TempoMap
+from ghostnote.runtime.tempo_files import parse_meter, read_tempo
+
+
+def tick_s(tempo: TempoMap, tick: int) -> float:
+    return tempo.change_at(tick).quarter_us / TICKS_PER_QUARTER / 1e6
+
+
+@given(tempo_maps, st.floats(0, 4000))
+@settings(deadline=None)
+def test_a_time_and_its_tick_are_half_a_tick_apart(tempo: TempoMap, time_s: float) -> None:
+    tick = tempo.tick(time_s)
+    longer = max(tick_s(tempo, tick), tick_s(tempo, max(tick - 1, 0)))
+    assert abs(tempo.seconds(tick) - time_s) <= 0.5001 * longer + 1e-9
+
+
+@given(tempo_maps, st.integers(0, 10**6))
+@settings(deadline=None)
+def test_a_tick_comes_back_from_its_time(tempo: TempoMap, tick: int) -> None:
+    assert tempo.tick(tempo.seconds(tick)) == tick
+
+
+@given(anchors)
+@settings(deadline=None)
+def test_the_tempo_changes_at_the_anchors_times(given_anchors: list[Anchor]) -> None:
+    """However many there are: errors do not add up."""
+    tempo = TempoMap.through(given_anchors)
+    starts = [tempo.seconds(change.tick) for change in tempo.changes]
+    for anchor in given_anchors:
+        # Within a tick, plus the rounding to microseconds of the tempo that leads there.
+        nearest = min(starts, key=lambda start: abs(start - anchor.time_s))
+        change = tempo.change_at(tempo.tick(anchor.time_s))
+        assert abs(nearest - anchor.time_s) <= change.quarter_us / TICKS_PER_QUARTER / 1e6 + 2e-3
+
+
+def test_the_first_anchor_begins_a_bar_and_an_upbeat_leads_there() -> None:
+    tempo = TempoMap.through([Anchor(0.37, 120)])
+    assert [change.meter for change in tempo.changes] == [Meter(1, 4), Meter(4, 4)]
+    assert tempo.seconds(tempo.changes[1].tick) == pytest.approx(0.37, abs=1e-6)
+    assert tempo.changes[1].bpm == 120
+    later = TempoMap.through([Anchor(3.1, 120)])  # six beats: half a bar, then a bar
+    assert [(change.tick / 960, str(change.meter.numerator)) for change in later.changes] == [
+        (0, "2"),
+        (2, "4"),
+        (6, "4"),
+    ]
+    assert [bar.tick / 960 for bar in later.bars(15 * 960)] == [0, 2, 6, 10, 14]
+    assert later.seconds(6 * 960) == pytest.approx(3.1, abs=1e-5)
+
+
+def test_rounded_tempi_stay_on_the_beat() -> None:
+    """A hundred bars at 119.37, each written as 119.4 at its time in milliseconds."""
+    bar_s = 4 * 60 / 119.37
+    tempo = TempoMap.through([Anchor(round(k * bar_s, 3), 119.4) for k in range(100)])
+    assert [change.tick for change in tempo.changes] == [k * 4 * 960 for k in range(100)]
+    assert tempo.seconds(99 * 4 * 960) == pytest.approx(99 * bar_s, abs=1e-3)
+
+
+def test_a_change_between_beats_stays_there() -> None:
+    tempo = TempoMap.through([Anchor(0, 60), Anchor(1.5, 120)])
+    assert [change.tick for change in tempo.changes] == [0, 1440]
+
+
+def test_meters_begin_bars() -> None:
+    tempo = TempoMap.through([Anchor(0, 120, Meter(3, 4)), Anchor(3, 120, Meter(6, 8)), Anchor(4.5, 60, Meter(6, 8))])
+    assert tempo.meter_starts == [(0, Meter(3, 4)), (5760, Meter(6, 8))]
+    assert [(bar.tick, bar.ticks, bar.meter.numerator) for bar in tempo.bars(8640)] == [
+        (0, 2880, 3),
+        (2880, 2880, 3),
+        (5760, 2880, 6),
+        (8640, 2880, 6),
+    ]
+
+
+def test_a_bar_that_a_meter_cuts_is_short() -> None:
+    tempo = TempoMap((TempoChange(0, 500_000), TempoChange(960, 500_000, Meter(3, 4))))
+    assert [(bar.tick, bar.ticks) for bar in tempo.bars(960)] == [(0, 960), (960, 2880)]
+
+
+def test_maps_begin_at_0_and_increase() -> None:
+    for ticks in ([], [5], [0, 7, 7]):
+        with pytest.raises(ValueError, match="increasing"):
+            TempoMap([TempoChange(tick, 500_000) for tick in ticks])
+
+
+# Files
+
+
+def test_a_number() -> None:
+    tempo = read_tempo("90.5", parse_meter("6/8"))
+    assert tempo.changes == (TempoChange(0, round(60e6 / 90.5), Meter(6, 8)),)
+    with pytest.raises(UsageError, match="tempo 5: expected 10 to 1000"):
+        read_tempo("5")
+
+
+def test_a_text_file(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text("seconds,bpm,meter\n# verse\n0, 120, 3/4\n\n6;240\t4/4  # chorus\n")
+    tempo = read_tempo(str(path))
+    assert tempo.changes == (TempoChange(0, 500_000, Meter(3, 4)), TempoChange(11520, 250_000, Meter(4, 4)))
+
+
+def test_a_midi_file(tmp_path: Path) -> None:
+    path = tmp_path / "map.mid"
+    file = mido.MidiFile(ticks_per_beat=480)
+    tempi, meters = mido.MidiTrack(), mido.MidiTrack()
+    tempi += [mido.MetaMessage("set_tempo", tempo=600_000), mido.MetaMessage("set_tempo", tempo=400_000, time=3 * 480)]
+    meters.append(mido.MetaMessage("time_signature", numerator=3, denominator=4))
+    file.tracks += [tempi, meters]
+    file.save(path)
+    assert read_tempo(str(path)).changes == (
+        TempoChange(0, 600_000, Meter(3, 4)),
+        TempoChange(3 * 960, 400_000, Meter(3, 4)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0,120\n1,fast\n", "line 2: found '1,fast'; expected seconds,bpm"),
+        ("0\n", "line 1"),
+        ("0,120,4/4,7\n", "line 1"),
+        ("0,120,4/5\n", "line 1"),
+        ("-1,120\n", "line 1"),
+        ("nan,120\n", "line 1"),
+        ("0,2000\n", "expected 10 to 1000"),
+        ("0,120\n0,130\n", "line 2: found '0,130'; expected a time after 0 s"),
+        ("# nothing\n", "holds no tempo"),
+    ],
+)
+def test_bad_text_files(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "map.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=str(path)) as caught:
+        read_tempo(str(path))
+    assert words in str(caught.value)
+
+
+def test_files_that_are_no_maps(tmp_path: Path) -> None:
+    (tmp_path / "a.mid").write_bytes(b"no MIDI")
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
+    for name, words in (
+        ("a.mid", "MIDI"),
+        ("b.txt", "tempo map"),
+        ("c.mid", "no such file"),
+        ("c.txt", "no such file"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_tempo(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("text", ["4", "4/3", "0/4", "65/4", "a/b", "4/4/4"])
+def test_bad_meters(text: str) -> None:
+    with pytest.raises(UsageError, match="4/4 or 6/8"):
+        parse_meter(text)
