@@ -18,6 +18,7 @@ import numpy as np
 
 from ..runtime.audio import AudioReader
 from ..runtime.cuda_driver import probe_driver
+from ..runtime.engines.flavours import FLAVOURS, dotted
 from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError, UsageError
@@ -32,7 +33,7 @@ from .onnxruntime_facts import integer_products, relative_cost
 from .parity import TOLERANCES, ParityReport, check_parity, save_worst_chunk, trials
 from .precision import FORMATS, quantise, retype
 from .reference_engine import ReferenceEngine
-from .tensorrt_builder import DEFAULTS, FLAVOURS, Options, Profile, dotted, load_flavour
+from .tensorrt_builder import DEFAULTS, Options, Profile, load_flavour
 from .tensorrt_plan import build_plan
 from .triton import write_repository
 

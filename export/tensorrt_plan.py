@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shlex
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -17,26 +16,24 @@ from typing import Any
 
 from .. import __version__
 from ..runtime.cuda_driver import Driver, probe_driver
+from ..runtime.engines.flavours import FLAVOURS, Flavour, dotted
+from ..runtime.engines.sidecar import RECORD, read_sidecar, sidecar_of, this_platform
 from ..runtime.errors import EngineError, InputError, UsageError
 from ..runtime.manifest import Manifest
 from .errors import MissingLibraryError
 from .files import put_in_place, writing, written_aside
-from .sidecar import RECORD, read_sidecar, sidecar_of
 from .tensorrt_builder import (
     BATCH,
     DEFAULTS,
-    FLAVOURS,
     TOKENS,
     BuilderReport,
     Built,
-    Flavour,
     Graph,
     Options,
     Profile,
     Range,
     build,
     collector,
-    dotted,
     load_flavour,
 )
 
@@ -189,7 +186,7 @@ def _record(
         "hardware_compatibility": options.hardware_compatibility,
         "version_compatible": options.version_compatible,
         "built_on": {
-            "platform": f"{platform.system()} {platform.machine()}".lower(),
+            "platform": this_platform(),
             "gpu": gpu.name if gpu else None,
             "driver_cuda": driver.version,
         },

@@ -22,10 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..runtime.engines.protocol import HEADS
+from ..runtime.engines.sidecar import read_sidecar
 from ..runtime.errors import InputError, ManifestError, OutputError, UsageError
 from ..runtime.manifest import METADATA_KEY, Manifest
 from .onnx_export import read_graph
-from .sidecar import read_sidecar
 
 __all__ = ["CONFIG_FILE", "MANIFEST_FILE", "write_repository"]
 

@@ -38,6 +38,13 @@ class FormatName(StrEnum):
     TXT = "txt"
 
 
+class DeviceName(StrEnum):
+    """What runs an ONNX file."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class RawName(StrEnum):
     """Raw sample formats; the same as `pcm.RAW_FORMATS`, which would load numpy."""
 
@@ -66,7 +73,7 @@ def transcribe(
         Path | None, typer.Option("--output", "-o", help="File to write; its ending chooses the format.")
     ] = None,
     engine: Annotated[
-        Path | None, typer.Option(help="A model.onnx, or a bundled model: base (default), small.")
+        Path | None, typer.Option(help="A model.onnx or .plan, or a bundled model: base (default), small.")
     ] = None,
     latency_ms: Annotated[
         float | None, typer.Option(help="Largest total latency allowed, in ms. Default: the most accurate setting.")
@@ -75,6 +82,9 @@ def transcribe(
         FormatName | None, typer.Option("--format", help="Output format, whatever the file is called.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    device: Annotated[
+        DeviceName, typer.Option(help="What runs an ONNX file. Plans run on their GPU.")
+    ] = DeviceName.CPU,
     raw_format: Annotated[RawName | None, typer.Option(help="INPUT is raw PCM, interleaved, in this format.")] = None,
     rate: Annotated[int | None, typer.Option(min=1, help="Sample rate of raw PCM in Hz.")] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="Channels of raw PCM. Default: 1.")] = None,
@@ -93,7 +103,7 @@ def transcribe(
         try:
             raw = _raw_format(raw_format, rate, channels)
             format_name = _format_name(output, form)
-            code = _transcribe(source, output, engine, latency_ms, format_name, threads, raw, interruption)
+            code = _transcribe(source, output, engine, latency_ms, format_name, threads, device, raw, interruption)
         except Interrupted:
             _say("interrupted before any audio was read")
         except BrokenPipeError:
@@ -114,6 +124,7 @@ def _transcribe(
     latency_ms: float | None,
     format_name: str | None,
     threads: int,
+    device: str,
     raw: PcmFormat | None,
     interruption: Interruption,
 ) -> int:
@@ -124,7 +135,7 @@ def _transcribe(
     from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
     from .terminal import ProgressLine
 
-    engine = open_engine(engine_path, threads=threads)
+    engine = open_engine(engine_path, threads=threads, device=device)
     manifest = engine.manifest
     with interruption.wait_for(lambda: AudioReader(source, manifest.sample_rate, raw=raw)) as reader:
         per_call = None if reader.is_live else FILE_TOKENS_PER_CALL

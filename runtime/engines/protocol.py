@@ -12,9 +12,10 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import EngineError
 from ..manifest import Manifest
 
-__all__ = ["HEADS", "Engine", "Floats", "State", "StepOutput", "select_rows", "zero_arrays"]
+__all__ = ["HEADS", "Engine", "Floats", "State", "StepOutput", "check_heads", "select_rows", "zero_arrays"]
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -38,7 +39,7 @@ class Engine(Protocol):
     """Runs the pure function `step`; holds weights, never a stream's state, so one engine serves many streams.
 
     A state is used once: `step` takes it over (its memory may hold the next one), and only `select` leaves what it was
-    given as it is. Calls come from one thread at a time.
+    given as it is. A step that raises leaves the state as it was. Calls come from one thread at a time.
     """
 
     @property
@@ -70,3 +71,16 @@ def select_rows(rows: Sequence[tuple[dict[str, Floats], int]]) -> dict[str, Floa
     """`Engine.select` for engines that keep their state as arrays [batch, ...] by name."""
     first, _ = rows[0]
     return {name: np.stack([state[name][row] for state, row in rows]) for name in first}
+
+
+def check_heads(manifest: Manifest, heads: Sequence[Floats], audio: Floats) -> None:
+    """Raises EngineError for heads of a call whose shape is not [B, F, C], or that are not finite.
+
+    Such numbers stop the stream: they would silently turn into "no hits" for ever.
+    """
+    expected = (audio.shape[0], audio.shape[1] // manifest.samples_per_frame, manifest.n_classes)
+    for name, value in zip(HEADS, heads, strict=True):
+        if value.shape != expected:
+            raise EngineError(f"output '{name}' has shape {value.shape}, expected {expected}")
+        if not np.isfinite(value).all():
+            raise EngineError(f"output '{name}' is not finite; is the input far beyond full scale 1.0?")
