@@ -95,12 +95,14 @@ def _products(artifact: Artifact) -> str:
 
 def _signature(manifest: Manifest) -> list[str]:
     m = manifest
-    states = ", ".join(f"{name} [B, {', '.join(map(str, shape))}]" for name, shape in m.states.items())
+    states = ", ".join(
+        f"{name} [B, {', '.join(map(str, shape))}] {m.state_type(name)}" for name, shape in m.states.items()
+    )
     frames = f"T*{m.frames_per_token}"
     return [
         f"inputs:  audio [B, T*{m.samples_per_token}] float32, delay [B, 1] int64 (0..{len(m.delays_ms) - 1})",
         f"outputs: onset_logits, velocity, offset [B, {frames}, {m.n_classes}] float32",
-        f"states:  {states}, float32; NAME_out goes back in as NAME, zeros begin a stream",
+        f"states:  {states}; NAME_out goes back in as NAME, zeros begin a stream",
     ]
 
 

@@ -25,7 +25,7 @@ from ..runtime.errors import EngineError, UsageError
 from ..runtime.manifest import Manifest
 from . import onnx_export
 from .calibration import activation_peaks
-from .choices import Precision, Target
+from .choices import Precision, StatePrecision, Target
 from .errors import CheckError, MissingLibraryError
 from .files import put_in_place, writing, written_aside
 from .graph_facts import products_by_type
@@ -60,6 +60,8 @@ __all__ = [
 
 LONG_S = 600.0  # of the long stream, on engines that are faster than real time
 REFERENCE_LONG_S, REFERENCE_REAL_S = 60.0, 10.0  # on ONNX's reference evaluator
+
+KEPT_STATES = ("state_audio",)  # samples, of which the front-end takes logarithms of powers 90 dB apart
 
 Say = Callable[[str], None]
 
@@ -101,16 +103,26 @@ def to_onnx(checkpoint: Checkpoint) -> onnx.ModelProto:
 check = onnx_export.check_graph
 
 
-def reduce(proto: onnx.ModelProto, manifest: Manifest, precision: Precision) -> onnx.ModelProto:
+def reduce(
+    proto: onnx.ModelProto, manifest: Manifest, precision: Precision, states: StatePrecision = StatePrecision.FP32
+) -> onnx.ModelProto:
     """A float32 graph in reduced precision, with a manifest that says who verified it."""
     name = precision.manifest_name
+    halved = [state for state in manifest.states if states is StatePrecision.FP16 and state not in KEPT_STATES]
     if name in FORMATS:
         reduced = quantise(proto, activation_peaks(proto, manifest), name)
     else:
-        reduced = retype(proto, name)
+        reduced = retype(proto, name, states=halved)
     note = f"hits compared with the float32 graph's, computed in {name} by {precision.computed_by}"
     onnx_export.attach_manifest(
-        reduced, replace(manifest, precision=name, verified=True, notes=(*manifest.notes, note))
+        reduced,
+        replace(
+            manifest,
+            precision=name,
+            state_types=dict.fromkeys(halved, "float16"),
+            verified=True,
+            notes=(*manifest.notes, note),
+        ),
     )
     return reduced
 
@@ -163,6 +175,7 @@ def export_variant(
     precision: Precision,
     real: Mapping[str, np.ndarray] | None = None,
     *,
+    states: StatePrecision = StatePrecision.FP32,
     for_cpu: bool = True,
 ) -> Artifact:
     """Write a float32 file's graph in reduced precision if its hits are those of the float32 file.
@@ -175,7 +188,7 @@ def export_variant(
     remarks: tuple[str, ...] = ()
     with written_aside(out) as aside:
         reference = OnnxRuntimeEngine(float32)  # before calibration, which needs onnxruntime, too
-        reduced = reduce(proto, manifest, precision)
+        reduced = reduce(proto, manifest, precision, states)
         report = _gated(reduced, aside, out, reference, real)
         reference.close()
         if precision is Precision.INT8:
@@ -198,11 +211,14 @@ class Request:
     folder: Path
     target: Target = Target.AUTO
     precision: Precision = Precision.FP32
+    states: StatePrecision = StatePrecision.FP32
     recordings: tuple[Path, ...] = ()
     profile: Profile = field(default_factory=Profile)
     options: Options = DEFAULTS
 
     def __post_init__(self) -> None:
+        if self.states is StatePrecision.FP16 and self.precision is not Precision.FP16:
+            raise UsageError(f"states in fp16 go with products in fp16, not {self.precision}: add --precision fp16")
         if self.target in FLAVOURS:
             self.options.check(FLAVOURS[self.target])
 
@@ -230,7 +246,9 @@ class Request:
     @property
     def _name(self) -> str:
         stem = self.source.stem
-        return stem if self.precision is Precision.FP32 else f"{stem}.{self.precision}"
+        if self.precision is Precision.FP32:
+            return stem
+        return f"{stem}.{self.precision}-states" if self.states is StatePrecision.FP16 else f"{stem}.{self.precision}"
 
 
 def planned(request: Request) -> list[str]:
@@ -246,8 +264,9 @@ def planned(request: Request) -> list[str]:
             f"verify   against PyTorch, on onnxruntime -> {request.float32}",
         ]
     if request.precision is not Precision.FP32:
+        states = ", states, too" if request.states is StatePrecision.FP16 else ""
         lines += [
-            f"reduce   to {request.precision.manifest_name}",
+            f"reduce   to {request.precision.manifest_name}{states}",
             "check    ONNX's checker, types and shapes of every node",
             f"verify   against the float32 graph, on {request.precision.computed_by} -> {request.graph}",
         ]
@@ -296,7 +315,9 @@ def export_onnx_files(request: Request, say: Say, keep: Callable[[Artifact], Non
         keep(artifact)
     if request.precision is not Precision.FP32:
         for_cpu = request.target not in FLAVOURS
-        artifact = export_variant(request.float32, request.graph, request.precision, real, for_cpu=for_cpu)
+        artifact = export_variant(
+            request.float32, request.graph, request.precision, real, states=request.states, for_cpu=for_cpu
+        )
         say(_done(artifact))
         keep(artifact)
 

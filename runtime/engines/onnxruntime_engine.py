@@ -144,12 +144,18 @@ def _check_signature(session: Any, manifest: Manifest, path: Path) -> None:
             wrong = ", ".join(sorted(names ^ set(expected)))
             raise EngineError(f"{path}: {kind}s of graph and manifest differ ({wrong}); export the model again")
         for node in found:
-            _check_node(node, expected[node.name], kind, path)
+            _check_node(node, _type_of(node.name, manifest), expected[node.name], kind, path)
 
 
-def _check_node(node: Any, shape: tuple[int | None, ...], kind: str, path: Path) -> None:
+def _type_of(name: str, manifest: Manifest) -> str:
+    """onnxruntime's name for the type that an input or output has by the manifest."""
+    if name == "delay":
+        return "tensor(int64)"
+    return {"float32": "tensor(float)", "float16": "tensor(float16)"}[manifest.state_type(name.removesuffix("_out"))]
+
+
+def _check_node(node: Any, wanted: str, shape: tuple[int | None, ...], kind: str, path: Path) -> None:
     """Type and shape of one graph input or output; None and named dimensions are free."""
-    wanted = "tensor(int64)" if node.name == "delay" else "tensor(float)"
     # Shape inference may leave dimensions of outputs without a number; those are checked when they run.
     fits = len(node.shape) == len(shape) and all(
         free is None or not isinstance(have, int) or have == free for have, free in zip(node.shape, shape, strict=True)

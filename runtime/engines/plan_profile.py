@@ -59,12 +59,12 @@ def profile_of(tensors: Sequence[Tensor], manifest: Manifest) -> PlanProfile:
             wrong = ", ".join(sorted(names ^ expected.keys()))
             raise EngineError(f"{kind}s of plan and manifest differ ({wrong})")
         for name, shape in expected.items():
-            _check_tensor(found[name], shape, kind)
+            dtype = "int64" if name == "delay" else manifest.state_type(name.removesuffix("_out"))
+            _check_tensor(found[name], dtype, shape, kind)
     return _profile(found, manifest)
 
 
-def _check_tensor(tensor: Tensor, shape: Shape, kind: str) -> None:
-    dtype = "int64" if tensor.name == "delay" else "float32"
+def _check_tensor(tensor: Tensor, dtype: str, shape: Shape, kind: str) -> None:
     fits = len(tensor.shape) == len(shape) and all(
         _FREE in (have, want) or have == want for have, want in zip(tensor.shape, shape, strict=True)
     )

@@ -75,7 +75,7 @@ class _Layout:
 
     def __init__(self, manifest: Manifest) -> None:
         self.shapes = {name: tuple(shape) for name, shape in sorted(manifest.states.items())}
-        self.dtypes = {name: np.dtype(np.float32) for name in self.shapes}
+        self.dtypes = {name: np.dtype(manifest.state_type(name)) for name in self.shapes}
         self.row_sizes = {name: prod(shape) * self.dtypes[name].itemsize for name, shape in self.shapes.items()}
 
     def offsets(self, rows: int) -> dict[str, int]:

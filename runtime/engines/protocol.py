@@ -62,12 +62,14 @@ class Engine(Protocol):
         """Free what the engine holds."""
 
 
-def zero_arrays(manifest: Manifest, batch: int) -> dict[str, Floats]:
+def zero_arrays(manifest: Manifest, batch: int) -> dict[str, NDArray[Any]]:
     """The state of `batch` streams that begin, for engines that keep it as arrays [batch, ...] by name."""
-    return {name: np.zeros((batch, *shape), np.float32) for name, shape in sorted(manifest.states.items())}
+    return {
+        name: np.zeros((batch, *shape), manifest.state_type(name)) for name, shape in sorted(manifest.states.items())
+    }
 
 
-def select_rows(rows: Sequence[tuple[dict[str, Floats], int]]) -> dict[str, Floats]:
+def select_rows(rows: Sequence[tuple[dict[str, NDArray[Any]], int]]) -> dict[str, NDArray[Any]]:
     """`Engine.select` for engines that keep their state as arrays [batch, ...] by name."""
     first, _ = rows[0]
     return {name: np.stack([state[name][row] for state, row in rows]) for name in first}

@@ -16,7 +16,7 @@ import pytest
 from tiny import tiny_checkpoint, write_tiny_checkpoint
 from typer.testing import CliRunner
 
-from ghostnote.export import command, onnx_export, pipeline
+from ghostnote.export import command, onnx_export, parity, pipeline
 from ghostnote.export.choices import Precision
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.runtime.cuda_driver import Driver
@@ -138,6 +138,34 @@ def test_every_precision_is_what_it_says(small: Path, tmp_path: Path, precision:
         engine = OnnxRuntimeEngine(tmp_path / "out.onnx")  # and is called like the float32 file
         assert engine.manifest == artifact.manifest
         engine.close()
+
+
+def test_half_states_are_halves_outside_too(small: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """By the reference evaluator, which computes in float16; onnxruntime takes and gives the same types."""
+    arguments = (small, "--precision", "fp16", "--states", "fp16", "--target", "onnx", "--out", tmp_path)
+    assert run_main(monkeypatch, *arguments) == 0
+    assert "state_cache [B, " in capsys.readouterr().out
+    path = tmp_path / "small.fp16-states.onnx"
+    half, single = OnnxRuntimeEngine(path), OnnxRuntimeEngine(small)
+    assert (half.manifest.verified, half.manifest.precision) == (True, "float16")
+    assert half.manifest.state_types == {"state_cache": "float16", "state_taps": "float16"}
+    report = parity.check_parity(
+        single, half, parity.trials(single.manifest, long_s=10.0), parity.TOLERANCES["float16"]
+    )
+    assert report.passed
+    audio, delay = np.zeros((2, 882), np.float32), np.zeros((2, 1), np.int64)
+    state = half.select([(half.step(audio, delay, half.zero_state(2)).state, 1)])
+    assert {name: value.dtype.name for name, value in state.items()} == {
+        "state_audio": "float32",
+        "state_cache": "float16",
+        "state_taps": "float16",
+    }
+    half.close()
+
+
+def test_half_states_go_with_half_products(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    assert run_main(monkeypatch, tiny_onnx, "--states", "fp16", "--precision", "bf16", "--out", tmp_path) == 2
+    assert "states in fp16 go with products in fp16, not bf16: add --precision fp16" in capsys.readouterr().err
 
 
 def test_a_variant_that_disagrees_is_refused(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

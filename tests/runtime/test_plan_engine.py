@@ -8,12 +8,16 @@ from pathlib import Path
 
 import laws
 import numpy as np
+import onnx
 import pytest
 from host_device import GraphExecution, GraphPlan, HostDevice, plan_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tokens_of_audio
 
+from ghostnote.export.choices import Precision, StatePrecision
+from ghostnote.export.onnx_export import read_graph
+from ghostnote.export.pipeline import reduce
 from ghostnote.runtime import Engine, EngineError, OnnxRuntimeEngine, StreamingTranscriber
 from ghostnote.runtime.engines.device import DeviceError, Tensor
 from ghostnote.runtime.engines.plan_engine import PlanEngine
@@ -121,6 +125,17 @@ def test_streams_that_take_turns_join_and_leave_are_as_each_alone(click_path: Pa
             expected[stream] = one.state
             assert np.array_equal(output.onset_logits[row], one.onset_logits[0])
             assert close_to(dict(states[stream]), one.state, 0.0)
+    engine.close()
+
+
+def test_half_states_lie_on_the_device_as_halves(tiny_onnx: Path, tmp_path: Path, audio: np.ndarray) -> None:
+    path = tmp_path / "half.onnx"
+    onnx.save(reduce(*read_graph(tiny_onnx), Precision.FP16, StatePrecision.FP16), path)
+    engine, other = plan_engine(path), OnnxRuntimeEngine(path)
+    found, expected = (laws.run_engine(one, audio, DELAYS, laws.every(3)) for one in (engine, other))
+    laws.assert_same_heads(found, expected, 0.0, "half states")
+    assert close_to(dict(found.state), expected.state, 0.0)
+    assert {name: value.dtype.name for name, value in found.state.items()}["state_cache"] == "float16"
     engine.close()
 
 
