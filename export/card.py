@@ -10,7 +10,8 @@ from rich.table import Table
 
 from ..runtime.manifest import Manifest
 from .parity import ParityReport
-from .pipeline import Artifact, Request
+from .pipeline import Artifact
+from .request import Request
 
 __all__ = ["show_card", "show_parity", "show_plan"]
 
@@ -35,7 +36,7 @@ def show_card(artifacts: Sequence[Artifact], request: Request) -> None:
     for artifact in artifacts:
         for remark in artifact.remarks:
             console.print(f"{artifact.path.name}: {remark}", highlight=False, soft_wrap=True)
-    console.print(f"Next: {_next(artifacts[-1].path, request)}", highlight=False, soft_wrap=True)
+    console.print(f"Next: {_next(artifacts[-1], request)}", highlight=False, soft_wrap=True)
 
 
 def show_parity(report: ParityReport, precision: str) -> None:
@@ -106,11 +107,12 @@ def _signature(manifest: Manifest) -> list[str]:
     ]
 
 
-def _next(last: Path, request: Request) -> str:
+def _next(artifact: Artifact, request: Request) -> str:
     """The command that most users want to run now."""
+    last = artifact.path
     if last.is_dir():
         return f"tritonserver --model-repository {last.parent}"
-    if last.suffix == ".plan":
+    if last.suffix == ".plan" and not artifact.manifest.verified:
         return f"ghostnote inspect {last}; copy it with its .json to a machine that has the GPU"
     if last == request.graph and not request.precision.on_cpu:
         return f"export-model {request.float32} --target tensorrt --precision {request.precision}, on the GPU's machine"

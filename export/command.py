@@ -56,7 +56,8 @@ def export(
         if importlib.util.find_spec(library) is None:
             raise MissingLibraryError(f"{library} is not installed; pip install 'ghostnote[export]'")
     from .card import show_card, show_parity, show_plan
-    from .pipeline import Artifact, GateError, Request, export_model, planned
+    from .pipeline import Artifact, GateError, export_model
+    from .request import Request, planned
 
     folder = out or model.parent
     if not folder.is_dir():

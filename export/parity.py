@@ -32,6 +32,7 @@ __all__ = [
     "Trial",
     "check_parity",
     "compare_hits",
+    "fitted",
     "run_stream",
     "save_worst_chunk",
     "trials",
@@ -149,6 +150,12 @@ def trials(manifest: Manifest, real: Mapping[str, np.ndarray] | None = None, lon
     long = drum_like(len(across), samples / manifest.sample_rate, manifest.sample_rate)[None, :samples]
     found.append(Trial("long stream", long, (manifest.default_delay,), plan))
     return found
+
+
+def fitted(trial: Trial, streams: int, tokens: int) -> Trial:
+    """A trial for an engine that takes at most `streams` streams, and calls that `tokens` goes into."""
+    plan = trial.plan if tokens == 1 else (tokens,) * (sum(trial.plan) // tokens)
+    return Trial(trial.name, trial.audio[:streams], trial.delays[:streams], plan)
 
 
 def check_parity(

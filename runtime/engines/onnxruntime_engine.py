@@ -14,7 +14,7 @@ from ..errors import EngineError, ManifestError
 from ..manifest import METADATA_KEY, Manifest
 from .protocol import HEADS, Floats, State, StepOutput, check_heads, select_rows, zero_arrays
 
-__all__ = ["OnnxRuntimeEngine", "first_line", "open_session"]
+__all__ = ["OnnxRuntimeEngine", "first_line", "import_onnxruntime", "open_session"]
 
 _INSTALL = "install exactly one: pip install 'ghostnote[cpu]' or pip install 'ghostnote[gpu]'"
 
@@ -24,7 +24,7 @@ class OnnxRuntimeEngine:
 
     def __init__(self, path: Path | str, *, threads: int = 1) -> None:
         self._path = Path(path)
-        self._ort = _import_onnxruntime()
+        self._ort = import_onnxruntime()
         self._library = f"onnxruntime {self._ort.__version__}"
         self._threads = threads
         self._session: Any = self._open()
@@ -80,8 +80,8 @@ class OnnxRuntimeEngine:
         return values[: len(HEADS)], dict(zip(self._states, values[len(HEADS) :], strict=True))
 
 
-def _import_onnxruntime() -> Any:
-    """onnxruntime, once it is clear that exactly one distribution provides it."""
+def import_onnxruntime() -> Any:
+    """onnxruntime, once it is clear that exactly one distribution provides it. Raises EngineError: what to install."""
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
     if len(installed) == 2:
         raise EngineError(

@@ -22,7 +22,7 @@ from .plan_engine import PlanEngine
 from .sidecar import Sidecar, read_sidecar, sidecar_of, this_platform
 from .tensorrt_runtime import TensorRTPlan
 
-__all__ = ["open_plan"]
+__all__ = ["open_plan", "start_plan"]
 
 _AMPERE = (8, 0)
 
@@ -51,6 +51,14 @@ def open_plan(path: Path) -> PlanEngine:
         raise EngineError(str(error)) from error
     except OSError as error:
         raise EngineError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return start_plan(path, sidecar, data)
+
+
+def start_plan(path: Path, sidecar: Sidecar, data: bytes) -> PlanEngine:
+    """A plan and its sidecar that are read already; `path` is for messages: what is wrong, ";", what to do.
+
+    Raises EngineError where it cannot run here.
+    """
     record = _read_record(path, sidecar)
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise EngineError(
@@ -62,10 +70,10 @@ def open_plan(path: Path) -> PlanEngine:
         cuda, trt = load_cuda(), _load_library(record)
     except EngineError as error:
         raise EngineError(f"{path}: {error}") from error
-    return _start(path, sidecar, record, data, cuda, trt, driver.devices[0].name)
+    return _load(path, sidecar, record, data, cuda, trt, driver.devices[0].name)
 
 
-def _start(path: Path, sidecar: Sidecar, record: _Record, data: bytes, cuda: Any, trt: Any, gpu: str) -> PlanEngine:
+def _load(path: Path, sidecar: Sidecar, record: _Record, data: bytes, cuda: Any, trt: Any, gpu: str) -> PlanEngine:
     """Load a plan that should run here."""
     device = None
     try:
