@@ -151,6 +151,7 @@ def _transcribe(
         finally:
             progress.clear()
     _conclude(report, engine, transcriber.total_latency_ms, output, interruption)
+    engine.close()  # a GPU's memory is given back in order, not as the process happens to end
     return report.error.exit_code if report.error else 0
 
 

@@ -44,6 +44,7 @@ class HostDevice:
         return self._allocate(size, pinned=True)
 
     def free(self, address: int) -> None:
+        self._count("free")
         assert not self.memory.pop(address)[2]
 
     def free_pinned(self, address: int) -> None:
@@ -89,9 +90,11 @@ class HostDevice:
         self.issue("launch", lambda: [operation() for operation in graph])
 
     def discard(self, graph: list[Callable[[], None]]) -> None:
+        self._count("discard")
         self.graphs.remove(graph)
 
     def close(self) -> None:
+        self._count("close")
         assert not self.closed
         self.closed = True
 

@@ -13,11 +13,16 @@ import numpy as np
 import pytest
 from tiny import tokens_of_audio
 
+from ghostnote.export import pipeline
+from ghostnote.export.choices import Precision, StatePrecision, Target
+from ghostnote.export.errors import MissingLibraryError
 from ghostnote.export.parity import TOLERANCES, check_parity, trials
+from ghostnote.export.request import Request
 from ghostnote.export.tensorrt_plan import build_plan
 from ghostnote.runtime import Engine, EngineError, OnnxRuntimeEngine, StreamingTranscriber, open_engine
 from ghostnote.runtime.cuda_driver import probe_driver
 from ghostnote.runtime.engines.flavours import FLAVOURS, dotted
+from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.errors import GhostnoteError
 
 pytestmark = pytest.mark.gpu
@@ -117,3 +122,28 @@ def test_plans_run_as_cuda_graphs(engine: Engine) -> None:
         audio = np.zeros((1, engine.manifest.samples_per_token), np.float32)
         state = engine.step(audio, np.zeros((1, 1), np.int64), state).state
     assert "without CUDA graphs" not in engine.describe()
+
+
+@pytest.mark.parametrize("states", list(StatePrecision))
+@pytest.mark.parametrize("flavour", [Target.TENSORRT, Target.TENSORRT_RTX])
+def test_an_exported_float16_plan_is_verified_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flavour: Target, states: StatePrecision
+) -> None:
+    driver = probe_driver()
+    if driver.problem:
+        pytest.skip(driver.problem)
+    here, chosen = dotted(driver.devices[0].compute_capability), FLAVOURS[flavour]
+    if chosen.built_for and here not in chosen.built_for:
+        pytest.skip(f"{chosen.product} has no plans for compute capability {here}")
+    monkeypatch.setattr(pipeline, "REFERENCE_LONG_S", 5.0)
+    monkeypatch.setattr(pipeline, "LONG_S", 60.0)
+    source = tmp_path / "small.onnx"
+    source.write_bytes(Path(str(model_file("small"))).read_bytes())
+    made: list[pipeline.Artifact] = []
+    request = Request(source, tmp_path, flavour, Precision.FP16, states)
+    try:
+        pipeline.export_model(request, print, made.append)
+    except MissingLibraryError as error:
+        pytest.skip(str(error))
+    assert made[-1].path.suffix == ".plan"
+    assert made[-1].manifest.verified, made[-1].manifest.notes

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,15 +114,20 @@ class PlanEngine:
         return f"{m.name} ({m.precision}) on {self._library}, {self._device.name}{plainly}"
 
     def close(self) -> None:
-        """Free all memory, graphs, the plan and the device's stream; further steps raise EngineError."""
+        """Free all memory, graphs, the plan and the device's stream; further steps raise EngineError.
+
+        After some errors a device does nothing any more, and cannot free anything either: that is not told.
+        """
         if self._closed:
             return
         self._closed = True
         while self._lanes:
-            self._drop_oldest_lane()
+            with suppress(DeviceError):
+                self._drop_oldest_lane()
         self._plan.close()
         self._memory.close()
-        self._device.close()
+        with suppress(DeviceError):
+            self._device.close()
 
     def _run_all(
         self, audio: Floats, delay: NDArray[np.int64], state: DeviceState, rows: int, calls: list[int]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError
 from ..manifest import Manifest
-from .device import Device
+from .device import Device, DeviceError
 
 __all__ = ["DeviceMemory", "DeviceState", "DeviceStates", "WorkingSet"]
 
@@ -50,11 +51,11 @@ class DeviceMemory:
         return np.frombuffer(memory, dtype, count)
 
     def close(self) -> None:
-        """Free everything."""
-        while self._allocated:
-            self._device.free(self._allocated.pop())
-        while self._pinned:
-            self._device.free_pinned(self._pinned.pop())
+        """Free everything, as far as the device still can."""
+        for addresses, free in ((self._allocated, self._device.free), (self._pinned, self._device.free_pinned)):
+            while addresses:
+                with suppress(DeviceError):
+                    free(addresses.pop())
 
 
 class _Block:

@@ -352,6 +352,14 @@ def test_closing_frees_everything_once(clicks: PlanEngine, device: HostDevice) -
             use()
 
 
+def test_a_device_that_does_nothing_any_more_can_be_closed(clicks: PlanEngine, device: HostDevice) -> None:
+    laws.run_engine(clicks, noise(6), [0], laws.every(1))
+    plan = clicks._plan
+    device.fail |= {"free", "discard", "close"}
+    clicks.close()
+    assert not plan.open
+
+
 @pytest.mark.parametrize(
     ("audio", "delay", "streams"),
     [((1, 881), (1, 1), 1), ((2, 882), (1, 1), 2), ((1, 882), (1, 1), 2), ((882,), (1, 1), 1), ((1, 0), (1, 1), 1)],
