@@ -179,27 +179,27 @@ def _tried(
     reason = driver.problem or "building does not run it"
     if verify and not driver.problem:
         try:
-            engine = start_plan(name, sidecar, plan)
+            opened = start_plan(name, sidecar, plan)
         except EngineError as error:
             reason = str(error).partition(";")[0]  # what is wrong, without what to do about it
         else:
-            return _verified(engine, sidecar.manifest, verify)
+            return _verified(opened, sidecar.manifest, verify)
     product = FLAVOURS[sidecar.record["flavour"]].product
     note = f"this {product} plan was not run where it was built: {reason}"
     return _noted(sidecar.manifest, note, verified=False)
 
 
-def _verified(engine: Engine, manifest: Manifest, verify: Callable[[Engine], None]) -> Manifest:
+def _verified(opened: Engine, manifest: Manifest, verify: Callable[[Engine], None]) -> Manifest:
     """The manifest of a plan that `verify` finds nothing wrong with. Raises CheckError."""
     try:
-        verify(engine)
+        verify(opened)
         return _noted(
-            manifest, f"hits compared with the float32 graph's, computed by {engine.describe()}", verified=True
+            manifest, f"hits compared with the float32 graph's, computed by {opened.describe()}", verified=True
         )
     except EngineError as error:
         raise CheckError(f"the plan loads, but does not run: {error}") from error
     finally:
-        engine.close()
+        opened.close()
 
 
 def _noted(manifest: Manifest, note: str, *, verified: bool) -> Manifest:
