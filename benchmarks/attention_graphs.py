@@ -18,8 +18,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..export.tensorrt_builder import FLAVOURS, collector, load_flavour
+from ..export.tensorrt_builder import collector, load_flavour
 from ..runtime.cuda_driver import probe_driver
+from ..runtime.engines.flavours import FLAVOURS
 
 LAYERS, HEADS, WIDTH, WINDOW = 4, 3, 96, 64
 BATCH, TOKENS = (1, 1, 32), (1, 1, 50)

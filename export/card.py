@@ -10,7 +10,8 @@ from rich.table import Table
 
 from ..runtime.manifest import Manifest
 from .parity import ParityReport
-from .pipeline import Artifact, Request
+from .pipeline import Artifact
+from .request import Request
 
 __all__ = ["show_card", "show_parity", "show_plan"]
 
@@ -35,7 +36,7 @@ def show_card(artifacts: Sequence[Artifact], request: Request) -> None:
     for artifact in artifacts:
         for remark in artifact.remarks:
             console.print(f"{artifact.path.name}: {remark}", highlight=False, soft_wrap=True)
-    console.print(f"Next: {_next(artifacts[-1].path, request)}", highlight=False, soft_wrap=True)
+    console.print(f"Next: {_next(artifacts[-1], request)}", highlight=False, soft_wrap=True)
 
 
 def show_parity(report: ParityReport, precision: str) -> None:
@@ -95,20 +96,23 @@ def _products(artifact: Artifact) -> str:
 
 def _signature(manifest: Manifest) -> list[str]:
     m = manifest
-    states = ", ".join(f"{name} [B, {', '.join(map(str, shape))}]" for name, shape in m.states.items())
+    states = ", ".join(
+        f"{name} [B, {', '.join(map(str, shape))}] {m.state_type(name)}" for name, shape in m.states.items()
+    )
     frames = f"T*{m.frames_per_token}"
     return [
         f"inputs:  audio [B, T*{m.samples_per_token}] float32, delay [B, 1] int64 (0..{len(m.delays_ms) - 1})",
         f"outputs: onset_logits, velocity, offset [B, {frames}, {m.n_classes}] float32",
-        f"states:  {states}, float32; NAME_out goes back in as NAME, zeros begin a stream",
+        f"states:  {states}; NAME_out goes back in as NAME, zeros begin a stream",
     ]
 
 
-def _next(last: Path, request: Request) -> str:
+def _next(artifact: Artifact, request: Request) -> str:
     """The command that most users want to run now."""
+    last = artifact.path
     if last.is_dir():
         return f"tritonserver --model-repository {last.parent}"
-    if last.suffix == ".plan":
+    if last.suffix == ".plan" and not artifact.manifest.verified:
         return f"ghostnote inspect {last}; copy it with its .json to a machine that has the GPU"
     if last == request.graph and not request.precision.on_cpu:
         return f"export-model {request.float32} --target tensorrt --precision {request.precision}, on the GPU's machine"

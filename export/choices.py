@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Precision", "Target"]
+__all__ = ["Precision", "StatePrecision", "Target"]
 
 
 class Target(StrEnum):
@@ -15,6 +15,13 @@ class Target(StrEnum):
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
     TRITON = "triton"
+
+
+class StatePrecision(StrEnum):
+    """What streams' states are kept in between calls."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"  # all but the samples of the past, which the front-end needs as they were
 
 
 class Precision(StrEnum):

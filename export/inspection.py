@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..runtime.engines.sidecar import read_sidecar, sidecar_of
 from ..runtime.errors import EngineError, GhostnoteError, InputError, ManifestError
 from ..runtime.manifest import Manifest
-from .sidecar import read_sidecar, sidecar_of
 
 if TYPE_CHECKING:
     import onnx

@@ -44,7 +44,10 @@ def _overview(found: Inspection) -> Iterator[tuple[str, Any]]:
     yield "licence", m.licence or "not said"
     yield "classes", " ".join(f"{entry.code}={entry.note}" for entry in m.classes)
     yield "clock", f"{m.sample_rate} Hz, {m.samples_per_token} samples per token, {m.frames_per_token} frames per token"
-    yield "states", ", ".join(f"{name} {list(shape)}" for name, shape in m.states.items()) or "none"
+    yield (
+        "states",
+        ", ".join(f"{name} {list(shape)} {m.state_type(name)}" for name, shape in m.states.items()) or "none",
+    )
     if found.parameters is not None:
         yield "parameters", f"{found.parameters:,}"
     if found.gflop_per_second is not None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..runtime.decoder import close_calls, decode
-from ..runtime.engines.protocol import HEADS, Engine, State, StepOutput
+from ..runtime.engines.protocol import HEADS, Engine, StepOutput
 from ..runtime.events import Hit
 from ..runtime.manifest import Manifest
 from ..runtime.stream import FILE_TOKENS_PER_CALL
@@ -32,6 +32,7 @@ __all__ = [
     "Trial",
     "check_parity",
     "compare_hits",
+    "fitted",
     "run_stream",
     "save_worst_chunk",
     "trials",
@@ -151,6 +152,12 @@ def trials(manifest: Manifest, real: Mapping[str, np.ndarray] | None = None, lon
     return found
 
 
+def fitted(trial: Trial, streams: int, tokens: int) -> Trial:
+    """A trial for an engine that takes at most `streams` streams, and calls that `tokens` goes into."""
+    plan = trial.plan if tokens == 1 else (tokens,) * (sum(trial.plan) // tokens)
+    return Trial(trial.name, trial.audio[:streams], trial.delays[:streams], plan)
+
+
 def check_parity(
     reference: Engine, other: Engine, tried: Sequence[Trial] | None = None, tolerance: Tolerance = TOLERANCES["float32"]
 ) -> ParityReport:
@@ -182,7 +189,7 @@ def save_worst_chunk(reference: Engine, other: Engine, tried: Sequence[Trial], p
     """Write the chunk with the largest difference of a head as .npz: its input, the states before it, both outputs."""
     worst, arrays = -1.0, {}
     for trial in tried:
-        for one, two in zip(_stream(reference, trial), _stream(other, trial), strict=True):
+        for one, two in zip(*(_stream(side, trial, keep_states=True) for side in (reference, other)), strict=True):
             pairs = {name: (getattr(one.output, name), getattr(two.output, name)) for name in HEADS}
             largest = max(float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()) for a, b in pairs.values())
             if largest > worst:
@@ -244,18 +251,19 @@ class _Chunk(NamedTuple):
 
     audio: np.ndarray
     delay: np.ndarray
-    state: State
+    state: Arrays  # before the call, where it was asked for
     output: StepOutput
 
 
-def _stream(engine: Engine, trial: Trial) -> Iterator[_Chunk]:
+def _stream(engine: Engine, trial: Trial, *, keep_states: bool = False) -> Iterator[_Chunk]:
     token = engine.manifest.samples_per_token
     delay = np.array(trial.delays, dtype=np.int64)[:, None]
     state, position = engine.zero_state(len(trial.audio)), 0
     for tokens in trial.plan:
         audio = np.ascontiguousarray(trial.audio[:, position : position + tokens * token])
+        before = {name: np.array(value) for name, value in state.items()} if keep_states else {}
         output = engine.step(audio, delay, state)
-        yield _Chunk(audio, delay, state, output)
+        yield _Chunk(audio, delay, before, output)
         state, position = output.state, position + tokens * token
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.resources
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,21 +18,23 @@ import numpy as np
 
 from ..runtime.audio import AudioReader
 from ..runtime.cuda_driver import probe_driver
-from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ..runtime.engines.flavours import FLAVOURS, dotted
+from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError, UsageError
 from ..runtime.manifest import Manifest
 from . import onnx_export
 from .calibration import activation_peaks
-from .choices import Precision, Target
+from .choices import Precision, StatePrecision, Target
 from .errors import CheckError, MissingLibraryError
 from .files import put_in_place, writing, written_aside
 from .graph_facts import products_by_type
 from .onnxruntime_facts import integer_products, relative_cost
-from .parity import TOLERANCES, ParityReport, check_parity, save_worst_chunk, trials
+from .parity import TOLERANCES, ParityReport, Trial, check_parity, fitted, save_worst_chunk, trials
 from .precision import FORMATS, quantise, retype
 from .reference_engine import ReferenceEngine
-from .tensorrt_builder import DEFAULTS, FLAVOURS, Options, Profile, dotted, load_flavour
+from .request import Request
+from .tensorrt_builder import load_flavour
 from .tensorrt_plan import build_plan
 from .triton import write_repository
 
@@ -44,14 +46,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Artifact",
     "GateError",
-    "Request",
     "check",
     "export_model",
     "export_onnx",
     "export_onnx_files",
     "export_variant",
     "load",
-    "planned",
     "reduce",
     "to_onnx",
     "verify",
@@ -59,6 +59,8 @@ __all__ = [
 
 LONG_S = 600.0  # of the long stream, on engines that are faster than real time
 REFERENCE_LONG_S, REFERENCE_REAL_S = 60.0, 10.0  # on ONNX's reference evaluator
+
+KEPT_STATES = ("state_audio",)  # samples, of which the front-end takes logarithms of powers 90 dB apart
 
 Say = Callable[[str], None]
 
@@ -100,16 +102,26 @@ def to_onnx(checkpoint: Checkpoint) -> onnx.ModelProto:
 check = onnx_export.check_graph
 
 
-def reduce(proto: onnx.ModelProto, manifest: Manifest, precision: Precision) -> onnx.ModelProto:
+def reduce(
+    proto: onnx.ModelProto, manifest: Manifest, precision: Precision, states: StatePrecision = StatePrecision.FP32
+) -> onnx.ModelProto:
     """A float32 graph in reduced precision, with a manifest that says who verified it."""
     name = precision.manifest_name
+    halved = [state for state in manifest.states if states is StatePrecision.FP16 and state not in KEPT_STATES]
     if name in FORMATS:
         reduced = quantise(proto, activation_peaks(proto, manifest), name)
     else:
-        reduced = retype(proto, name)
+        reduced = retype(proto, name, states=halved)
     note = f"hits compared with the float32 graph's, computed in {name} by {precision.computed_by}"
     onnx_export.attach_manifest(
-        reduced, replace(manifest, precision=name, verified=True, notes=(*manifest.notes, note))
+        reduced,
+        replace(
+            manifest,
+            precision=name,
+            state_types=dict.fromkeys(halved, "float16"),
+            verified=True,
+            notes=(*manifest.notes, note),
+        ),
     )
     return reduced
 
@@ -128,26 +140,33 @@ def verify(
     tried = trials(manifest, real, LONG_S if fast else REFERENCE_LONG_S)
     try:
         engine: Engine = OnnxRuntimeEngine(file) if fast else ReferenceEngine(proto, manifest)
-        report = check_parity(reference, engine, tried, TOLERANCES[manifest.precision])
-        if not report.passed:
-            with writing(failed):
-                save_worst_chunk(reference, engine, tried, failed)
+        report = _compared(reference, engine, tried, manifest.precision, failed)
         engine.close()
     except EngineError as error:
         raise CheckError(f"the exported graph does not run: {error}") from error
+    return report
+
+
+def _compared(reference: Engine, engine: Engine, tried: Sequence[Trial], precision: str, failed: Path) -> ParityReport:
+    """Parity of an engine in `precision`. Raises GateError, after saving the worst chunk as `failed`."""
+    report = check_parity(reference, engine, tried, TOLERANCES[precision])
     if not report.passed:
-        message = f"the {manifest.precision} graph disagrees; nothing was written but its worst chunk, {failed}"
-        raise GateError(message, report, manifest.precision)
+        with writing(failed):
+            save_worst_chunk(reference, engine, tried, failed)
+        message = f"the {precision} graph disagrees; nothing was written but its worst chunk, {failed}"
+        raise GateError(message, report, precision)
     return report
 
 
 def export_onnx(checkpoint: Checkpoint, out: Path, real: Mapping[str, np.ndarray] | None = None) -> Artifact:
     """Write the float32 file if it passes the checker and parity with PyTorch; `real` audio [N] by name is tried, too.
 
-    Raises CheckError, GateError; OutputError where `out` cannot be written (found out before the work begins).
+    Raises CheckError, GateError; before the work begins, OutputError where `out` cannot be written, MissingLibraryError
+    where nothing is there to verify it.
     """
     from ..models.torch_engine import TorchEngine
 
+    _need_onnxruntime()
     begun = time.monotonic()
     with written_aside(out) as aside:
         proto = to_onnx(checkpoint)
@@ -162,19 +181,21 @@ def export_variant(
     precision: Precision,
     real: Mapping[str, np.ndarray] | None = None,
     *,
+    states: StatePrecision = StatePrecision.FP32,
     for_cpu: bool = True,
 ) -> Artifact:
     """Write a float32 file's graph in reduced precision if its hits are those of the float32 file.
 
-    Raises CheckError, GateError, OutputError; CheckError, too, for int8 that is no faster than float32 on this CPU,
-    unless it is not meant for one.
+    Raises CheckError, GateError, OutputError, MissingLibraryError; CheckError, too, for int8 that is no faster than
+    float32 on this CPU, unless it is not meant for one.
     """
+    _need_onnxruntime()
     begun = time.monotonic()
     proto, manifest = onnx_export.read_graph(float32)
     remarks: tuple[str, ...] = ()
     with written_aside(out) as aside:
         reference = OnnxRuntimeEngine(float32)  # before calibration, which needs onnxruntime, too
-        reduced = reduce(proto, manifest, precision)
+        reduced = reduce(proto, manifest, precision, states)
         report = _gated(reduced, aside, out, reference, real)
         reference.close()
         if precision is Precision.INT8:
@@ -184,79 +205,6 @@ def export_variant(
         put_in_place(aside, out)
     written = onnx_export.manifest_of(reduced)
     return Artifact(out, written, products_by_type(reduced), report, time.monotonic() - begun, remarks)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks for. `source`: a checkpoint, or a float32 .onnx file of ours (then PyTorch is not needed).
-
-    Raises UsageError for profiles and options that make no sense, before any work.
-    """
-
-    source: Path
-    folder: Path
-    target: Target = Target.AUTO
-    precision: Precision = Precision.FP32
-    recordings: tuple[Path, ...] = ()
-    profile: Profile = field(default_factory=Profile)
-    options: Options = DEFAULTS
-
-    def __post_init__(self) -> None:
-        if self.target in FLAVOURS:
-            self.options.check(FLAVOURS[self.target])
-
-    @property
-    def from_graph(self) -> bool:
-        return self.source.suffix == ".onnx"
-
-    @property
-    def float32(self) -> Path:
-        return self.source if self.from_graph else self.folder / f"{self.source.stem}.onnx"
-
-    @property
-    def graph(self) -> Path:
-        """The ONNX file in the precision asked for."""
-        return self.float32 if self.precision is Precision.FP32 else self.folder / f"{self._name}.onnx"
-
-    def plan(self, flavour: str) -> Path:
-        """Where a plan goes. One for RTX GPUs is told from the others by its name, too."""
-        return self.folder / (f"{self._name}.plan" if flavour == Target.TENSORRT else f"{self._name}.rtx.plan")
-
-    @property
-    def repository(self) -> Path:
-        return self.folder / f"{self._name}-triton"
-
-    @property
-    def _name(self) -> str:
-        stem = self.source.stem
-        return stem if self.precision is Precision.FP32 else f"{stem}.{self.precision}"
-
-
-def planned(request: Request) -> list[str]:
-    """What `export_model` will do, a line per stage."""
-    lines = []
-    if request.from_graph:
-        lines.append(f"load     {request.source}, a float32 graph that was verified when it was made")
-    else:
-        lines += [
-            f"load     {request.source}",
-            f"to_onnx  the float32 graph, opset {onnx_export.OPSET}, weights inside",
-            "check    ONNX's checker, types and shapes of every node",
-            f"verify   against PyTorch, on onnxruntime -> {request.float32}",
-        ]
-    if request.precision is not Precision.FP32:
-        lines += [
-            f"reduce   to {request.precision.manifest_name}",
-            "check    ONNX's checker, types and shapes of every node",
-            f"verify   against the float32 graph, on {request.precision.computed_by} -> {request.graph}",
-        ]
-    if request.target is Target.AUTO:
-        lines.append("build    a plan, where TensorRT can build one for a GPU of this machine")
-    elif request.target in FLAVOURS:
-        lines.append(f"build    a plan with {FLAVOURS[request.target].product} -> {request.plan(request.target)}")
-    elif request.target is Target.TRITON:
-        lines.append(f"write    a model repository for Triton -> {request.repository}")
-    return lines
 
 
 def export_model(request: Request, say: Say, keep: Callable[[Artifact], None]) -> None:
@@ -295,7 +243,9 @@ def export_onnx_files(request: Request, say: Say, keep: Callable[[Artifact], Non
         keep(artifact)
     if request.precision is not Precision.FP32:
         for_cpu = request.target not in FLAVOURS
-        artifact = export_variant(request.float32, request.graph, request.precision, real, for_cpu=for_cpu)
+        artifact = export_variant(
+            request.float32, request.graph, request.precision, real, states=request.states, for_cpu=for_cpu
+        )
         say(_done(artifact))
         keep(artifact)
 
@@ -323,6 +273,11 @@ def _flavour_for_this_gpu(say: Say) -> str | None:
 def _plan(request: Request, flavour: str, say: Say) -> Artifact:
     begun = time.monotonic()
     out = request.plan(flavour)
+    compared: list[ParityReport] = []
+
+    def compare(engine: Engine) -> None:
+        compared.append(_verify_plan(request, engine, out))
+
     report = build_plan(
         request.graph,
         out,
@@ -330,13 +285,36 @@ def _plan(request: Request, flavour: str, say: Say) -> Artifact:
         batch=request.profile.batch,
         tokens=request.profile.tokens,
         options=request.options,
+        verify=compare if _can_compare(say) else None,
     )
     seconds = time.monotonic() - begun
     say(f"wrote {out} and {out.name}.json in {seconds:.0f} s")
     products = {element: {"products": count} for element, count in report.builder.products.items()}
     layers = f"{report.flavour} {report.version}: {report.builder.network_layers} layers parsed"
-    remarks = (f"{layers}; not run here, so not verified: see {out.name}.json", *report.warnings)
-    return Artifact(out, report.manifest, products, None, seconds, remarks)
+    tried = "" if compared else f"; not run here, so not verified: see {out.name}.json"
+    remarks = (f"{layers}{tried}", *report.warnings)
+    return Artifact(out, report.manifest, products, compared[0] if compared else None, seconds, remarks)
+
+
+def _can_compare(say: Say) -> bool:
+    """Plans are kept, too, where there is nothing to compare them with."""
+    try:
+        import_onnxruntime()
+    except EngineError as error:
+        say(f"the plan will not be compared: {error}")
+        return False
+    return True
+
+
+def _verify_plan(request: Request, engine: Engine, out: Path) -> ParityReport:
+    """Streaming parity of a plan that runs here with the float32 graph. Raises GateError."""
+    manifest, profile = engine.manifest, request.profile
+    real = _recordings(request.recordings, manifest.sample_rate)
+    tried = [fitted(trial, profile.batch[2], profile.tokens[0]) for trial in trials(manifest, real, LONG_S)]
+    reference = OnnxRuntimeEngine(request.float32)
+    report = _compared(reference, engine, tried, manifest.precision, out.with_name(f"{out.name}.failed.npz"))
+    reference.close()
+    return report
 
 
 def _done(artifact: Artifact) -> str:
@@ -348,6 +326,14 @@ def _recordings(paths: tuple[Path, ...], sample_rate: int) -> dict[str, np.ndarr
     with importlib.resources.as_file(importlib.resources.files("ghostnote") / "examples" / "groove.flac") as example:
         files = [example, *paths]
         return {path.name: np.concatenate(list(AudioReader(path, sample_rate))) for path in files}
+
+
+def _need_onnxruntime() -> None:
+    """Whatever is exported is run before it gets its name. Raises MissingLibraryError: what to install."""
+    try:
+        import_onnxruntime()
+    except EngineError as error:
+        raise MissingLibraryError(f"{error} (what is exported is verified by running it)") from error
 
 
 def _gated(

@@ -1,7 +1,8 @@
 """Reduced precision, written into the graph: `retype` for float16 and bfloat16, `quantise` for int8 and float8.
 
-Inputs, outputs and states stay float32, so that every variant is called like the float32 graph. What computes in
-float32 inside is said by `Island`; docs/export.md has the measurement behind each.
+Inputs, outputs and states stay float32, so that every variant is called like the float32 graph, unless `retype` is told
+that states become float16, too. What computes in float32 inside is said by `Island`; docs/export.md has the measurement
+behind each.
 Letters: B streams, F frames, C classes, K inputs and N outputs of a product.
 """
 
@@ -54,13 +55,19 @@ _FLOATS = {
 _NORMS = ("LayerNormalization",)
 
 
-def retype(proto: onnx.ModelProto, precision: str, islands: Collection[Island] = ISLANDS) -> onnx.ModelProto:
-    """A copy of a float32 graph that computes in `precision` ("float16" or "bfloat16") outside of `islands`."""
+def retype(
+    proto: onnx.ModelProto, precision: str, islands: Collection[Island] = ISLANDS, states: Collection[str] = ()
+) -> onnx.ModelProto:
+    """A copy of a float32 graph that computes in `precision` ("float16" or "bfloat16") outside of `islands`.
+
+    `states` come in and go out in that type, too.
+    """
     element, dtype = _FLOATS[precision]
     proto = copied(proto)
     types = _element_types(proto)
     kept = _nodes_of(proto, islands)
-    retyper = _Retyper(proto, types, element, dtype)
+    outside = {*states, *(f"{name}_out" for name in states)}
+    retyper = _Retyper(proto, types, element, dtype, outside)
     nodes = list(proto.graph.node)
     del proto.graph.node[:]
     for node in nodes:
@@ -106,14 +113,19 @@ def weight_products(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
 class _Retyper:
     """Puts nodes back into the graph one by one, with casts wherever a value is needed in another type."""
 
-    def __init__(self, proto: onnx.ModelProto, types: Mapping[str, int], element: int, dtype: np.dtype):
+    def __init__(
+        self, proto: onnx.ModelProto, types: Mapping[str, int], element: int, dtype: np.dtype, outside: Collection[str]
+    ):
+        """`outside`: inputs and outputs of the graph that change their type."""
         self.graph, self.element, self.dtype = proto.graph, element, dtype
         self.constants = {t.name: t for t in proto.graph.initializer if t.data_type == TensorProto.FLOAT}
         self.floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT} | set(self.constants)
-        self.types = dict.fromkeys(
-            (value.name for value in proto.graph.input if value.name in self.floats), TensorProto.FLOAT
-        )
-        self.outputs = {value.name for value in proto.graph.output}
+        for value in (*proto.graph.input, *proto.graph.output):
+            if value.name in outside:
+                value.type.tensor_type.elem_type = element
+        # Element types of values as they are now, and of the graph's outputs as they must be in the end.
+        self.types = {value.name: _element(value) for value in proto.graph.input if value.name in self.floats}
+        self.outputs = {value.name: _element(value) for value in proto.graph.output if value.name in self.floats}
         self.renamed: dict[str, str] = {}  # a graph output's name -> the value of another type that it is cast from
         self.cast: dict[tuple[str, int], str] = {}
 
@@ -140,12 +152,13 @@ class _Retyper:
         return self.cast[key]
 
     def finish(self) -> None:
-        """Cast the graph's outputs back to float32, under their own names."""
+        """Cast the graph's outputs to the types that they must have, under their own names."""
         for name, typed in self.renamed.items():
-            self.graph.node.append(helper.make_node("Cast", [typed], [name], name=f"cast_{name}", to=TensorProto.FLOAT))
+            cast = helper.make_node("Cast", [typed], [name], name=f"cast_{name}", to=self.outputs[name])
+            self.graph.node.append(cast)
 
     def _declare(self, name: str, element: int) -> str:
-        if name in self.outputs and name in self.floats and element != TensorProto.FLOAT:
+        if self.outputs.get(name, element) != element:
             self.renamed[name] = name = f"{name}_{_suffix(element)}"
         self.types[name] = element
         return name
@@ -252,6 +265,11 @@ def _add_weight(proto: onnx.ModelProto, tensor: TensorProto, fmt: Format) -> str
 def _tensor(values: np.ndarray, name: str, element: int) -> TensorProto:
     """A constant of any element type, stored as its bytes."""
     return helper.make_tensor(name, element, values.shape, values.tobytes(), raw=True)
+
+
+def _element(value: onnx.ValueInfoProto) -> int:
+    """Element type of an input or output."""
+    return value.type.tensor_type.elem_type
 
 
 def _suffix(element: int) -> str:

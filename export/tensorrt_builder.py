@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.cuda_driver import Driver
+from ..runtime.engines.flavours import Flavour, dotted
 from ..runtime.errors import InputError, UsageError
 from ..runtime.manifest import Manifest
 from .errors import CheckError, MissingLibraryError
@@ -29,20 +30,17 @@ from .files import put_in_place, writing, written_aside
 __all__ = [
     "BATCH",
     "DEFAULTS",
-    "FLAVOURS",
     "HARDWARE_COMPATIBILITY",
     "TOKENS",
     "BuilderReport",
     "Built",
     "EngineLayer",
-    "Flavour",
     "Graph",
     "Options",
     "Profile",
     "Range",
     "build",
     "collector",
-    "dotted",
     "load_flavour",
 ]
 
@@ -63,52 +61,6 @@ _MEMORY = re.compile(
 _LISTINGS = ("Engine Layer Information:", "Layers:")
 _LAYER = re.compile(r"Layer\((?P<kind>.*?)\): (?P<name>.*?), Tactic|Name: (?P<Name>.*?), LayerType: (?P<Kind>.*?),")
 _LAYER_ELEMENT = re.compile(r"Datatype: (\w+)|\((\w+)\[")
-
-
-@dataclass(frozen=True)
-class Flavour:
-    """One of NVIDIA's builders: what tells them apart, and nothing else does."""
-
-    name: str  # in the command line and in the sidecar
-    product: str
-    module: str
-    oldest: tuple[int, int]  # version: older ones have another API
-    install: str
-    built_for: tuple[str, ...] = ()  # compute capabilities that its plans are for; empty: that of the GPU at hand
-    noise: tuple[str, ...] = ()  # parts of error and warning lines that it logs when all is well
-
-    @property
-    def needs_gpu(self) -> bool:
-        """It times kernels on the GPU that the plan is for; timing caches and compatibility levels belong to that."""
-        return not self.built_for
-
-
-FLAVOURS: Mapping[str, Flavour] = {
-    flavour.name: flavour
-    for flavour in (
-        Flavour(
-            name="tensorrt",
-            product="TensorRT",
-            module="tensorrt",
-            oldest=(11, 0),
-            install="install TensorRT 11 with its Python bindings from NVIDIA, or use NVIDIA's container of it",
-        ),
-        Flavour(
-            name="tensorrt-rtx",
-            product="TensorRT for RTX",
-            module="tensorrt_rtx",
-            oldest=(1, 7),
-            install="pip install 'tensorrt-rtx>=1.7,<2'",
-            built_for=("8.0", "8.6", "8.9", "12.0", "12.1"),  # its default; 9.0 (H100) and 10.x are not RTX GPUs
-            noise=(
-                "Thread context has not been set",
-                "has Int64 binding",
-                "HardwareCompatibilityLevel() is unsupported",
-                "(cudaError 35:",
-            ),
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -288,6 +240,9 @@ class _Build:
         """The builder's configuration, with one optimisation profile."""
         trt, options = self.trt, self.options
         config = self.builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)  # on unless told otherwise: float32 products with 10 bits of mantissa
+        for flag in self.flavour.flags:
+            config.set_flag(trt.BuilderFlag.__members__[flag])
         if options.workspace_mib is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
         if options.version_compatible:
@@ -440,7 +395,3 @@ def _element_of(layer: Any, makers: Mapping[str, Any]) -> str:
         tensor = layer.get_input(0)
     name = tensor.dtype.name
     return _ELEMENTS.get(name, name.lower())
-
-
-def dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"

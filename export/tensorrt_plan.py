@@ -8,35 +8,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..runtime.cuda_driver import Driver, probe_driver
+from ..runtime.engines.flavours import FLAVOURS, Flavour, dotted
+from ..runtime.engines.plan_file import start_plan
+from ..runtime.engines.protocol import Engine
+from ..runtime.engines.sidecar import RECORD, Sidecar, read_sidecar, sidecar_of, this_platform
 from ..runtime.errors import EngineError, InputError, UsageError
 from ..runtime.manifest import Manifest
-from .errors import MissingLibraryError
+from .errors import CheckError, MissingLibraryError
 from .files import put_in_place, writing, written_aside
-from .sidecar import RECORD, read_sidecar, sidecar_of
 from .tensorrt_builder import (
     BATCH,
     DEFAULTS,
-    FLAVOURS,
     TOKENS,
     BuilderReport,
     Built,
-    Flavour,
     Graph,
     Options,
     Profile,
     Range,
     build,
     collector,
-    dotted,
     load_flavour,
 )
 
@@ -76,12 +76,14 @@ def build_plan(
     batch: Range = BATCH,
     tokens: Range = TOKENS,
     options: Options = DEFAULTS,
+    verify: Callable[[Engine], None] | None = None,
 ) -> PlanReport:
     """Build `out` from an ONNX file of ours, and write `out`.json beside it; neither appears if anything fails.
 
-    The sidecar says `verified: false`: building runs nothing. Raises UsageError (profile, options, flavour), InputError
-    and EngineError (the ONNX file), MissingLibraryError (library, GPU), OutputError, and CheckError where the parser
-    refuses the graph, no plan can be built, or no product would compute in the precision of the manifest.
+    Where the plan can run here, `verify` is given it as an engine, and raises CheckError if it computes what it should
+    not. Else the sidecar says `verified: false` and why. Raises UsageError (profile, options, flavour), InputError and
+    EngineError (the ONNX file), MissingLibraryError (library, GPU), OutputError, and CheckError where the parser
+    refuses the graph, no plan can be built, no product would compute in the precision of the manifest, or it fails.
     """
     if flavour not in FLAVOURS:
         raise UsageError(f"TensorRT flavour '{flavour}': expected one of {', '.join(FLAVOURS)}")
@@ -93,8 +95,9 @@ def build_plan(
     sidecar = sidecar_of(out)
     with written_aside(out) as plan_aside, written_aside(sidecar) as sidecar_aside:
         built = build(trt, chosen, graph, profile, options)
-        manifest = _unverified(graph.manifest, chosen, driver)
-        document = manifest.to_dict() | {RECORD: _record(built, chosen, trt, driver, profile, options, graph)}
+        record = _record(built, chosen, trt, driver, profile, options, graph)
+        manifest = _tried(Path(out.name), Sidecar(graph.manifest, record), built.plan, driver, verify)
+        document = manifest.to_dict() | {RECORD: record}
         with writing(out):
             plan_aside.write_bytes(built.plan)
         with writing(sidecar):
@@ -169,11 +172,38 @@ def _read_plan(path: Path) -> tuple[bytes, dict[str, Any]]:
     return data, record
 
 
-def _unverified(manifest: Manifest, flavour: Flavour, driver: Driver) -> Manifest:
-    """The manifest of a plan that was built, but not run."""
+def _tried(
+    name: Path, sidecar: Sidecar, plan: bytes, driver: Driver, verify: Callable[[Engine], None] | None
+) -> Manifest:
+    """The manifest of a plan: verified, if it can run here and `verify` finds nothing. Raises CheckError."""
     reason = driver.problem or "building does not run it"
-    note = f"this {flavour.product} plan was not run where it was built: {reason}"
-    return replace(manifest, verified=False, notes=(*manifest.notes, note))
+    if verify and not driver.problem:
+        try:
+            opened = start_plan(name, sidecar, plan)
+        except EngineError as error:
+            reason = str(error).partition(";")[0]  # what is wrong, without what to do about it
+        else:
+            return _verified(opened, sidecar.manifest, verify)
+    product = FLAVOURS[sidecar.record["flavour"]].product
+    note = f"this {product} plan was not run where it was built: {reason}"
+    return _noted(sidecar.manifest, note, verified=False)
+
+
+def _verified(opened: Engine, manifest: Manifest, verify: Callable[[Engine], None]) -> Manifest:
+    """The manifest of a plan that `verify` finds nothing wrong with. Raises CheckError."""
+    try:
+        verify(opened)
+        return _noted(
+            manifest, f"hits compared with the float32 graph's, computed by {opened.describe()}", verified=True
+        )
+    except EngineError as error:
+        raise CheckError(f"the plan loads, but does not run: {error}") from error
+    finally:
+        opened.close()
+
+
+def _noted(manifest: Manifest, note: str, *, verified: bool) -> Manifest:
+    return replace(manifest, verified=verified, notes=(*manifest.notes, note))
 
 
 def _record(
@@ -189,7 +219,7 @@ def _record(
         "hardware_compatibility": options.hardware_compatibility,
         "version_compatible": options.version_compatible,
         "built_on": {
-            "platform": f"{platform.system()} {platform.machine()}".lower(),
+            "platform": this_platform(),
             "gpu": gpu.name if gpu else None,
             "driver_cuda": driver.version,
         },

@@ -22,16 +22,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..runtime.engines.protocol import HEADS
+from ..runtime.engines.sidecar import read_sidecar
 from ..runtime.errors import InputError, ManifestError, OutputError, UsageError
 from ..runtime.manifest import METADATA_KEY, Manifest
 from .onnx_export import read_graph
-from .sidecar import read_sidecar
 
 __all__ = ["CONFIG_FILE", "MANIFEST_FILE", "write_repository"]
 
 CONFIG_FILE = "config.pbtxt"
 MANIFEST_FILE = "manifest.json"
 VERSION = "1"
+_STATE_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 BACKENDS = {".onnx": "onnxruntime", ".plan": "tensorrt"}
 # A stream that was silent for so long has gone. Triton's own default is 1 s, which a hiccup of the network can exceed.
 MAX_IDLE_US = 10_000_000
@@ -107,7 +108,10 @@ def _config(name: str, manifest: Manifest, suffix: str, max_batch: int, max_stre
     """config.pbtxt: protobuf text of Triton's ModelConfig. Shapes leave out the batch, which Triton puts in front."""
     inputs = [_tensor("audio", "TYPE_FP32", [-1]), _tensor("delay", "TYPE_INT64", [1])]
     outputs = [_tensor(head, "TYPE_FP32", [-1, manifest.n_classes]) for head in HEADS]
-    states = [_state(state, manifest.states[state]) for state in sorted(manifest.states)]
+    states = [
+        _state(state, _STATE_TYPES[manifest.state_type(state)], manifest.states[state])
+        for state in sorted(manifest.states)
+    ]
     # Plans run on GPUs only; for ONNX, Triton takes the GPUs where there are some.
     kind = "KIND_GPU" if suffix == ".plan" else "KIND_AUTO"
     return f"""\
@@ -149,14 +153,14 @@ def _tensor(name: str, data_type: str, dims: Sequence[int]) -> str:
     return f'  {{ name: "{name}" data_type: {data_type} dims: {_dims(dims)} }}'
 
 
-def _state(name: str, dims: Sequence[int]) -> str:
+def _state(name: str, data_type: str, dims: Sequence[int]) -> str:
     return f"""\
     {{
       input_name: "{name}"
       output_name: "{name}_out"
-      data_type: TYPE_FP32
+      data_type: {data_type}
       dims: {_dims(dims)}
-      initial_state: {{ name: "zeros" data_type: TYPE_FP32 dims: {_dims(dims)} zero_data: true }}
+      initial_state: {{ name: "zeros" data_type: {data_type} dims: {_dims(dims)} zero_data: true }}
     }}"""
 
 

@@ -40,6 +40,13 @@ __all__ = ["app", "main", "transcribe"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+class DeviceName(StrEnum):
+    """What runs an ONNX file."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class RawName(StrEnum):
     """Raw sample formats; the same as `pcm.RAW_FORMATS`, which would load numpy."""
 
@@ -66,7 +73,7 @@ def transcribe(
     ] = None,
     output: OutputOption = None,
     engine: Annotated[
-        Path | None, typer.Option(help="A model.onnx, or a bundled model: base (default), small.")
+        Path | None, typer.Option(help="A model.onnx or .plan, or a bundled model: base (default), small.")
     ] = None,
     latency_ms: Annotated[
         float | None, typer.Option(help="Largest total latency allowed, in ms. Default: the most accurate setting.")
@@ -79,6 +86,9 @@ def transcribe(
     note_map: NoteMapOption = None,
     report: ReportOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    device: Annotated[
+        DeviceName, typer.Option(help="What runs an ONNX file. Plans run on their GPU.")
+    ] = DeviceName.CPU,
     raw_format: Annotated[RawName | None, typer.Option(help="INPUT is raw PCM, interleaved, in this format.")] = None,
     rate: Annotated[int | None, typer.Option(min=1, help="Sample rate of raw PCM in Hz.")] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="Channels of raw PCM. Default: 1.")] = None,
@@ -126,7 +136,7 @@ def transcribe(
             raw = _raw_format(raw_format, rate, channels)
             score = ScoreRequest(tempo, meter, quantize, midi_tracks, note_map)
             request = OutputRequest.of(output, form, report, score)
-            code = _transcribe(source, request, engine, latency_ms, threads, raw, asked, interruption)
+            code = _transcribe(source, request, engine, latency_ms, threads, device, raw, asked, interruption)
         except Interrupted:
             _say("interrupted before any audio was read")
         except BrokenPipeError:
@@ -152,6 +162,7 @@ def _transcribe(
     engine_path: Path | None,
     latency_ms: float | None,
     threads: int,
+    device: str,
     raw: PcmFormat | None,
     asked: options.LiveOptions,
     interruption: Interruption,
@@ -164,7 +175,7 @@ def _transcribe(
     from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
     from .terminal import ProgressLine
 
-    engine = open_engine(engine_path, threads=threads)
+    engine = open_engine(engine_path, threads=threads, device=device)
     manifest = engine.manifest
     with interruption.wait_for(lambda: open_source(asked, source, manifest.sample_rate, raw)) as reader:
         per_call = None if reader.is_live else FILE_TOKENS_PER_CALL
@@ -186,6 +197,7 @@ def _transcribe(
     _conclude(report, engine, transcriber.total_latency_ms, request, interruption)
     if measured := sink.meter.describe():
         _say(measured)
+    engine.close()  # a GPU's memory is given back in order, not as the process happens to end
     return report.error.exit_code if report.error else 0
 
 

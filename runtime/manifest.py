@@ -19,6 +19,7 @@ __all__ = ["METADATA_KEY", "SCHEMA_VERSION", "ClassSpec", "DecoderSpec", "Manife
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "ghostnote"  # the key in ONNX metadata_props
+_STATE_TYPES = ("float32", "float16")
 _STATE_NAME = re.compile(r"state_[a-z0-9_]+")
 
 
@@ -58,6 +59,7 @@ class Manifest:
     default_delay: int
     decoder: DecoderSpec
     states: Mapping[str, tuple[int, ...]]
+    state_types: Mapping[str, str] = field(default_factory=dict)  # of states that are not float32
     precision: str = "float32"
     weights_sha256: str = ""
     licence: str = ""
@@ -102,6 +104,10 @@ class Manifest:
         """MIDI note by class code."""
         return {c.code: c.note for c in self.classes}
 
+    def state_type(self, name: str) -> str:
+        """Element type of a state, as numpy calls it."""
+        return self.state_types.get(name, "float32")
+
     def delay_samples(self, delay_index: int) -> float:
         """The delay in samples at the model's rate."""
         return self.delays_ms[delay_index] * self.sample_rate / 1000
@@ -129,7 +135,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """The document of docs/architecture.md."""
-        return json.dumps({"schema_version": SCHEMA_VERSION} | asdict(self), ensure_ascii=False)
+        document = {"schema_version": SCHEMA_VERSION} | asdict(self)
+        if not self.state_types:  # most models: nothing there that an older reader would not know
+            del document["state_types"]
+        return json.dumps(document, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -181,6 +190,7 @@ def _parse(doc: dict[str, Any]) -> Manifest:
             also_threshold=_get(decoder, "also_threshold", float, "decoder."),
         ),
         states={name: tuple(shape) for name, shape in states.items()},
+        state_types=_get(doc, "state_types", dict) if "state_types" in doc else {},
         precision=_get(doc, "precision", str),
         weights_sha256=_get(doc, "weights_sha256", str),
         licence=_get(doc, "licence", str),
@@ -258,6 +268,8 @@ def _check_states(m: Manifest) -> None:
     _expect(clear, "states", "names of which none begins another", names)
     sized = all(len(shape) > 0 and all(_is_int(n) and n > 0 for n in shape) for shape in m.states.values())
     _expect(sized, "states", "shapes of positive integers", dict(m.states))
+    typed = all(name in m.states and kind in _STATE_TYPES for name, kind in m.state_types.items())
+    _expect(typed, "state_types", f"names of states with one of {', '.join(_STATE_TYPES)}", dict(m.state_types))
 
 
 def _is_int(value: object) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from .cuda_driver import probe_driver
 from .doctor import LINE
 from .engines.opening import model_file, open_engine
+from .engines.protocol import zero_arrays
 from .errors import GhostnoteError
 from .manifest import METADATA_KEY, Manifest
 
@@ -81,8 +82,7 @@ def _onnxruntime_cuda() -> None:
         raise _GapError("CUDA does not start, onnxruntime fell back to the CPU", _GPU_LIBRARIES)
     manifest = Manifest.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
     audio, delay = _one_token(manifest)
-    state = {name: np.zeros((1, *shape), np.float32) for name, shape in manifest.states.items()}
-    outputs = session.run(None, {"audio": audio, "delay": delay, **state})
+    outputs = session.run(None, {"audio": audio, "delay": delay, **zero_arrays(manifest, 1)})
     if not all(np.isfinite(value).all() for value in outputs):
         raise _GapError("it runs, but its output is not finite")
     _say(can="run", detail=f"{manifest.name} ({manifest.precision}) on {wanted}")

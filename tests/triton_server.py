@@ -19,7 +19,7 @@ import onnxruntime
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-NUMPY = {"FP32": np.float32, "INT64": np.int64}
+NUMPY = {"FP32": np.float32, "FP16": np.float16, "INT64": np.int64}
 
 Arrays = dict[str, np.ndarray]
 
@@ -99,8 +99,9 @@ class TritonStandIn(service_pb2_grpc.GRPCInferenceServiceServicer):
         for state in self.config.sequence_batching.state:
             zero = [initial for initial in state.initial_state if initial.zero_data]
             shape = (1, *(zero[0].dims if zero else state.dims))
-            noise = np.random.default_rng(0).standard_normal(prod(shape), np.float32)
-            states[state.input_name] = np.zeros(shape, np.float32) if zero else noise.reshape(shape)
+            dtype = NUMPY[model_config_pb2.DataType.Name(state.data_type).removeprefix("TYPE_")]
+            noise = np.random.default_rng(0).standard_normal(prod(shape), np.float32).astype(dtype)
+            states[state.input_name] = np.zeros(shape, dtype) if zero else noise.reshape(shape)
         return states
 
     def _next_states(self, outputs: Arrays) -> Arrays:

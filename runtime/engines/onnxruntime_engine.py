@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError, ManifestError
 from ..manifest import METADATA_KEY, Manifest
-from .protocol import HEADS, Floats, State, StepOutput, select_rows, zero_arrays
+from .protocol import HEADS, Floats, State, StepOutput, check_heads, select_rows, zero_arrays
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "first_line", "import_onnxruntime", "open_session"]
 
 _INSTALL = "install exactly one: pip install 'ghostnote[cpu]' or pip install 'ghostnote[gpu]'"
 
@@ -24,10 +24,10 @@ class OnnxRuntimeEngine:
 
     def __init__(self, path: Path | str, *, threads: int = 1) -> None:
         self._path = Path(path)
-        ort = _import_onnxruntime()
-        self._library = f"onnxruntime {ort.__version__}"
+        self._ort = import_onnxruntime()
+        self._library = f"onnxruntime {self._ort.__version__}"
         self._threads = threads
-        self._session: Any = _open_session(ort, self._path, threads)
+        self._session: Any = self._open()
         self._manifest = _read_manifest(self._session, self._path)
         _check_signature(self._session, self._manifest, self._path)
         self._states = sorted(self._manifest.states)
@@ -47,13 +47,15 @@ class OnnxRuntimeEngine:
         if self._session is None:
             raise EngineError(f"{self._path}: the engine is closed; open it again")
         try:
-            values = self._session.run(self._outputs, {"audio": audio, "delay": delay, **state})
+            heads, following = self._run(audio, delay, state)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise EngineError(f"{self._path}: onnxruntime failed: {_first_line(error)}") from error
-        heads, states = values[: len(HEADS)], values[len(HEADS) :]
-        self._check_heads(heads, audio)
+            raise EngineError(f"{self._path}: onnxruntime failed: {first_line(error)}") from error
+        try:
+            check_heads(self._manifest, heads, audio)
+        except EngineError as error:
+            raise EngineError(f"{self._path}: {error}") from None
         onset_logits, velocity, offset = heads
-        return StepOutput(onset_logits, velocity, offset, dict(zip(self._states, states, strict=True)))
+        return StepOutput(onset_logits, velocity, offset, following)
 
     def select(self, rows: Sequence[tuple[State, int]]) -> State:
         """The streams that stand in these rows of these states, copied."""
@@ -68,22 +70,18 @@ class OnnxRuntimeEngine:
         """Free the session; further steps raise EngineError."""
         self._session = None
 
-    def _check_heads(self, heads: Sequence[Floats], audio: Floats) -> None:
-        """Wrong shapes and non-finite numbers stop the stream: they would silently turn into 'no hits' for ever."""
-        m = self._manifest
-        frames = audio.shape[1] // m.samples_per_frame
-        expected = (audio.shape[0], frames, m.n_classes)
-        for name, value in zip(HEADS, heads, strict=True):
-            if value.shape != expected:
-                raise EngineError(f"{self._path}: output '{name}' has shape {value.shape}, expected {expected}")
-            if not np.isfinite(value).all():
-                raise EngineError(
-                    f"{self._path}: output '{name}' is not finite; is the input far beyond full scale 1.0?"
-                )
+    def _open(self) -> Any:
+        """The session."""
+        return open_session(self._ort, self._path, self._threads, providers=["CPUExecutionProvider"])
+
+    def _run(self, audio: Floats, delay: NDArray[np.int64], state: State) -> tuple[Sequence[Floats], State]:
+        """Heads and states of a call. May raise anything."""
+        values = self._session.run(self._outputs, {"audio": audio, "delay": delay, **state})
+        return values[: len(HEADS)], dict(zip(self._states, values[len(HEADS) :], strict=True))
 
 
-def _import_onnxruntime() -> Any:
-    """onnxruntime, once it is clear that exactly one distribution provides it."""
+def import_onnxruntime() -> Any:
+    """onnxruntime, once it is clear that exactly one distribution provides it. Raises EngineError: what to install."""
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
     if len(installed) == 2:
         raise EngineError(
@@ -95,7 +93,7 @@ def _import_onnxruntime() -> Any:
     except ImportError as error:
         if installed:
             raise EngineError(
-                f"{installed[0]} is installed but does not load ({_first_line(error)}); reinstall it"
+                f"{installed[0]} is installed but does not load ({first_line(error)}); reinstall it"
             ) from error
         raise EngineError(f"onnxruntime is not installed; {_INSTALL}") from None
     return onnxruntime
@@ -109,7 +107,8 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _open_session(ort: Any, path: Path, threads: int) -> Any:
+def open_session(ort: Any, path: Path, threads: int, *, providers: Sequence[object]) -> Any:
+    """A session on the first of these providers. Raises EngineError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -118,9 +117,9 @@ def _open_session(ort: Any, path: Path, threads: int) -> Any:
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base class
-        raise EngineError(f"{path}: not a model that onnxruntime can load ({_first_line(error)})") from error
+        raise EngineError(f"{path}: not a model that onnxruntime can load ({first_line(error)})") from error
 
 
 def _read_manifest(session: Any, path: Path) -> Manifest:
@@ -145,12 +144,18 @@ def _check_signature(session: Any, manifest: Manifest, path: Path) -> None:
             wrong = ", ".join(sorted(names ^ set(expected)))
             raise EngineError(f"{path}: {kind}s of graph and manifest differ ({wrong}); export the model again")
         for node in found:
-            _check_node(node, expected[node.name], kind, path)
+            _check_node(node, _type_of(node.name, manifest), expected[node.name], kind, path)
 
 
-def _check_node(node: Any, shape: tuple[int | None, ...], kind: str, path: Path) -> None:
+def _type_of(name: str, manifest: Manifest) -> str:
+    """onnxruntime's name for the type that an input or output has by the manifest."""
+    if name == "delay":
+        return "tensor(int64)"
+    return {"float32": "tensor(float)", "float16": "tensor(float16)"}[manifest.state_type(name.removesuffix("_out"))]
+
+
+def _check_node(node: Any, wanted: str, shape: tuple[int | None, ...], kind: str, path: Path) -> None:
     """Type and shape of one graph input or output; None and named dimensions are free."""
-    wanted = "tensor(int64)" if node.name == "delay" else "tensor(float)"
     # Shape inference may leave dimensions of outputs without a number; those are checked when they run.
     fits = len(node.shape) == len(shape) and all(
         free is None or not isinstance(have, int) or have == free for have, free in zip(node.shape, shape, strict=True)
@@ -162,5 +167,6 @@ def _check_node(node: Any, shape: tuple[int | None, ...], kind: str, path: Path)
         )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,10 +14,12 @@ __all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "open_engine"]
 DEFAULT_MODEL = "base"  # of the bundled ones
 
 
-def open_engine(path: Path | str | None = None, *, threads: int = 1) -> Engine:
-    """Open a model file, or one of the bundled models by its name (None: the default one). Raises EngineError."""
-    from .onnxruntime_engine import OnnxRuntimeEngine
+def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str = "cpu") -> Engine:
+    """Open a model file, or one of the bundled models by its name (None: the default one). Raises EngineError.
 
+    A .plan runs on the GPU that it was built for. Everything else is an ONNX file for onnxruntime, on `threads` threads
+    of the CPU, or with `device` "cuda" on a GPU.
+    """
     file = model_file(path)
     if not file.is_file():
         names = ", ".join(bundled_models()) or "none"
@@ -25,6 +27,16 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1) -> Engine:
             f"{file}: no such model file; expected one made by export-model, or the name of a bundled model ({names})"
         )
     with importlib.resources.as_file(file) as opened:
+        if opened.suffix == ".plan":
+            from .plan_file import open_plan
+
+            return open_plan(opened)
+        if device == "cuda":
+            from .onnxruntime_cuda import OnnxRuntimeCudaEngine
+
+            return OnnxRuntimeCudaEngine(opened, threads=threads)
+        from .onnxruntime_engine import OnnxRuntimeEngine
+
         return OnnxRuntimeEngine(opened, threads=threads)
 
 

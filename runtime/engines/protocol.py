@@ -12,9 +12,10 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import EngineError
 from ..manifest import Manifest
 
-__all__ = ["HEADS", "Engine", "Floats", "State", "StepOutput", "select_rows", "zero_arrays"]
+__all__ = ["HEADS", "Engine", "Floats", "State", "StepOutput", "check_heads", "select_rows", "zero_arrays"]
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -61,12 +62,27 @@ class Engine(Protocol):
         """Free what the engine holds."""
 
 
-def zero_arrays(manifest: Manifest, batch: int) -> dict[str, Floats]:
+def zero_arrays(manifest: Manifest, batch: int) -> dict[str, NDArray[Any]]:
     """The state of `batch` streams that begin, for engines that keep it as arrays [batch, ...] by name."""
-    return {name: np.zeros((batch, *shape), np.float32) for name, shape in sorted(manifest.states.items())}
+    return {
+        name: np.zeros((batch, *shape), manifest.state_type(name)) for name, shape in sorted(manifest.states.items())
+    }
 
 
-def select_rows(rows: Sequence[tuple[dict[str, Floats], int]]) -> dict[str, Floats]:
+def select_rows(rows: Sequence[tuple[dict[str, NDArray[Any]], int]]) -> dict[str, NDArray[Any]]:
     """`Engine.select` for engines that keep their state as arrays [batch, ...] by name."""
     first, _ = rows[0]
     return {name: np.stack([state[name][row] for state, row in rows]) for name in first}
+
+
+def check_heads(manifest: Manifest, heads: Sequence[Floats], audio: Floats) -> None:
+    """Raises EngineError for heads of a call whose shape is not [B, F, C], or that are not finite.
+
+    Such numbers stop the stream: they would silently turn into "no hits" for ever.
+    """
+    expected = (audio.shape[0], audio.shape[1] // manifest.samples_per_frame, manifest.n_classes)
+    for name, value in zip(HEADS, heads, strict=True):
+        if value.shape != expected:
+            raise EngineError(f"output '{name}' has shape {value.shape}, expected {expected}")
+        if not np.isfinite(value).all():
+            raise EngineError(f"output '{name}' is not finite; is the input far beyond full scale 1.0?")

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import pickle
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from host_device import plan_engine
 from tiny import tiny_checkpoint, write_tiny_checkpoint
 from typer.testing import CliRunner
 
-from ghostnote.export import command, onnx_export, pipeline
+from ghostnote.export import command, onnx_export, parity, pipeline, tensorrt_plan
 from ghostnote.export.choices import Precision
 from ghostnote.models.checkpoint import Checkpoint
-from ghostnote.runtime.cuda_driver import Driver
+from ghostnote.runtime.cuda_driver import Device, Driver
+from ghostnote.runtime.engines import plan_file
+from ghostnote.runtime.engines.device import DeviceError
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.engines.opening import model_file
+from ghostnote.runtime.engines.plan_engine import PlanEngine
+from ghostnote.runtime.engines.sidecar import read_sidecar
 from ghostnote.runtime.errors import InputError, OutputError
+
+GPU = Driver("13.0", (Device("some GPU", (9, 0)),), None)
+needs_rtx = pytest.mark.skipif(
+    find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed (extra `dev`, Linux on x86-64)"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +152,35 @@ def test_every_precision_is_what_it_says(small: Path, tmp_path: Path, precision:
         engine.close()
 
 
+def test_half_states_are_halves_outside_too(small: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """By the reference evaluator, which computes in float16; onnxruntime takes and gives the same types."""
+    monkeypatch.setattr(pipeline, "REFERENCE_REAL_S", 1.0)
+    arguments = (small, "--precision", "fp16", "--states", "fp16", "--target", "onnx", "--out", tmp_path)
+    assert run_main(monkeypatch, *arguments) == 0
+    assert "state_cache [B, " in capsys.readouterr().out
+    path = tmp_path / "small.fp16-states.onnx"
+    half, single = OnnxRuntimeEngine(path), OnnxRuntimeEngine(small)
+    assert (half.manifest.verified, half.manifest.precision) == (True, "float16")
+    assert half.manifest.state_types == {"state_cache": "float16", "state_taps": "float16"}
+    report = parity.check_parity(
+        single, half, parity.trials(single.manifest, long_s=10.0), parity.TOLERANCES["float16"]
+    )
+    assert report.passed
+    audio, delay = np.zeros((2, 882), np.float32), np.zeros((2, 1), np.int64)
+    state = half.select([(half.step(audio, delay, half.zero_state(2)).state, 1)])
+    assert {name: value.dtype.name for name, value in state.items()} == {
+        "state_audio": "float32",
+        "state_cache": "float16",
+        "state_taps": "float16",
+    }
+    half.close()
+
+
+def test_half_states_go_with_half_products(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    assert run_main(monkeypatch, tiny_onnx, "--states", "fp16", "--precision", "bf16", "--out", tmp_path) == 2
+    assert "states in fp16 go with products in fp16, not bf16: add --precision fp16" in capsys.readouterr().err
+
+
 def test_a_variant_that_disagrees_is_refused(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "activation_peaks", lambda *_: dict.fromkeys(_names(tiny_onnx), 0.05))
     with pytest.raises(pipeline.GateError, match="int8 graph disagrees") as caught:
@@ -191,7 +232,7 @@ def test_auto_says_why_there_is_no_plan(tiny_onnx: Path, tmp_path: Path, monkeyp
     assert "no plan: there is no GPU here" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed (extra `dev`)")
+@needs_rtx
 def test_a_plan_for_rtx_by_the_command(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     source = tmp_path / "tiny.onnx"
     source.write_bytes(tiny_onnx.read_bytes())
@@ -200,6 +241,104 @@ def test_a_plan_for_rtx_by_the_command(tiny_onnx: Path, tmp_path: Path, monkeypa
     shown = capsys.readouterr().out
     assert "not verified" in shown
     assert "ghostnote inspect" in shown
+
+
+@pytest.fixture
+def runs_here(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """A machine with a GPU on which every plan runs: as the model.onnx that is named."""
+
+    def as_model(path: Path) -> None:
+        monkeypatch.setattr(tensorrt_plan, "probe_driver", lambda: GPU)
+        monkeypatch.setattr(tensorrt_plan, "start_plan", lambda *_: plan_engine(path, batch=(2, 2), tokens=(3, 3)))
+
+    return as_model
+
+
+def export_a_plan(monkeypatch: pytest.MonkeyPatch, source: Path, folder: Path) -> int:
+    sizes = ("--batch", "2,2,2", "--tokens", "3,3,3")
+    return run_main(monkeypatch, source, "--target", "tensorrt-rtx", "--out", folder, *sizes)
+
+
+@needs_rtx
+def test_a_plan_that_runs_here_is_verified(runs_here, tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    runs_here(tiny_onnx)
+    assert export_a_plan(monkeypatch, tiny_onnx, tmp_path) == 0
+    manifest = read_sidecar(tmp_path / "tiny.rtx.plan").manifest
+    assert manifest.verified
+    assert (
+        manifest.notes[-1]
+        == "hits compared with the float32 graph's, computed by tiny (float32) on a stand-in, host memory"
+    )
+    shown = capsys.readouterr().out
+    assert "PASS" in shown
+    assert "not verified" not in shown
+    assert "Next: rt-transcribe --engine" in shown
+
+
+@needs_rtx
+def test_a_plan_that_computes_something_else_is_refused(
+    runs_here, tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    wrong = tmp_path / "wrong.onnx"
+    onnx.save(damaged(onnx.load(tiny_onnx), 0.01), wrong)
+    runs_here(wrong)
+    assert export_a_plan(monkeypatch, tiny_onnx, tmp_path) == 3
+    assert "FAIL" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.rtx.plan.failed.npz", "wrong.onnx"]
+    with np.load(tmp_path / "tiny.rtx.plan.failed.npz") as worst:
+        assert worst["other_state_cache"].shape == worst["reference_state_cache"].shape
+
+
+@needs_rtx
+def test_a_plan_that_fails_when_it_runs_is_refused(
+    runs_here, tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    runs_here(tiny_onnx)
+    monkeypatch.setattr(PlanEngine, "step", lambda *_: (_ for _ in ()).throw(DeviceError("an illegal address")))
+    assert export_a_plan(monkeypatch, tiny_onnx, tmp_path) == 3
+    assert "the plan loads, but does not run: an illegal address" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_rtx
+def test_a_plan_for_another_gpu_says_so(tiny_onnx: Path, tmp_path: Path, monkeypatch) -> None:
+    for module in (tensorrt_plan, plan_file):
+        monkeypatch.setattr(module, "probe_driver", lambda: GPU)
+    assert export_a_plan(monkeypatch, tiny_onnx, tmp_path) == 0
+    manifest = read_sidecar(tmp_path / "tiny.rtx.plan").manifest
+    assert not manifest.verified
+    assert manifest.notes[-1] == (
+        "this TensorRT for RTX plan was not run where it was built: tiny.rtx.plan: the plan is for compute capability "
+        "8.0, 8.6, 8.9, 12.0, 12.1, some GPU has 9.0"
+    )
+
+
+@needs_rtx
+def test_without_onnxruntime_a_plan_is_kept_unverified(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(tensorrt_plan, "probe_driver", lambda: GPU)
+    assert export_a_plan(monkeypatch, tiny_onnx, tmp_path) == 0
+    assert "the plan will not be compared: onnxruntime" in capsys.readouterr().out
+    assert not read_sidecar(tmp_path / "tiny.rtx.plan").manifest.verified
+
+
+@pytest.mark.parametrize("options", [(), ("--precision", "int8")])
+def test_without_onnxruntime_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # makes `import onnxruntime` fail
+    monkeypatch.setattr(importlib.metadata, "version", _no_distribution)
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: pytest.fail("the work began"))
+    checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
+    assert run_main(monkeypatch, checkpoint, *options) == 4
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "onnxruntime is not installed; install exactly one: pip install 'ghostnote[cpu]'" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+def _no_distribution(name: str) -> str:
+    raise importlib.metadata.PackageNotFoundError(name)
 
 
 def test_a_repository_for_triton_by_the_command(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:

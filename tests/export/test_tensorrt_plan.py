@@ -20,10 +20,11 @@ from ghostnote.export.choices import Precision
 from ghostnote.export.errors import CheckError, MissingLibraryError
 from ghostnote.export.onnx_export import manifest_of
 from ghostnote.export.pipeline import reduce
-from ghostnote.export.tensorrt_builder import FLAVOURS, Graph, Options, Profile, build, load_flavour
+from ghostnote.export.tensorrt_builder import Graph, Options, Profile, build, load_flavour
 from ghostnote.export.tensorrt_plan import PlanReport, build_plan, inspect_plan
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.runtime.cuda_driver import Device, Driver, probe_driver
+from ghostnote.runtime.engines.flavours import FLAVOURS, dotted
 from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.errors import EngineError, InputError, OutputError, UsageError
 from ghostnote.runtime.manifest import METADATA_KEY, Manifest
@@ -401,7 +402,7 @@ def test_a_plan_loads_on_the_gpu_that_it_is_for(tiny_onnx: Path, tmp_path: Path,
         load_flavour(chosen, driver)
     except MissingLibraryError as error:
         pytest.skip(str(error))
-    here = tensorrt_builder.dotted(driver.devices[0].compute_capability) if driver.devices else "none"
+    here = dotted(driver.devices[0].compute_capability) if driver.devices else "none"
     if here not in (chosen.built_for or (here,)) or not driver.devices:
         pytest.skip(f"{chosen.product} has no plans for compute capability {here}")
     report = build_plan(tiny_onnx, tmp_path / "tiny.plan", flavour, options=Options(detailed=True))

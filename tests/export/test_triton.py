@@ -12,13 +12,19 @@ import onnx
 import pytest
 
 from ghostnote.export import triton
-from ghostnote.export.onnx_export import attach_manifest
+from ghostnote.export.choices import Precision, StatePrecision
+from ghostnote.export.onnx_export import attach_manifest, read_graph
+from ghostnote.export.pipeline import reduce
 from ghostnote.export.triton import write_repository
 from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.errors import EngineError, GhostnoteError, InputError, ManifestError, OutputError, UsageError
 from ghostnote.runtime.manifest import METADATA_KEY, Manifest
 
-ONNX_TYPES = {onnx.TensorProto.FLOAT: "TYPE_FP32", onnx.TensorProto.INT64: "TYPE_INT64"}
+ONNX_TYPES = {
+    onnx.TensorProto.FLOAT: "TYPE_FP32",
+    onnx.TensorProto.FLOAT16: "TYPE_FP16",
+    onnx.TensorProto.INT64: "TYPE_INT64",
+}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +95,12 @@ def test_precisions_are_served_side_by_side(manifest: Manifest, tmp_path: Path) 
 # --- the configuration
 
 
-def test_tensors_are_those_of_the_graph(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("states", list(StatePrecision))
+def test_tensors_are_those_of_the_graph(model: Path, tmp_path: Path, states: StatePrecision) -> None:
+    if states is StatePrecision.FP16:
+        proto = reduce(*read_graph(model), Precision.FP16, states)
+        model = tmp_path / "half.onnx"
+        onnx.save(proto, model)
     config = config_of(write_repository(model, tmp_path))
     graph = onnx.load(model).graph
     states = config.sequence_batching.state

@@ -56,6 +56,19 @@ def test_unknown_keys_are_ignored() -> None:
     assert Manifest.from_json(edited(invented_later=1)) == MANIFEST
 
 
+def test_states_are_float32_unless_the_manifest_says_otherwise() -> None:
+    assert {MANIFEST.state_type(name) for name in MANIFEST.states} == {"float32"}
+    halved = replace(MANIFEST, state_types={"state_cache": "float16"})
+    assert Manifest.from_json(halved.to_json()) == halved
+    assert (halved.state_type("state_cache"), halved.state_type("state_audio")) == ("float16", "float32")
+
+
+@pytest.mark.parametrize("types", [{"state_cache": "float64"}, {"state_other": "float16"}, {"state_cache": 16}, ["x"]])
+def test_state_types_that_make_no_sense(types: object) -> None:
+    with pytest.raises(ManifestError, match="state_types"):
+        Manifest.from_json(edited(state_types=types))
+
+
 def test_clock() -> None:
     assert (MANIFEST.samples_per_frame, MANIFEST.frame_s, MANIFEST.token_s) == (441, 0.01, 0.02)
     assert [MANIFEST.total_latency_ms(i) for i in range(6)] == [40, 60, 80, 100, 150, 250]

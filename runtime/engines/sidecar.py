@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..runtime.errors import EngineError, InputError, ManifestError
-from ..runtime.manifest import Manifest
+from ..errors import EngineError, InputError, ManifestError
+from ..manifest import Manifest
 
-__all__ = ["RECORD", "Sidecar", "read_sidecar", "sidecar_of"]
+__all__ = ["RECORD", "Sidecar", "read_sidecar", "sidecar_of", "this_platform"]
 
 RECORD = "plan"  # the key
 
@@ -44,3 +45,8 @@ def read_sidecar(plan: Path) -> Sidecar:
         return Sidecar(Manifest.from_dict(document), record)
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from None
+
+
+def this_platform() -> str:
+    """System and processor, which a plan is for, as in "linux x86_64"."""
+    return f"{platform.system()} {platform.machine()}".lower()
