@@ -19,7 +19,7 @@ from .errors import InputError
 from .pcm import PcmFormat, read_pcm, read_wav_header
 from .stream import silence_non_finite
 
-__all__ = ["STDIN", "AudioReader"]
+__all__ = ["STDIN", "AudioReader", "downmix"]
 
 Floats = NDArray[np.float32]
 
@@ -85,7 +85,7 @@ class AudioReader:
         for block in self._source_blocks():
             self._frames_read += len(block)
             # Before resampling, whose filter would smear one NaN over its whole length.
-            mono, replaced = silence_non_finite(_downmix(block))
+            mono, replaced = silence_non_finite(downmix(block))
             self.non_finite_samples += replaced
             yield mono if resampler is None else resampler.resample_chunk(mono)
         if resampler is not None:
@@ -199,7 +199,7 @@ class AudioReader:
         return self._frames_read / self.source_rate
 
 
-def _downmix(block: Floats) -> Floats:
+def downmix(block: Floats) -> Floats:
     """The mean of the channels, [n, channels] -> [n]; always a copy, because the reader's block is used again."""
     mono = block[:, 0].copy()
     with np.errstate(over="ignore", invalid="ignore"):  # absurd samples become infinite and are counted as such
