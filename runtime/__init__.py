@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .asynchronous import AsyncStream
     from .audio import AudioReader
     from .decoder import StreamingDecoder, decode
     from .engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
     from .events import Hit
     from .job import transcribe_file
     from .manifest import Manifest
+    from .pool import BacklogError, PooledStream, PoolFullError, PoolStats, StreamPool
     from .stream import StreamingTranscriber
     from .writers import write_hits
 
 _HOME = {
+    "AsyncStream": "asynchronous",
     "AudioReader": "audio",
+    "BacklogError": "pool",
     "Engine": "engines.protocol",
     "EngineError": "errors",
     "GhostnoteError": "errors",
@@ -40,7 +44,11 @@ _HOME = {
     "ManifestError": "errors",
     "OnnxRuntimeEngine": "engines.onnxruntime_engine",
     "OutputError": "errors",
+    "PoolFullError": "pool",
+    "PoolStats": "pool",
+    "PooledStream": "pool",
     "StepOutput": "engines.protocol",
+    "StreamPool": "pool",
     "StreamingDecoder": "decoder",
     "StreamingTranscriber": "stream",
     "UsageError": "errors",
@@ -52,7 +60,9 @@ _HOME = {
 }
 
 __all__ = [
+    "AsyncStream",
     "AudioReader",
+    "BacklogError",
     "Engine",
     "EngineError",
     "GhostnoteError",
@@ -62,7 +72,11 @@ __all__ = [
     "ManifestError",
     "OnnxRuntimeEngine",
     "OutputError",
+    "PoolFullError",
+    "PoolStats",
+    "PooledStream",
     "StepOutput",
+    "StreamPool",
     "StreamingDecoder",
     "StreamingTranscriber",
     "UsageError",

@@ -1,4 +1,4 @@
-"""The streaming transcriber: PCM in pieces of any size, hits out."""
+"""Streams: PCM in pieces of any size, hits out. `Stream` is what belongs to one stream and to no engine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,113 @@ from .decoder import StreamingDecoder
 from .engines.protocol import Engine
 from .errors import UsageError
 from .events import Hit
+from .manifest import Manifest
 
-__all__ = ["FILE_TOKENS_PER_CALL", "StreamingTranscriber", "silence_non_finite"]
+__all__ = ["FILE_TOKENS_PER_CALL", "Stream", "StreamingTranscriber", "check_pcm", "silence_non_finite"]
 
 Floats = NDArray[np.float32]
 
 FILE_TOKENS_PER_CALL = 50  # for files: large enough to be efficient, small enough for memory and the first hit
 _LIVE_TOKENS_PER_CALL = 50  # upper bound of one live call, so that a long piece does not take memory in proportion
+
+
+class Stream:
+    """One stream between its samples and its hits: tokens to be, delay, decoder, end. Someone else runs the network.
+
+    Samples go in with `push` (as many as there is `room` for) and leave as whole tokens with `audio`; what the network
+    said of them comes back with `advance`, which returns hits. `finish` ends the stream: it then takes the silence that
+    it still needs by itself, and `ended` says when all has been through the network.
+    Choose a delay by index, or by `latency_ms` (largest total latency allowed); neither means the manifest's default.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        delay_index: int | None = None,
+        *,
+        latency_ms: float | None = None,
+        capacity_tokens: int,
+    ) -> None:
+        self.delay_index = _choose_delay(manifest, delay_index, latency_ms)
+        self.total_latency_ms = manifest.total_latency_ms(self.delay_index)
+        self._rate = manifest.sample_rate
+        self._token = manifest.samples_per_token
+        lookahead_samples = manifest.decoder.lookahead_frames * manifest.samples_per_frame
+        self._tail_samples = manifest.delay_samples(self.delay_index) + lookahead_samples
+        self._decoder = StreamingDecoder(manifest, self.delay_index)
+        self._buffer = np.zeros(capacity_tokens * self._token, np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next sample is the first of a new stream."""
+        self._decoder.reset()
+        self._filled = 0  # samples waiting in the buffer
+        self._silence = 0  # samples of silence that must still follow the end
+        self._end_s = math.inf
+        self.fed = 0  # samples taken
+        self.non_finite = 0  # samples that were NaN or infinite, replaced by 0
+
+    @property
+    def room(self) -> int:
+        """Samples that `push` takes now; none after `finish`."""
+        return 0 if self.finished else self._buffer.size - self._filled
+
+    @property
+    def tokens(self) -> int:
+        """Complete tokens that wait for the network."""
+        return self._filled // self._token
+
+    @property
+    def waiting(self) -> int:
+        """Samples that have not been through the network."""
+        return self._filled
+
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` was called."""
+        return self._end_s < math.inf
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream was finished and all of it has been through the network."""
+        return self.finished and not self._filled and not self._silence
+
+    def push(self, pcm: Floats) -> None:
+        """Take samples [n], n at most `room`."""
+        pcm, replaced = silence_non_finite(pcm)
+        self.non_finite += replaced
+        self.fed += len(pcm)
+        self._buffer[self._filled : self._filled + len(pcm)] = pcm
+        self._filled += len(pcm)
+
+    def finish(self) -> None:
+        """No more samples: what is left and the silence that reports wait for become whole tokens."""
+        if self.finished:
+            return
+        self._end_s = self.fed / self._rate
+        tokens = math.ceil((self.fed + self._tail_samples) / self._token)
+        self._silence = tokens * self._token - self.fed
+        self._pad()
+
+    def audio(self, tokens: int) -> Floats:
+        """The samples of the next tokens [tokens * samples_per_token]; valid until the stream changes."""
+        return self._buffer[: tokens * self._token]
+
+    def advance(self, tokens: int, onset_logits: Floats, velocity: Floats, offset: Floats) -> list[Hit]:
+        """The network has heard the next tokens and said [F, C] each: the hits that became certain."""
+        samples = tokens * self._token
+        rest = self._filled - samples
+        self._buffer[:rest] = self._buffer[samples : self._filled]
+        self._filled = rest
+        self._pad()
+        hits = self._decoder.push(onset_logits, velocity, offset)
+        return [hit for hit in hits if hit.time_s < self._end_s] if self.finished else hits
+
+    def _pad(self) -> None:
+        silence = min(self._silence, self._buffer.size - self._filled)
+        self._buffer[self._filled : self._filled + silence] = 0
+        self._filled += silence
+        self._silence -= silence
 
 
 class StreamingTranscriber:
@@ -38,104 +138,82 @@ class StreamingTranscriber:
         latency_ms: float | None = None,
         tokens_per_call: int | None = None,
     ) -> None:
-        manifest = engine.manifest
         self._engine = engine
-        self.delay_index = _choose_delay(engine, delay_index, latency_ms)
         self._live = tokens_per_call is None
-        self._rate = manifest.sample_rate
-        self._token = manifest.samples_per_token
-        self._delay_samples = manifest.delay_samples(self.delay_index)
-        self._lookahead_samples = manifest.decoder.lookahead_frames * manifest.samples_per_frame
+        self._stream = Stream(
+            engine.manifest,
+            delay_index,
+            latency_ms=latency_ms,
+            capacity_tokens=tokens_per_call or _LIVE_TOKENS_PER_CALL,
+        )
         self._delay = np.array([[self.delay_index]], np.int64)
-        self._decoder = StreamingDecoder(manifest, self.delay_index)
-        self._buffer = np.zeros((1, (tokens_per_call or _LIVE_TOKENS_PER_CALL) * self._token), np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: the next sample is the first of a new stream."""
+        self._stream.reset()
         self._state = self._engine.zero_state(1)
-        self._decoder.reset()
-        self._filled = 0  # samples waiting in the buffer
-        self._fed = 0
-        self._non_finite = 0
-        self._finished = False
+
+    @property
+    def delay_index(self) -> int:
+        """The delay in use, as an index into the manifest's `delays_ms`."""
+        return self._stream.delay_index
 
     @property
     def sample_rate(self) -> int:
         """Hz of the PCM that `feed` takes."""
-        return self._rate
+        return self._engine.manifest.sample_rate
 
     @property
     def samples_fed(self) -> int:
         """Input samples taken since the start. Live, `feed` decides a hit with no sample after these."""
-        return self._fed
+        return self._stream.fed
 
     @property
     def samples_processed(self) -> int:
         """Input samples that have been through the network; the rest waits for its token or call to fill."""
-        return self._fed - self._filled
+        return max(self._stream.fed - self._stream.waiting, 0)
 
     @property
     def non_finite_samples(self) -> int:
         """NaN and infinite input samples, replaced by 0, since the start."""
-        return self._non_finite
+        return self._stream.non_finite
 
     @property
     def total_latency_ms(self) -> float:
         """Worst case from attack to report with the chosen delay, without transport and computing."""
-        return self._engine.manifest.total_latency_ms(self.delay_index)
+        return self._stream.total_latency_ms
 
     def feed(self, pcm: Floats) -> list[Hit]:
         """Take the next samples [n], any n; return the hits that became certain."""
-        if self._finished:
+        if self._stream.finished:
             raise RuntimeError("this stream was flushed; call reset() before feeding another")
-        pcm = _check_pcm(pcm)
-        pcm, replaced = silence_non_finite(pcm)
-        self._non_finite += replaced
-        self._fed += len(pcm)
-        return self._push(pcm, drain=self._live)
+        pcm = check_pcm(pcm)
+        hits: list[Hit] = []
+        while len(pcm):
+            taken = min(self._stream.room, len(pcm))
+            self._stream.push(pcm[:taken])
+            pcm = pcm[taken:]
+            if not self._stream.room or self._live:
+                hits += self._run()
+        return hits
 
     def flush(self) -> list[Hit]:
         """End of the stream: return the remaining hits before its end. Feeding again needs `reset` first."""
-        if self._finished:
-            return []
-        self._finished = True
-        end = self._fed
-        tokens = math.ceil((end + self._delay_samples + self._lookahead_samples) / self._token)
-        missing = tokens * self._token - end
+        self._stream.finish()
         hits: list[Hit] = []
-        silence = np.zeros(min(missing, self._buffer.size), np.float32)
-        while missing:
-            piece = silence[:missing]
-            missing -= len(piece)
-            hits += self._push(piece, drain=not missing)
-        return [hit for hit in hits if hit.time_s < end / self._rate]
-
-    def _push(self, pcm: Floats, *, drain: bool) -> list[Hit]:
-        """Fill the buffer and run the network whenever it is full; `drain` also runs the complete tokens left over."""
-        hits: list[Hit] = []
-        room = self._buffer.size
-        start = 0
-        while start < len(pcm):
-            taken = min(room - self._filled, len(pcm) - start)
-            self._buffer[0, self._filled : self._filled + taken] = pcm[start : start + taken]
-            self._filled += taken
-            start += taken
-            if self._filled == room:
-                hits += self._run(room)
-        complete = self._filled // self._token * self._token
-        if drain and complete:
-            hits += self._run(complete)
+        while not self._stream.ended:
+            hits += self._run()
         return hits
 
-    def _run(self, samples: int) -> list[Hit]:
-        """One call of the network over the first `samples` of the buffer; the rest moves to the front."""
-        output = self._engine.step(self._buffer[:, :samples], self._delay, self._state)
+    def _run(self) -> list[Hit]:
+        """One call of the network over the complete tokens."""
+        tokens = self._stream.tokens
+        if not tokens:
+            return []
+        output = self._engine.step(self._stream.audio(tokens)[None], self._delay, self._state)
         self._state = output.state
-        rest = self._filled - samples
-        self._buffer[0, :rest] = self._buffer[0, samples : self._filled]
-        self._filled = rest
-        return self._decoder.push(output.onset_logits[0], output.velocity[0], output.offset[0])
+        return self._stream.advance(tokens, output.onset_logits[0], output.velocity[0], output.offset[0])
 
 
 def silence_non_finite(pcm: Floats) -> tuple[Floats, int]:
@@ -146,7 +224,8 @@ def silence_non_finite(pcm: Floats) -> tuple[Floats, int]:
     return np.where(finite, pcm, np.float32(0)), int(pcm.size - np.count_nonzero(finite))
 
 
-def _check_pcm(pcm: Floats) -> Floats:
+def check_pcm(pcm: Floats) -> Floats:
+    """Mono float32 samples [n]. Raises ValueError for anything else."""
     pcm = np.asarray(pcm)
     if pcm.ndim != 1 or not np.issubdtype(pcm.dtype, np.floating):
         raise ValueError(
@@ -156,8 +235,7 @@ def _check_pcm(pcm: Floats) -> Floats:
     return pcm.astype(np.float32, copy=False)
 
 
-def _choose_delay(engine: Engine, delay_index: int | None, latency_ms: float | None) -> int:
-    manifest = engine.manifest
+def _choose_delay(manifest: Manifest, delay_index: int | None, latency_ms: float | None) -> int:
     if latency_ms is not None:
         if delay_index is not None:
             raise UsageError("choose the delay by index or by latency, not both")

@@ -37,8 +37,8 @@ class StepOutput:
 class Engine(Protocol):
     """Runs the pure function `step`; holds weights, never a stream's state, so one engine serves many streams.
 
-    A state is used once: `step` takes it over (its memory may hold the next one), and only `select` leaves what it was
-    given as it is. Calls come from one thread at a time.
+    A state is used once: `step` takes it over (its memory may hold the next one), unless it raises; `select` leaves
+    what it was given as it is. Calls come from one thread at a time.
     """
 
     @property

@@ -1,0 +1,335 @@
+"""Many streams on one engine: each has the hits it would have alone, whatever the others do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import laws
+import numpy as np
+import pytest
+from click_model import RATE, TOKEN, Clicks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ghostnote.runtime import (
+    AsyncStream,
+    BacklogError,
+    Engine,
+    EngineError,
+    Hit,
+    PooledStream,
+    PoolFullError,
+    StreamingTranscriber,
+    StreamPool,
+)
+from ghostnote.runtime.engines.protocol import State, StepOutput
+
+DELAYS = range(6)
+
+
+class Watched:
+    """An engine that counts, may be slow, and fails where a stream is louder than 10."""
+
+    def __init__(self, engine: Engine, step_s: float = 0.0) -> None:
+        self._engine, self._step_s = engine, step_s
+        self.manifest, self.zero_state = engine.manifest, engine.zero_state
+        self.describe, self.close = engine.describe, engine.close
+        self.batches: list[int] = []
+        self.tokens: list[int] = []
+        self.selected = 0
+        self.threads: set[int] = set()
+
+    def step(self, audio: np.ndarray, delay: np.ndarray, state: State) -> StepOutput:
+        self.threads.add(threading.get_ident())
+        time.sleep(self._step_s)
+        if np.abs(audio).max() > 10:
+            raise EngineError("too loud")
+        self.batches.append(len(audio))
+        self.tokens.append(audio.shape[1] // TOKEN)
+        return self._engine.step(audio, delay, state)
+
+    def select(self, rows: Sequence[tuple[State, int]]) -> State:
+        self.threads.add(threading.get_ident())
+        self.selected += len(rows)
+        return self._engine.select(rows)
+
+
+@pytest.fixture(scope="module")
+def alone(click_engine: Engine, clicks: Clicks) -> list[list[Hit]]:
+    """The hits of each delay without a pool."""
+    return [laws.transcribe(StreamingTranscriber(click_engine, d), clicks.pcm, [len(clicks.pcm)]) for d in DELAYS]
+
+
+@pytest.fixture
+def engine(click_engine: Engine) -> Watched:
+    return Watched(click_engine)
+
+
+@pytest.fixture
+def pool(engine: Watched) -> Iterator[StreamPool]:
+    with StreamPool(engine, max_wait_ms=1) as pool:
+        yield pool
+
+
+def play(stream: PooledStream, pcm: np.ndarray, sizes: Any) -> list[Hit]:
+    """Feed in pieces, reading as we go."""
+    hits = []
+    for part in laws.cut(len(pcm), sizes):
+        stream.feed(pcm[part])
+        hits += stream.read()
+    return hits + stream.flush()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    plans=st.lists(st.tuples(st.sampled_from(DELAYS), st.integers(0, 40), st.integers(0, 99)), min_size=1, max_size=6)
+)
+def test_hits_are_those_of_each_stream_alone(
+    click_engine: Engine, clicks: Clicks, alone: list[list[Hit]], plans: list[tuple[int, int, int]]
+) -> None:
+    """Streams with any delay that join at any time, are fed in any pieces and leave when they are done."""
+    with StreamPool(click_engine, max_wait_ms=0.5, max_buffer_s=0.3) as pool:
+        streams = [(pool.open(delay), laws.random_sizes(seed, 5000), start) for delay, start, seed in plans]
+        parts = [list(laws.cut(len(clicks.pcm), sizes)) for _, sizes, _ in streams]
+        hits: list[list[Hit]] = [[] for _ in plans]
+        for turn in range(max(start + len(p) for (_, _, start), p in zip(streams, parts, strict=True))):
+            for i, (stream, _, start) in enumerate(streams):
+                if 0 <= turn - start < len(parts[i]):
+                    stream.feed(clicks.pcm[parts[i][turn - start]])
+                    hits[i] += stream.read()
+                elif turn - start == len(parts[i]):
+                    hits[i] += stream.flush()
+                    stream.close()
+        for i, (stream, _, start) in enumerate(streams):
+            if not stream.ended:
+                hits[i] += stream.flush()
+            assert hits[i] == alone[plans[i][0]], start
+
+
+def test_threads_that_know_nothing_of_each_other(pool: StreamPool, clicks: Clicks, alone: list[list[Hit]]) -> None:
+    found: dict[int, list[Hit]] = {}
+
+    def run(number: int) -> None:
+        with pool.open(number % 6) as stream:
+            found[number] = play(stream, clicks.pcm, laws.random_sizes(number, 20_000))
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(found[n] == alone[n % 6] for n in range(12))
+
+
+def test_only_the_pools_thread_calls_the_engine(pool: StreamPool, engine: Watched, clicks: Clicks) -> None:
+    with pool.open() as a, pool.open() as b:
+        for stream in (a, b, a):
+            stream.reset()
+            play(stream, clicks.pcm[:RATE], laws.every(3000))
+    assert len(engine.threads) == 1
+    assert threading.get_ident() not in engine.threads
+
+
+def test_streams_in_step_share_calls_and_copy_nothing(click_engine: Engine, clicks: Clicks) -> None:
+    engine = Watched(click_engine)
+    with StreamPool(engine, max_wait_ms=500) as pool:
+        streams = [pool.open() for _ in range(5)]
+        for part in laws.cut(RATE, laws.every(TOKEN)):
+            for stream in streams:
+                stream.feed(clicks.pcm[part])
+        while pool.stats().tokens < 5 * RATE // TOKEN:
+            time.sleep(0.001)
+        stats = pool.stats()
+    assert max(engine.batches) == 5
+    assert stats.stream_calls == sum(engine.batches)
+    assert engine.selected <= 10  # when they meet, not at every call
+
+
+def test_latency_is_the_streams_own(pool: StreamPool) -> None:
+    assert pool.open(latency_ms=60).total_latency_ms == 60
+    assert pool.open(latency_ms=100).total_latency_ms == 100
+
+
+def test_reset_forgets_everything(pool: StreamPool, clicks: Clicks, alone: list[list[Hit]]) -> None:
+    with pool.open(2) as stream, pool.open(3) as other:
+        stream.feed(clicks.pcm[:70_001])
+        other.feed(clicks.pcm[:70_001])
+        stream.reset()
+        assert play(stream, clicks.pcm, laws.every(4000)) == alone[2]
+        stream.reset()
+        assert play(stream, clicks.pcm, laws.every(4001)) == alone[2]
+        other.feed(clicks.pcm[70_001:])
+        assert other.read() + other.flush() == alone[3]
+
+
+def test_back_pressure(click_engine: Engine, clicks: Clicks, alone: list[list[Hit]]) -> None:
+    """A slow engine makes `feed` wait, never the buffer grow; what was not taken can be fed again."""
+    with StreamPool(Watched(click_engine, step_s=0.02), max_wait_ms=0, max_buffer_s=0.1) as pool:
+        stream = pool.open(0)
+        with pytest.raises(BacklogError, match=r"buffer is full: \d+ of \d+ samples taken within 0.05 s") as caught:
+            stream.feed(clicks.pcm, timeout=0.05)
+        assert 0 < stream.samples_fed == caught.value.taken < len(clicks.pcm)
+        assert stream.offer(clicks.pcm[caught.value.taken :]) < RATE  # takes what fits and does not wait
+        stream.feed(clicks.pcm[stream.samples_fed :])
+        assert stream.flush() == alone[0]
+
+
+def test_hits_that_nobody_reads_stop_their_stream_only(
+    pool: StreamPool, clicks: Clicks, alone: list[list[Hit]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ghostnote.runtime.pool._UNREAD_HITS", 10)
+    deaf, other = pool.open(0), pool.open(1)
+    with pytest.raises(BacklogError):
+        deaf.feed(clicks.pcm, timeout=0.3)
+    assert play(other, clicks.pcm, laws.every(2000)) == alone[1]
+    hits = []
+    position = deaf.samples_fed
+    while position < len(clicks.pcm):
+        hits += deaf.read()
+        position += deaf.offer(clicks.pcm[position:])
+    assert hits + deaf.flush() == alone[0]
+
+
+def test_an_error_ends_the_guilty_stream_only(pool: StreamPool, clicks: Clicks, alone: list[list[Hit]]) -> None:
+    streams = [pool.open(2) for _ in range(4)]
+    loud = np.concatenate([clicks.pcm[:RATE], np.full(RATE, 11, np.float32)])
+    hits: list[list[Hit]] = [[] for _ in streams]
+    for part in laws.cut(2 * RATE, laws.every(TOKEN)):
+        for i, stream in enumerate(streams):
+            if i == 1:
+                try:
+                    stream.feed(loud[part])
+                except EngineError:
+                    continue
+            else:
+                stream.feed(clicks.pcm[part])
+    heard = [hit for hit in alone[2] if hit.time_s < 0.9]
+    before: list[Hit] = []
+    with pytest.raises(EngineError, match="too loud"):  # first what was heard, then why it ended
+        while True:
+            before += streams[1].read(timeout=5)
+    assert before[: len(heard)] == heard
+    for i in (0, 2, 3):
+        streams[i].feed(clicks.pcm[2 * RATE :])
+        assert hits[i] + streams[i].flush() == alone[2]
+    with pytest.raises(EngineError, match="too loud"):
+        streams[1].flush()
+    with pytest.raises(EngineError, match="too loud"):
+        streams[1].reset()
+
+
+def test_limits_and_ends(engine: Watched, clicks: Clicks) -> None:
+    pool = StreamPool(engine, max_streams=2)
+    first, second = pool.open(), pool.open()
+    with pytest.raises(PoolFullError, match="holds 2 streams, its limit"):
+        pool.open()
+    second.close()
+    second.close()
+    with pytest.raises(EngineError, match="stream was closed"):
+        second.feed(clicks.pcm[:10])
+    third = pool.open()
+    assert pool.stats().streams == 2
+    third.feed(clicks.pcm[:1000])
+    third.finish()
+    with pytest.raises(RuntimeError, match="reset"):
+        third.feed(clicks.pcm[:10])
+    with pytest.raises(ValueError, match="1-D float"):
+        first.feed(np.zeros((2, 3), np.float32))
+    pool.close()
+    pool.close()
+    with pytest.raises(EngineError, match="pool was closed"):
+        first.feed(clicks.pcm[:10])
+    with pytest.raises(EngineError, match="pool was closed"):
+        pool.open()
+    engine.describe()  # the engine is its owner's
+
+
+def test_a_waiting_thread_hears_that_the_pool_closes(engine: Watched) -> None:
+    pool = StreamPool(engine)
+    stream = pool.open()
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            stream.read(timeout=60)
+        except EngineError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.05)
+    pool.close()
+    thread.join(timeout=10)
+    assert len(errors) == 1
+
+
+def test_few_survivors_do_not_keep_a_large_state(click_engine: Engine, clicks: Clicks) -> None:
+    """After most streams of a call have gone or stalled, the rest is copied out and the large state let go."""
+    with StreamPool(Watched(click_engine), max_wait_ms=300) as pool:
+        streams = [pool.open() for _ in range(8)]
+        for stream in streams:
+            stream.feed(clicks.pcm[:TOKEN])
+        while pool.stats().tokens < 8:
+            time.sleep(0.001)
+        for stream in streams[2:]:
+            stream.close()
+        streams[0].feed(clicks.pcm[TOKEN : 2 * TOKEN])
+        while pool.stats().tokens < 9:
+            time.sleep(0.001)
+        held = streams[1].held
+        assert held is not None
+        assert len(held.members) == 1
+
+
+def test_lateness_is_counted(click_engine: Engine, clicks: Clicks) -> None:
+    with StreamPool(Watched(click_engine, step_s=0.1), max_wait_ms=1) as pool:
+        pool.open().feed(clicks.pcm[: 3 * TOKEN])
+        while pool.stats().tokens < 3:
+            time.sleep(0.01)
+        stats = pool.stats()
+    assert stats.late_tokens == 3
+    assert stats.worst_lag_ms >= 100
+    assert stats.engine_s >= 0.1 > stats.gather_s
+
+
+def test_asyncio(click_engine: Engine, clicks: Clicks, alone: list[list[Hit]]) -> None:
+    async def one(pool: StreamPool, delay: int) -> list[Hit]:
+        async with AsyncStream(pool, delay) as stream:
+            hits: list[Hit] = []
+
+            async def listen() -> None:
+                while found := await stream.read():
+                    hits.extend(found)
+
+            listener = asyncio.create_task(listen())
+            for part in laws.cut(len(clicks.pcm), laws.random_sizes(delay, 9000)):
+                await stream.feed(clicks.pcm[part])
+            stream.finish()
+            await listener
+            return hits
+
+    async def all_of_them(pool: StreamPool) -> list[list[Hit]]:
+        return await asyncio.gather(*(one(pool, delay) for delay in DELAYS))
+
+    with StreamPool(click_engine, max_wait_ms=1, max_buffer_s=0.2) as pool:
+        assert asyncio.run(all_of_them(pool)) == alone
+
+
+def test_asyncio_flush_errors_and_cancelling(engine: Watched, clicks: Clicks, alone: list[list[Hit]]) -> None:
+    async def scenario(pool: StreamPool) -> None:
+        async with AsyncStream(pool, 1) as stream, AsyncStream(pool) as loud:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.read(), 0.05)
+            await stream.feed(clicks.pcm)
+            assert await stream.flush() == alone[1]
+            assert stream.ended
+            await loud.feed(np.full(RATE, 11, np.float32))
+            with pytest.raises(EngineError, match="too loud"):
+                await loud.flush()
+
+    with StreamPool(engine) as pool:
+        asyncio.run(scenario(pool))
