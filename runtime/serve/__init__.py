@@ -1,1 +1,1 @@
-"""`ghostnote serve`: drum hits over HTTP and WebSocket (extra `serve`). The protocol is written down in docs/serve.md."""
+"""`ghostnote serve`: drum hits over HTTP and WebSocket (extra `serve`); the protocol is in docs/serve.md."""

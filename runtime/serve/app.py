@@ -19,10 +19,10 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ... import __version__
 from ..errors import EngineError, InputError, UsageError
-from ..pool import PoolFull, StreamPool
+from ..pool import PoolFullError, StreamPool
 from . import uploads
 from .metrics import Metrics
-from .protocol import Problem, SessionError, classes
+from .protocol import classes, full
 from .session import Disconnected, Session
 from .settings import Settings
 
@@ -34,11 +34,11 @@ _PAGE_POLICY = (
     "connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _STATUS_OF: tuple[tuple[type[Exception], int], ...] = (
-    (PoolFull, 503),
+    (PoolFullError, 503),
     (UsageError, 422),
     (InputError, 415),
-    (uploads.TooLarge, 413),
-    (uploads.TooSlow, 408),
+    (uploads.TooLargeError, 413),
+    (uploads.TooSlowError, 408),
     (EngineError, 500),
 )
 
@@ -159,7 +159,7 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
         await socket.accept()
         session = Session(_SocketConnection(socket), pool, settings, metrics)
         if len(sessions) >= settings.max_sessions:
-            await session.refuse(SessionError(Problem.FULL, Problem.full_text()))
+            await session.refuse(full())
             return
         metrics.opened.inc()
         async with sessions.holding(session):
@@ -173,7 +173,14 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
             raise HTTPException(403, "this page may not use the server; see --allow-origin")
         try:
             transcript = await _hear_upload(request.stream(), pool, settings, latency_ms)
-        except (InputError, UsageError, EngineError, PoolFull, uploads.TooLarge, uploads.TooSlow) as error:
+        except (
+            InputError,
+            UsageError,
+            EngineError,
+            PoolFullError,
+            uploads.TooLargeError,
+            uploads.TooSlowError,
+        ) as error:
             raise _http_error(error, metrics) from None
         metrics.uploads.inc()
         return transcript.document(pool.engine.manifest.note_of)
@@ -190,7 +197,7 @@ async def _hear_upload(
             async with asyncio.timeout(settings.max_upload_s):
                 await uploads.save(body, path, settings.max_upload_bytes)
         except TimeoutError:
-            raise uploads.TooSlow(f"the file was not here after {settings.max_upload_s:g} s") from None
+            raise uploads.TooSlowError(f"the file was not here after {settings.max_upload_s:g} s") from None
         try:
             return await asyncio.to_thread(uploads.transcribe, path, pool, latency_ms, ends_at, given_up)
         finally:
@@ -201,7 +208,7 @@ def _http_error(error: Exception, metrics: Metrics) -> HTTPException:
     status = next(status for kind, status in _STATUS_OF if isinstance(error, kind))
     if status == 503:
         metrics.refused.inc()
-        return HTTPException(503, "all sessions of this server are taken; try again later", {"Retry-After": "5"})
+        return HTTPException(503, str(full()), {"Retry-After": "5"})
     metrics.errors.labels(type(error).__name__).inc()
     return HTTPException(status, str(error))
 

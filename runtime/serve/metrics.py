@@ -34,7 +34,6 @@ class Metrics:
         self.samples = Counter("ghostnote_samples", "Samples heard, at the model's rate", registry=registry)
         self.hits = Counter("ghostnote_hits", "Hits reported", ["drum"], registry=registry)
         self.errors = Counter("ghostnote_errors", "Sessions and uploads ended by an error", ["kind"], registry=registry)
-        self.buffered = Gauge("ghostnote_buffer_seconds", "Audio taken and not yet heard", registry=registry)
         self.call_s = Histogram(
             "ghostnote_engine_call_seconds", "Duration of a call of the engine", buckets=_CALL_S, registry=registry
         )
@@ -47,13 +46,14 @@ class Metrics:
 
     def watch(self, pool: StreamPool) -> None:
         """Show what the pool counts itself; read when Prometheus asks."""
+        rate = pool.sample_rate
         for name, text, value in (
-            ("streams", "Streams in the pool now", lambda: pool.stats().streams),
-            ("engine_calls", "Calls of the engine", lambda: pool.stats().calls),
+            ("streams", "Streams in the pool now: sessions and uploads", lambda: pool.stats().streams),
             ("tokens", "Tokens heard", lambda: pool.stats().tokens),
             ("late_tokens", "Tokens heard too late for live use", lambda: pool.stats().late_tokens),
+            ("buffer_seconds", "Audio taken and not yet heard", lambda: pool.stats().waiting_samples / rate),
         ):
-            Gauge(f"ghostnote_pool_{name}", text, registry=self._registry).set_function(value)
+            Gauge(f"ghostnote_{name}", text, registry=self._registry).set_function(value)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

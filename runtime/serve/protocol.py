@@ -14,7 +14,18 @@ from ..pcm import PcmFormat
 from ..vocabulary import CLASSES
 from ..writers import json_fields
 
-__all__ = ["Command", "Problem", "SessionError", "Start", "hit_message", "parse_command", "parse_start", "ready_message"]
+__all__ = [
+    "Command",
+    "Problem",
+    "SessionError",
+    "Start",
+    "classes",
+    "full",
+    "hit_message",
+    "parse_command",
+    "parse_start",
+    "ready_message",
+]
 
 ENCODINGS = ("f32le", "s16le")
 LOWEST_RATE, HIGHEST_RATE = 8000, 192_000  # Hz, as for files
@@ -45,6 +56,11 @@ class SessionError(Exception):
     def __init__(self, problem: Problem, text: str) -> None:
         super().__init__(text)
         self.problem = problem
+
+
+def full() -> SessionError:
+    """What a client is told that there is no room for."""
+    return SessionError(Problem.FULL, "all sessions of this server are taken; try again later")
 
 
 class Command(Enum):
@@ -85,7 +101,9 @@ def parse_command(message: str) -> Command:
     try:
         return Command(kind)
     except ValueError:
-        raise SessionError(Problem.BAD_MESSAGE, f'expected a message of type "end" or "reset", found {kind!r}') from None
+        raise SessionError(
+            Problem.BAD_MESSAGE, f'expected a message of type "end" or "reset", found {kind!r}'
+        ) from None
 
 
 def ready_message(manifest: Manifest, start: Start, total_latency_ms: float) -> dict[str, Any]:

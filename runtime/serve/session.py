@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..asynchronous import AsyncStream
-from ..errors import EngineError
+from ..errors import EngineError, UsageError
 from ..events import Hit
-from ..pool import PoolFull, StreamPool
+from ..pool import PoolFullError, StreamPool
 from .metrics import Metrics
 from .protocol import (
     Command,
     Problem,
     SessionError,
     Start,
+    full,
     hit_message,
     parse_command,
     parse_start,
@@ -110,15 +111,19 @@ class Session:
 
     async def refuse(self, error: SessionError) -> None:
         """Tell the client what is wrong and close."""
-        (self._metrics.refused if error.problem is Problem.FULL else self._metrics.errors.labels(error.problem.code)).inc()
+        (
+            self._metrics.refused if error.problem is Problem.FULL else self._metrics.errors.labels(error.problem.code)
+        ).inc()
         message = {"type": "error", "code": error.problem.code, "message": str(error)}
         await self._say_goodbye(message, error.problem.close_code)
 
     async def _serve(self, start: Start) -> None:
         try:
             stream = AsyncStream(self._pool, latency_ms=start.latency_ms)
-        except PoolFull:
-            raise SessionError(Problem.FULL, "all sessions of this server are taken; try again later") from None
+        except PoolFullError:
+            raise full() from None
+        except UsageError as error:
+            raise SessionError(Problem.BAD_MESSAGE, f'"latency_ms": {error}') from None
         async with stream:
             await self._send(ready_message(self._manifest, start, stream.total_latency_ms))
             while True:
@@ -127,7 +132,7 @@ class Session:
                 if ending is not Command.RESET:
                     break
                 await self._send(take.summary("reset"))
-                await stream.reset()
+                stream.reset()
         await self._conclude(take, ending)
 
     async def _conclude(self, take: _Take, ending: Command | SessionError | None) -> None:
@@ -144,24 +149,21 @@ class Session:
         self._caught_up.set()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._report(stream, take))
+                reporting = tasks.create_task(self._report(stream, take))
                 hearing = tasks.create_task(self._hear_to_the_end(stream, take))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
-        ending, rest = hearing.result()
-        await self._send_hits(take, rest)
-        return ending
+        return reporting.result() or hearing.result()
 
-    async def _hear_to_the_end(
-        self, stream: AsyncStream, take: _Take
-    ) -> tuple[Command | SessionError | None, list[Hit]]:
-        """What ended the take, and the hits that `_report` did not get."""
+    async def _hear_to_the_end(self, stream: AsyncStream, take: _Take) -> Command | SessionError | None:
+        """What ended the take; what is still to be found in it goes to `_report`."""
         try:
             ending = await self._hear(stream, take)
             await self._feed(stream, take.decoder.finish())
-            return ending, await stream.flush()
+            stream.finish()
         except EngineError as error:
-            return SessionError(Problem.ENGINE, f"the engine failed: {error}"), []
+            return _engine_failed(error)
+        return ending
 
     async def _hear(self, stream: AsyncStream, take: _Take) -> Command | SessionError | None:
         """Feed what the client sends until something else comes, or nothing more may."""
@@ -178,19 +180,19 @@ class Session:
 
     async def _feed(self, stream: AsyncStream, pcm: Any) -> None:
         await self._caught_up.wait()
-        self._metrics.buffered.inc(len(pcm) / self._pool.sample_rate)
         await stream.feed(pcm)
         self._metrics.samples.inc(len(pcm))
 
-    async def _report(self, stream: AsyncStream, take: _Take) -> None:
-        """Send hits as they are found; an engine's failure is left to whoever feeds, so that it is told once."""
+    async def _report(self, stream: AsyncStream, take: _Take) -> SessionError | None:
+        """Send hits as they are found, to the end of the stream or to the engine's failure."""
         try:
             while hits := await stream.read():
                 self._caught_up.clear()
                 await self._send_hits(take, hits)
                 self._caught_up.set()
-        except EngineError:
-            return
+        except EngineError as error:
+            return _engine_failed(error)
+        return None
 
     async def _send_hits(self, take: _Take, hits: Iterable[Hit]) -> None:
         for hit in hits:
@@ -218,7 +220,9 @@ class Session:
 
     def _timed_out(self) -> SessionError:
         if time.monotonic() >= self._ends_at:
-            return SessionError(Problem.TOO_LONG, f"a session may last {self._settings.max_session_s:g} s; begin another")
+            return SessionError(
+                Problem.TOO_LONG, f"a session may last {self._settings.max_session_s:g} s; begin another"
+            )
         return SessionError(Problem.IDLE, f"nothing came for {self._settings.idle_timeout_s:g} s")
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -238,3 +242,7 @@ class Session:
                 await self._connection.close(close_code, message.get("code", ""))
         except (TimeoutError, Disconnected):
             return
+
+
+def _engine_failed(error: EngineError) -> SessionError:
+    return SessionError(Problem.ENGINE, f"the engine failed: {error}")

@@ -19,18 +19,18 @@ from ..events import Hit
 from ..pool import StreamPool
 from ..writers import json_fields
 
-__all__ = ["Transcript", "TooLarge", "TooSlow", "save", "transcribe"]
+__all__ = ["TooLargeError", "TooSlowError", "Transcript", "save", "transcribe"]
 
 Floats = NDArray[np.float32]
 
 _PIECE_S = 0.5  # fed at once; less than a stream's buffer
 
 
-class TooLarge(GhostnoteError):
+class TooLargeError(GhostnoteError):
     """The file is longer than the server allows."""
 
 
-class TooSlow(GhostnoteError):
+class TooSlowError(GhostnoteError):
     """The file was not received or not transcribed in the time allowed."""
 
 
@@ -53,13 +53,13 @@ class Transcript:
 
 
 async def save(chunks: AsyncIterator[bytes], path: Path, max_bytes: int) -> None:
-    """Write a request's body. Raises TooLarge as soon as that is certain."""
+    """Write a request's body. Raises TooLargeError as soon as that is certain."""
     size = 0
     with path.open("wb") as file:
         async for chunk in chunks:
             size += len(chunk)
             if size > max_bytes:
-                raise TooLarge(f"the file is larger than {max_bytes} bytes, the limit of this server")
+                raise TooLargeError(f"the file is larger than {max_bytes} bytes, the limit of this server")
             await asyncio.to_thread(file.write, chunk)
 
 
@@ -69,14 +69,14 @@ def transcribe(
     """All hits of a file; blocks, for a thread of its own, which ends soon after `given_up` is set.
 
     A file that breaks half-way gives the hits up to there and a warning. Raises InputError for what is no audio,
-    PoolFull, EngineError, UsageError, TooSlow after the time `ends_at` (time.monotonic).
+    PoolFullError, EngineError, UsageError, TooSlowError after the time `ends_at` (time.monotonic).
     """
     transcript = Transcript()
     with pool.open(latency_ms=latency_ms) as stream, AudioReader(path, pool.sample_rate) as reader:
         try:
             for piece in _pieces(reader, int(_PIECE_S * pool.sample_rate)):
                 if time.monotonic() > ends_at or given_up.is_set():
-                    raise TooSlow("the file takes longer than this server allows; send a shorter one")
+                    raise TooSlowError("the file takes longer than this server allows; send a shorter one")
                 stream.feed(piece)
                 transcript.hits += stream.read()
         except InputError as error:
