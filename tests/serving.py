@@ -1,13 +1,15 @@
 """A server in a thread of the tests, its clients, and what they should hear. Skips where the extra is missing."""
 
+# ruff: noqa: E402 - what is imported below needs the extra
 from __future__ import annotations
 
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,7 @@ for library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
 
 import uvicorn
 from fastapi import FastAPI
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from ghostnote.runtime import Engine
@@ -123,3 +126,20 @@ def hits_of(messages: list[Message]) -> list[Message]:
         for message in messages
         if message["type"] == "hit"
     ]
+
+
+def said(socket: ClientConnection) -> list[Message]:
+    """All messages until the connection closes, however it does."""
+    messages = []
+    try:
+        while True:
+            messages.append(json.loads(socket.recv(timeout=20)))
+    except ConnectionClosed:
+        return messages
+
+
+def wait_until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
+    ends_at = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)

@@ -149,11 +149,11 @@ class Session:
         self._caught_up.set()
         try:
             async with asyncio.TaskGroup() as tasks:
-                reporting = tasks.create_task(self._report(stream, take))
+                tasks.create_task(self._report(stream, take))
                 hearing = tasks.create_task(self._hear_to_the_end(stream, take))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
-        return reporting.result() or hearing.result()
+        return hearing.result()
 
     async def _hear_to_the_end(self, stream: AsyncStream, take: _Take) -> Command | SessionError | None:
         """What ended the take; what is still to be found in it goes to `_report`."""
@@ -161,7 +161,7 @@ class Session:
             ending = await self._hear(stream, take)
             await self._feed(stream, take.decoder.finish())
             stream.finish()
-        except EngineError as error:
+        except EngineError as error:  # `_report` raises it, too, after the hits before it
             return _engine_failed(error)
         return ending
 
@@ -183,16 +183,15 @@ class Session:
         await stream.feed(pcm)
         self._metrics.samples.inc(len(pcm))
 
-    async def _report(self, stream: AsyncStream, take: _Take) -> SessionError | None:
-        """Send hits as they are found, to the end of the stream or to the engine's failure."""
+    async def _report(self, stream: AsyncStream, take: _Take) -> None:
+        """Send hits as they are found, to the end of the stream. Raises SessionError when the engine fails."""
         try:
             while hits := await stream.read():
                 self._caught_up.clear()
                 await self._send_hits(take, hits)
                 self._caught_up.set()
         except EngineError as error:
-            return _engine_failed(error)
-        return None
+            raise _engine_failed(error) from None
 
     async def _send_hits(self, take: _Take, hits: Iterable[Hit]) -> None:
         for hit in hits:

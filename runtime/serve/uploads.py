@@ -72,7 +72,7 @@ def transcribe(
     PoolFullError, EngineError, UsageError, TooSlowError after the time `ends_at` (time.monotonic).
     """
     transcript = Transcript()
-    with pool.open(latency_ms=latency_ms) as stream, AudioReader(path, pool.sample_rate) as reader:
+    with pool.open(latency_ms=latency_ms) as stream, _open(path, pool.sample_rate) as reader:
         try:
             for piece in _pieces(reader, int(_PIECE_S * pool.sample_rate)):
                 if time.monotonic() > ends_at or given_up.is_set():
@@ -85,6 +85,13 @@ def transcribe(
         transcript.audio_s = stream.samples_fed / pool.sample_rate
         transcript.warnings += [_without(path, warning) for warning in reader.warnings]
     return transcript
+
+
+def _open(path: Path, sample_rate: int) -> AudioReader:
+    try:
+        return AudioReader(path, sample_rate)
+    except InputError as error:
+        raise InputError(_without(path, str(error))) from None
 
 
 def _pieces(blocks: AudioReader, samples: int) -> Iterator[Floats]:
