@@ -75,8 +75,8 @@ def serve(
             StreamPool(opened, max_wait_ms=_MAX_WAIT_MS, max_streams=max_sessions) as pool,
         ):
             shown = f"[{host}]" if ":" in host else host
-            typer.echo(f"listening on http://{shown}:{listener.getsockname()[1]}/  ({opened.describe()})", err=True)
-            code = _run(create_app(pool, settings, metrics), listener, settings)
+            greeting = f"listening on http://{shown}:{listener.getsockname()[1]}/  ({opened.describe()})"
+            code = _run(create_app(pool, settings, metrics), listener, settings, greeting)
     finally:
         opened.close()
     if code:
@@ -95,14 +95,19 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(app: FastAPI, listener: socket.socket, settings: Settings) -> int:
+def _run(app: FastAPI, listener: socket.socket, settings: Settings, greeting: str) -> int:
     """Serve until a signal comes; the exit code."""
     import uvicorn
 
     from ..interrupt import Interruption
 
     class Server(uvicorn.Server):
-        """Ends the sessions before the connections."""
+        """Says when it is there, and ends the sessions before the connections."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            typer.echo(greeting, err=True)
+            self.should_exit = self.should_exit or interruption.signum is not None  # before uvicorn listened to signals
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             await app.state.sessions.stop(_GOODBYE_S)

@@ -1,4 +1,4 @@
-"""Clients that send garbage, flood, stall or vanish: they are told, the others notice nothing, nothing heard is lost."""
+"""Clients that send garbage, flood, stall or vanish: they are told, others notice nothing, nothing heard is lost."""
 
 from __future__ import annotations
 
