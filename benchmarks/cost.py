@@ -257,7 +257,7 @@ def load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def show(card: dict[str, Any], figures: Sequence[Figure]) -> None:
+def show(card: dict[str, Any], figures: Sequence[Figure], title: str = "One core, one thread") -> None:
     """Print the card and the table."""
     from rich import box
     from rich.console import Console
@@ -266,7 +266,7 @@ def show(card: dict[str, Any], figures: Sequence[Figure]) -> None:
     console = Console(highlight=False)
     for key, value in card.items():
         console.print(f"{key:15s} {value}", soft_wrap=True)
-    table = Table(title="One core, one thread", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("what", "measured", "limit", "unit", ""):
         table.add_column(column, justify="right" if column in ("measured", "limit") else "left")
     for figure in figures:

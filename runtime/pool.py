@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from .engines.protocol import Engine, State, StepOutput
 from .errors import EngineError, GhostnoteError
 from .events import Hit
-from .stream import Stream, check_pcm
+from .stream import FILE_TOKENS_PER_CALL, Stream, check_pcm
 
 __all__ = ["BacklogError", "PoolFullError", "PoolStats", "PooledStream", "StreamPool"]
 
 Floats = NDArray[np.float32]
 
-_TOKENS_PER_CALL = 64  # over all streams of a call, when they have more than one each: bounds how long others wait
+_TOKENS_PER_CALL = 256  # over all streams of a call, when they have more than one each: bounds how long others wait
 _UNREAD_HITS = 10_000  # a stream whose hits nobody reads is not listened to any further
 _CLOSED = "the pool was closed"
 _QUIET_TOKENS = 5  # a stream that was not fed for so long is not waited for
@@ -474,7 +474,8 @@ class PooledStream:
 
 def _tokens_of_call(chosen: Sequence[PooledStream]) -> int:
     """As many as all of them have, unless that would make the call long."""
-    return max(1, min(min(member.stream.tokens for member in chosen), _TOKENS_PER_CALL // len(chosen)))
+    most = min(FILE_TOKENS_PER_CALL, _TOKENS_PER_CALL // len(chosen))
+    return max(1, min(most, *(member.stream.tokens for member in chosen)))
 
 
 def _notify(members: Sequence[PooledStream]) -> None:

@@ -84,6 +84,15 @@ def play(stream: PooledStream, pcm: np.ndarray, sizes: Any) -> list[Hit]:
     return hits + stream.flush()
 
 
+def read_until_error(stream: PooledStream) -> tuple[list[Hit], EngineError]:
+    hits: list[Hit] = []
+    while True:
+        try:
+            hits += stream.read(timeout=5)
+        except EngineError as error:
+            return hits, error
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     plans=st.lists(st.tuples(st.sampled_from(DELAYS), st.integers(0, 40), st.integers(0, 99)), min_size=1, max_size=6)
@@ -138,14 +147,14 @@ def test_streams_in_step_share_calls_and_copy_nothing(click_engine: Engine, clic
     engine = Watched(click_engine)
     with StreamPool(engine, max_wait_ms=500) as pool:
         streams = [pool.open() for _ in range(5)]
-        for part in laws.cut(RATE, laws.every(TOKEN)):
+        for turn, part in enumerate(laws.cut(20 * TOKEN, laws.every(TOKEN))):
             for stream in streams:
                 stream.feed(clicks.pcm[part])
-        while pool.stats().tokens < 5 * RATE // TOKEN:
-            time.sleep(0.001)
+            while pool.stats().tokens < 5 * (turn + 1):
+                time.sleep(0.001)
         stats = pool.stats()
-    assert max(engine.batches) == 5
-    assert stats.stream_calls == sum(engine.batches)
+    assert engine.batches[-15:] == [5] * 15
+    assert stats.stream_calls == sum(engine.batches) == 100
     assert engine.selected <= 10  # when they meet, not at every call
 
 
@@ -196,30 +205,21 @@ def test_hits_that_nobody_reads_stop_their_stream_only(
 
 def test_an_error_ends_the_guilty_stream_only(pool: StreamPool, clicks: Clicks, alone: list[list[Hit]]) -> None:
     streams = [pool.open(2) for _ in range(4)]
-    loud = np.concatenate([clicks.pcm[:RATE], np.full(RATE, 11, np.float32)])
-    hits: list[list[Hit]] = [[] for _ in streams]
-    for part in laws.cut(2 * RATE, laws.every(TOKEN)):
-        for i, stream in enumerate(streams):
-            if i == 1:
-                try:
-                    stream.feed(loud[part])
-                except EngineError:
-                    continue
-            else:
-                stream.feed(clicks.pcm[part])
-    heard = [hit for hit in alone[2] if hit.time_s < 0.9]
-    before: list[Hit] = []
-    with pytest.raises(EngineError, match="too loud"):  # first what was heard, then why it ended
-        while True:
-            before += streams[1].read(timeout=5)
-    assert before[: len(heard)] == heard
+    for stream in streams:
+        stream.feed(clicks.pcm[: 50 * TOKEN])
+    while pool.stats().tokens < 4 * 50:
+        time.sleep(0.001)
+    streams[1].feed(np.full(RATE, 11, np.float32))
+    hits, error = read_until_error(streams[1])  # first what was heard, then why it ended
+    assert hits == [hit for hit in alone[2] if hit in hits]
+    assert hits[-1].time_s > 0.8
+    assert "too loud" in str(error)
     for i in (0, 2, 3):
-        streams[i].feed(clicks.pcm[2 * RATE :])
-        assert hits[i] + streams[i].flush() == alone[2]
-    with pytest.raises(EngineError, match="too loud"):
-        streams[1].flush()
-    with pytest.raises(EngineError, match="too loud"):
-        streams[1].reset()
+        streams[i].feed(clicks.pcm[50 * TOKEN :])
+        assert streams[i].flush() == alone[2]
+    for call in (streams[1].flush, streams[1].reset):
+        with pytest.raises(EngineError, match="too loud"):
+            call()
 
 
 def test_limits_and_ends(engine: Watched, clicks: Clicks) -> None:

@@ -1,0 +1,1 @@
+"""The regression gate: two builds side by side, and a verdict per metric."""

@@ -1,0 +1,95 @@
+"""`ghostnote bench compare BASE HEAD`: does a change make the runtime slower, or its hits worse?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...runtime.errors import InputError
+from .builds import checked_out
+from .comparison import Metric, Plan, compare
+from .statistics import SLOWDOWN_LIMIT, Verdict
+
+__all__ = ["compare_builds"]
+
+GENERATED = Path(__file__).parents[1] / "generated"
+
+
+def compare_builds(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="A git revision, or the folder of a checkout.")],
+    head: Annotated[str, typer.Argument(metavar="HEAD", help="The same, of what is to be judged.")],
+    engine: Annotated[str, typer.Option(help="Bundled model, by name, of each build; or one model file.")] = "small",
+    audio: Annotated[Path, typer.Option(help="Recordings; default: the generated set.")] = GENERATED / "audio",
+    labels: Annotated[Path, typer.Option(help="Their labels, NAME.txt.")] = GENERATED / "labels",
+    budget_s: Annotated[float, typer.Option(min=10, help="How long to go on while nothing can be said.")] = 300,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table here, for a comment.")] = None,
+) -> None:
+    """Compare two builds: times interleaved, with a bootstrap of their ratio; hits, F and counts exactly.
+
+    Ends with exit code 1 when anything is worse, or when the budget is spent and a slowdown over 10 % cannot be ruled
+    out. The last line is one JSON document.
+    """
+    for folder in (audio, labels):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; the generated set comes with a checkout of ghostnote")
+    with checked_out(base) as one, checked_out(head) as two:
+        metrics = compare(one, two, Plan(engine, audio.resolve(), labels.resolve(), budget_s), _say)
+    table = as_markdown(metrics, base, head)
+    sys.stdout.write(table)
+    if markdown is not None:
+        markdown.write_text(table)
+    failed = [metric.name for metric in metrics if metric.fails]
+    sys.stdout.write(json.dumps({"base": base, "head": head, "failed": failed, "metrics": _plain(metrics)}) + "\n")
+    if failed:
+        raise typer.Exit(1)
+
+
+def as_markdown(metrics: Sequence[Metric], base: str, head: str) -> str:
+    """The table that a person reads, also as a comment on a change."""
+    lines = [
+        f"### {head} against {base}",
+        "",
+        "| metric | BASE | HEAD | ratio (99 %) | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {m.name} | {m.base:.4g} {m.unit} | {m.head:.4g} {m.unit} | {_ratio(m)} | {_verdict(m)} |" for m in metrics
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def _ratio(metric: Metric) -> str:
+    if metric.interval is None:
+        return ""
+    i = metric.interval
+    return f"{i.estimate:.3f} [{i.low:.3f}, {i.high:.3f}]"
+
+
+def _verdict(metric: Metric) -> str:
+    if metric.verdict is Verdict.CANNOT_TELL:
+        limit = f"{100 * SLOWDOWN_LIMIT:.0f} % slowdown"
+        return f"cannot tell; **{limit} not ruled out**" if metric.fails else f"cannot tell; {limit} ruled out"
+    return f"**{metric.verdict}**" if metric.fails else str(metric.verdict)
+
+
+def _plain(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": m.name,
+            "base": m.base,
+            "head": m.head,
+            "unit": m.unit,
+            "verdict": str(m.verdict),
+            "ratio": None if m.interval is None else [m.interval.estimate, m.interval.low, m.interval.high],
+        }
+        for m in metrics
+    ]
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

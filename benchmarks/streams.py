@@ -1,0 +1,115 @@
+"""Live streams in one process: how many keep up, and at what cost.
+
+usage: python -m ghostnote.benchmarks.streams [--engine MODEL] [--streams N] [--seconds S] [--threads N]
+
+Every stream is fed one token at a time in real time, each at a moment of its own within the token's length, from one
+thread, as a server would. Afterwards the hits of every different recording are compared with those of a
+`StreamingTranscriber` alone. A token is late as `PoolStats` says: a pool that keeps up has none.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from ..export.signals import drum_like
+from ..runtime.engines.opening import open_engine
+from ..runtime.engines.protocol import Engine
+from ..runtime.events import Hit
+from ..runtime.pool import PooledStream, StreamPool
+from ..runtime.stream import StreamingTranscriber
+from .cost import Figure, load_average, machine_card, model_card, show
+
+__all__ = ["streams", "streams_figures"]
+
+RECORDINGS = 8  # different ones; the streams share them
+LATENCY_MS = 100
+SAME_S = 0.01  # two hits of one class this close are one hit
+
+Floats = NDArray[np.float32]
+
+
+def streams(
+    engine: Annotated[Path | None, typer.Option(help="A model file or a bundled model, base or small.")] = None,
+    streams: Annotated[int, typer.Option(min=1, help="Live streams at once.")] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="How long, in real time.")] = 60,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 2,
+    max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a ready stream waits for others.")] = 20,
+) -> None:
+    """Run many live streams on one engine; print a card, a table, and one line of JSON."""
+    opened = open_engine(engine, threads=threads)
+    card = machine_card() | model_card(opened, engine)
+    figures = streams_figures(opened, streams, seconds, max_wait_ms)
+    card["load_at_end"] = load_average()
+    show(card, figures, f"{streams} live streams, {threads} thread(s), waiting at most {max_wait_ms:g} ms")
+    print(json.dumps({"card": card, "figures": [asdict(figure) for figure in figures]}))
+
+
+def streams_figures(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> list[Figure]:
+    """Feed `count` streams for `seconds` of real time; lateness, cost, and streams whose hits are not their own."""
+    recordings = [drum_like(seed, seconds, engine.manifest.sample_rate) for seed in range(min(count, RECORDINGS))]
+    with StreamPool(engine, max_wait_ms=max_wait_ms) as pool:
+        members = [pool.open(latency_ms=LATENCY_MS) for _ in range(count)]
+        start = time.process_time()
+        behind_s, found = _play(members, recordings, engine.manifest.samples_per_token, engine.manifest.sample_rate)
+        cpu_s = time.process_time() - start
+        stats = pool.stats()
+        for member, hits in zip(members, found, strict=True):
+            hits += member.flush()
+    wrong = sum(not _same_hits(hits, _alone(engine, recordings[i % len(recordings)])) for i, hits in enumerate(found))
+    return [
+        Figure("late tokens", stats.late_tokens, f"of {stats.tokens}", 0),
+        Figure("streams whose hits differ from a run alone", wrong, f"of {count}", 0),
+        Figure("worst time from a token's last sample to its hits", stats.worst_lag_ms, "ms"),
+        Figure("feeder behind its schedule, worst", 1000 * behind_s, "ms"),
+        Figure("CPU time per s", cpu_s / seconds, "s"),
+        Figure("streams per call, mean", stats.stream_calls / stats.calls, ""),
+        Figure("engine, share of the time", stats.engine_s / seconds, ""),
+        Figure("copying states, share of the engine's time", stats.gather_s / stats.engine_s, "", 0.1),
+    ]
+
+
+def _play(
+    members: Sequence[PooledStream], recordings: Sequence[Floats], token: int, rate: int
+) -> tuple[float, list[list[Hit]]]:
+    """Feed in real time; how far behind the feeder ever was, in seconds, and the hits read."""
+    found: list[list[Hit]] = [[] for _ in members]
+    order = np.random.default_rng(0).permutation(len(members)).tolist()
+    begin, behind_s = time.monotonic(), 0.0
+    for position in range(0, len(recordings[0]) - token + 1, token):
+        for place, number in enumerate(order):
+            due = begin + (position + token * place / len(order)) / rate
+            wait_s = due - time.monotonic()
+            behind_s = max(behind_s, -wait_s)
+            if wait_s > 0.0005:  # finer than this a sleep cannot be relied on
+                time.sleep(wait_s)
+            members[number].feed(recordings[number % len(recordings)][position : position + token])
+            found[number] += members[number].read()
+    return behind_s, found
+
+
+def _alone(engine: Engine, pcm: Floats) -> list[Hit]:
+    token = engine.manifest.samples_per_token
+    transcriber = StreamingTranscriber(engine, latency_ms=LATENCY_MS, tokens_per_call=50)
+    hits = transcriber.feed(pcm[: len(pcm) // token * token])
+    return hits + transcriber.flush()
+
+
+def _same_hits(one: Sequence[Hit], other: Sequence[Hit]) -> bool:
+    """The same classes at the same times, up to rounding."""
+    a, b = (sorted(hits, key=lambda hit: (hit.code, hit.time_s)) for hits in (one, other))
+    return len(a) == len(b) and all(
+        x.code == y.code and abs(x.time_s - y.time_s) <= SAME_S for x, y in zip(a, b, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    typer.run(streams)
