@@ -59,6 +59,7 @@ def test_wheel_holds_every_module_and_the_bundled_model(wheel: Path, tracked: li
     assert {
         "ghostnote/runtime/assets/base.onnx",
         "ghostnote/runtime/assets/small.onnx",
+        "ghostnote/runtime/serve/page.html",
         "ghostnote/examples/groove.flac",
         "ghostnote/py.typed",
     } <= content

@@ -56,7 +56,15 @@ def test_base_venv_is_under_200_mb(demo: tuple[Path, str]) -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/evaluation.md", "docs/library.md", "docs/log.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/evaluation.md",
+        "docs/library.md",
+        "docs/log.md",
+        "docs/serve.md",
+    ],
 )
 def test_links_lead_to_files(root: Path, document: str) -> None:
     path = root / document
