@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import tempfile
-import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,9 +15,10 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 from ... import __version__
-from ..errors import EngineError, InputError, UsageError
+from ..errors import GhostnoteError, InputError, OutputError, UsageError
 from ..pool import PoolFullError, StreamPool
 from . import uploads
 from .metrics import Metrics
@@ -33,14 +33,13 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; style-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-_STATUS_OF: tuple[tuple[type[Exception], int], ...] = (
-    (PoolFullError, 503),
-    (UsageError, 422),
-    (InputError, 415),
-    (uploads.TooLargeError, 413),
-    (uploads.TooSlowError, 408),
-    (EngineError, 500),
-)
+_STATUS_OF: dict[type[GhostnoteError], int] = {
+    UsageError: 422,
+    InputError: 415,
+    OutputError: 507,
+    uploads.TooLargeError: 413,
+    uploads.TooSlowError: 408,
+}
 
 
 class Sessions:
@@ -173,15 +172,11 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
             raise HTTPException(403, "this page may not use the server; see --allow-origin")
         try:
             transcript = await _hear_upload(request.stream(), pool, settings, latency_ms)
-        except (
-            InputError,
-            UsageError,
-            EngineError,
-            PoolFullError,
-            uploads.TooLargeError,
-            uploads.TooSlowError,
-        ) as error:
+        except GhostnoteError as error:
             raise _http_error(error, metrics) from None
+        except ClientDisconnect:
+            metrics.errors.labels("disconnected").inc()
+            raise HTTPException(400, "the file is incomplete") from None
         metrics.uploads.inc()
         return transcript.document(pool.engine.manifest.note_of)
 
@@ -189,28 +184,28 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
 async def _hear_upload(
     body: AsyncIterator[bytes], pool: StreamPool, settings: Settings, latency_ms: float | None
 ) -> uploads.Transcript:
-    ends_at = time.monotonic() + settings.max_upload_s
-    given_up = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="ghostnote-") as folder:
+    """Takes its place in the pool first, so that nobody sends a file for nothing."""
+    with pool.open(latency_ms=latency_ms) as stream, tempfile.TemporaryDirectory(prefix="ghostnote-") as folder:
         path = Path(folder) / "upload"
         try:
             async with asyncio.timeout(settings.max_upload_s):
                 await uploads.save(body, path, settings.max_upload_bytes)
+                return await asyncio.to_thread(uploads.transcribe, path, stream, pool.sample_rate)
         except TimeoutError:
-            raise uploads.TooSlowError(f"the file was not here after {settings.max_upload_s:g} s") from None
-        try:
-            return await asyncio.to_thread(uploads.transcribe, path, pool, latency_ms, ends_at, given_up)
-        finally:
-            given_up.set()
+            raise uploads.TooSlowError(
+                f"the file was not received and transcribed within {settings.max_upload_s:g} s; send a shorter one"
+            ) from None
 
 
-def _http_error(error: Exception, metrics: Metrics) -> HTTPException:
-    status = next(status for kind, status in _STATUS_OF if isinstance(error, kind))
-    if status == 503:
+def _http_error(error: GhostnoteError, metrics: Metrics) -> HTTPException:
+    if isinstance(error, PoolFullError):
         metrics.refused.inc()
         return HTTPException(503, str(full()), {"Retry-After": "5"})
-    metrics.errors.labels(type(error).__name__).inc()
-    return HTTPException(status, str(error))
+    kind = type(error)
+    metrics.errors.labels(kind.__name__).inc()
+    return HTTPException(
+        next((status for known, status in _STATUS_OF.items() if issubclass(kind, known)), 500), str(error)
+    )
 
 
 def _is_welcome(origin: str | None, host: str | None, settings: Settings) -> bool:

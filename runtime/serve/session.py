@@ -169,6 +169,7 @@ class Session:
         """Feed what the client sends until something else comes, or nothing more may."""
         try:
             while not isinstance(message := await self._receive(), str):
+                await asyncio.sleep(0)  # others have their turn, however many small messages are here already
                 for pcm in take.decoder.decode(message):
                     take.arrivals.note(take.decoder.audio_s, time.monotonic())
                     await self._feed(stream, pcm)

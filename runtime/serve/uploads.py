@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio import AudioReader
-from ..errors import GhostnoteError, InputError
+from ..errors import GhostnoteError, InputError, OutputError
 from ..events import Hit
-from ..pool import StreamPool
+from ..pool import PooledStream
 from ..writers import json_fields
 
 __all__ = ["TooLargeError", "TooSlowError", "Transcript", "save", "transcribe"]
@@ -53,36 +51,35 @@ class Transcript:
 
 
 async def save(chunks: AsyncIterator[bytes], path: Path, max_bytes: int) -> None:
-    """Write a request's body. Raises TooLargeError as soon as that is certain."""
+    """Write a request's body. Raises TooLargeError as soon as that is certain, OutputError when the disk refuses."""
     size = 0
-    with path.open("wb") as file:
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > max_bytes:
-                raise TooLargeError(f"the file is larger than {max_bytes} bytes, the limit of this server")
-            await asyncio.to_thread(file.write, chunk)
+    try:
+        with path.open("wb") as file:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > max_bytes:
+                    raise TooLargeError(f"the file is larger than {max_bytes} bytes, the limit of this server")
+                await asyncio.to_thread(file.write, chunk)
+    except OSError as error:
+        raise OutputError(f"the server has no place for the file ({error.strerror})") from None
 
 
-def transcribe(
-    path: Path, pool: StreamPool, latency_ms: float | None, ends_at: float, given_up: threading.Event
-) -> Transcript:
-    """All hits of a file; blocks, for a thread of its own, which ends soon after `given_up` is set.
+def transcribe(path: Path, stream: PooledStream, sample_rate: int) -> Transcript:
+    """All hits of a file; blocks, for a thread of its own, which ends when the stream is closed.
 
     A file that breaks half-way gives the hits up to there and a warning. Raises InputError for what is no audio,
-    PoolFullError, EngineError, UsageError, TooSlowError after the time `ends_at` (time.monotonic).
+    EngineError.
     """
     transcript = Transcript()
-    with pool.open(latency_ms=latency_ms) as stream, _open(path, pool.sample_rate) as reader:
+    with _open(path, sample_rate) as reader:
         try:
-            for piece in _pieces(reader, int(_PIECE_S * pool.sample_rate)):
-                if time.monotonic() > ends_at or given_up.is_set():
-                    raise TooSlowError("the file takes longer than this server allows; send a shorter one")
+            for piece in _pieces(reader, int(_PIECE_S * sample_rate)):
                 stream.feed(piece)
                 transcript.hits += stream.read()
         except InputError as error:
             transcript.warnings.append(_without(path, str(error)))
         transcript.hits += stream.flush()
-        transcript.audio_s = stream.samples_fed / pool.sample_rate
+        transcript.audio_s = stream.samples_fed / sample_rate
         transcript.warnings += [_without(path, warning) for warning in reader.warnings]
     return transcript
 

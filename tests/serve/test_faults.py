@@ -7,6 +7,7 @@ import socket as sockets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click_model
@@ -63,6 +64,25 @@ def test_garbage_is_answered_and_disturbs_nobody(serve: Callable[..., Serving], 
     assert hits_of(stream_while(server, fault)) == alone(click_engine, PCM)
     assert server.metric("ghostnote_errors_total") == len(GARBAGE)
     assert server.pool.stats().streams == 0
+
+
+def test_bytes_that_are_no_websocket_disturb_nobody(serve: Callable[..., Serving], click_engine: Engine) -> None:
+    server, noise = serve(), np.random.default_rng(3).bytes(50_000)
+    start = _frame(1, start_message().encode())
+
+    def fault() -> None:
+        for raw in (noise, start + noise, start + _frame(1, b"\xff\xfe"), _frame(2, b"")[:5]):
+            with sockets.create_connection(("127.0.0.1", server.port), timeout=20) as client, suppress(ConnectionError):
+                if raw is not noise:
+                    client.sendall(HANDSHAKE)
+                    assert client.recv(4096).startswith(b"HTTP/1.1 101")
+                client.sendall(raw)
+                client.shutdown(sockets.SHUT_WR)
+                while client.recv(65536):  # until the server has had enough of it
+                    pass
+
+    assert hits_of(stream_while(server, fault)) == alone(click_engine, PCM)
+    wait_until(lambda: server.pool.stats().streams == 0)
 
 
 def test_garbage_after_audio_does_not_cost_what_was_heard(serve: Callable[..., Serving], click_engine: Engine) -> None:
@@ -146,10 +166,7 @@ def test_a_client_that_does_not_read_is_ended(serve: Callable[..., Serving], cli
     raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
     raw.connect(("127.0.0.1", server.port))
     raw.settimeout(20)
-    raw.sendall(
-        b"GET /v1/transcribe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
+    raw.sendall(HANDSHAKE)
     raw.recv(1)  # from here on it reads nothing
     block = noisy(1).tobytes()
 
@@ -173,6 +190,12 @@ def test_a_client_that_does_not_read_is_ended(serve: Callable[..., Serving], cli
     raw.shutdown(sockets.SHUT_RDWR)
     thread.join(10)
     raw.close()
+
+
+HANDSHAKE = (
+    b"GET /v1/transcribe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:

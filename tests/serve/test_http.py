@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from serving import Serving, alone, clicks, converse
+from serving import Serving, alone, clicks, converse, wait_until
 
 from ghostnote.runtime import Engine
 
@@ -36,8 +37,8 @@ def test_health_says_what_is_served(serve: Callable[..., Serving], click_engine:
 
 def test_metrics_count_what_happened(serve: Callable[..., Serving]) -> None:
     server = serve()
-    with server.connect() as socket:
-        messages = converse(socket, PCM.tobytes())
+    with server.connect() as client:
+        messages = converse(client, PCM.tobytes())
         hits = messages[-1]["hits"]
     assert server.post(wav(PCM))[0] == 200
     status, text = server.get("/metrics")
@@ -118,3 +119,25 @@ def test_no_upload_is_left_behind(
     assert server.post(wav(PCM, form="FLAC"))[0] == 200
     assert server.post(b"nothing")[0] == 415
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_file_leaves_a_free_place(serve: Callable[..., Serving]) -> None:
+    server, body = serve(max_sessions=1), wav(PCM)
+    with socket.create_connection(("127.0.0.1", server.port)) as vanishing:
+        head = f"POST /v1/transcribe HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        vanishing.sendall(head.encode() + body[:50_000])
+        wait_until(lambda: server.pool.stats().streams == 1)
+        assert server.post(body)[0] == 503
+    wait_until(lambda: server.pool.stats().streams == 0)
+    assert server.metric("ghostnote_errors_total") == 1
+    assert server.post(body)[0] == 200
+
+
+def test_a_full_disk_is_said(serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    server = serve()
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    status, told = server.post(wav(PCM))
+    assert (status, told["detail"]) == (507, "the server has no place for the file (No space left on device)")
