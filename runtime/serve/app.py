@@ -203,9 +203,8 @@ def _http_error(error: GhostnoteError, metrics: Metrics) -> HTTPException:
         return HTTPException(503, str(full()), {"Retry-After": "5"})
     kind = type(error)
     metrics.errors.labels(kind.__name__).inc()
-    return HTTPException(
-        next((status for known, status in _STATUS_OF.items() if issubclass(kind, known)), 500), str(error)
-    )
+    status = next((status for known, status in _STATUS_OF.items() if issubclass(kind, known)), 500)
+    return HTTPException(status, str(error))
 
 
 def _is_welcome(origin: str | None, host: str | None, settings: Settings) -> bool:

@@ -108,6 +108,8 @@ class Session:
             await self._say_goodbye({"type": "end", "hits": 0, "audio_s": 0, "reason": "shutdown"}, GOING_AWAY)
         except SessionError as error:
             await self.refuse(error)
+        except EngineError as error:  # the pool was closed
+            await self.refuse(_engine_failed(error))
 
     async def refuse(self, error: SessionError) -> None:
         """Tell the client what is wrong and close."""
@@ -208,6 +210,8 @@ class Session:
         if self._stopped:
             raise _Stopped
         left_s = self._ends_at - time.monotonic()
+        if left_s <= 0:  # a timeout would not interrupt who never has to wait for a message
+            raise self._timed_out()
         try:
             async with asyncio.timeout(min(self._settings.idle_timeout_s, left_s)) as self._waiting:
                 return await self._connection.receive()
