@@ -53,7 +53,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     ),
     "inspect": Subcommand("export.inspection", "inspect", "Show what a model, checkpoint or plan holds."),
     "doctor": Subcommand("runtime.doctor", "doctor", "What this machine can transcribe with, and what would add more."),
-    "bench": Subcommand("benchmarks.cost", "bench", "What transcribing costs here: time, latency, memory."),
+    "bench": Subcommand("benchmarks.command", "bench", "Latency, throughput, memory, accuracy; two builds compared."),
 }
 
 # Libraries of the extras, and the extra that is meant where a subcommand does not say so itself. onnxruntime is not
@@ -132,7 +132,9 @@ def _load(name: str) -> Any:
     """Import a subcommand's module and make a command of its function."""
     subcommand = SUBCOMMANDS[name]
     module = importlib.import_module(f".{subcommand.module}", __package__)
-    function: Callable[..., Any] = getattr(module, subcommand.function)
+    function: Callable[..., Any] | typer.Typer = getattr(module, subcommand.function)
+    if isinstance(function, typer.Typer):  # a group with commands of its own
+        return typer.main.get_command(function)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command(name, help=function.__doc__ or subcommand.help)(function)
     return typer.main.get_command(single)

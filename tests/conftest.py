@@ -19,6 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository root."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
 def tiny() -> Checkpoint:
     """The tiny checkpoint of tiny.py, in memory."""
     from tiny import tiny_checkpoint

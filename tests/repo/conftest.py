@@ -12,12 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def root() -> Path:
-    """The repository root."""
-    return ROOT
-
-
-@pytest.fixture(scope="session")
 def tracked() -> list[Path]:
     """Files under version control, relative to the root; those deleted but not yet committed are left out."""
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout

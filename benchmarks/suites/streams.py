@@ -1,7 +1,5 @@
 """Live streams in one process: how many keep up, and at what cost.
 
-usage: python -m ghostnote.benchmarks.streams [--engine MODEL] [--streams N] [--seconds S] [--threads N]
-
 Every stream is fed one token at a time in real time, each at a moment of its own within the token's length, from one
 thread, as a server would. Afterwards the hits of every different recording are compared with those of a
 `StreamingTranscriber` alone. A token is late as `PoolStats` says: a pool that keeps up has none.
@@ -9,26 +7,20 @@ thread, as a server would. Afterwards the hits of every different recording are 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
-from ..export.signals import drum_like
-from ..runtime.engines.opening import open_engine
-from ..runtime.engines.protocol import Engine
-from ..runtime.events import Hit
-from ..runtime.pool import PooledStream, StreamPool
-from ..runtime.stream import StreamingTranscriber
-from .cost import Figure, load_average, machine_card, model_card, show
+from ...export.signals import drum_like
+from ...runtime.engines.protocol import Engine
+from ...runtime.events import Hit
+from ...runtime.pool import PooledStream, StreamPool
+from ...runtime.stream import StreamingTranscriber
+from ..measuring import Figure
 
-__all__ = ["streams", "streams_figures"]
+__all__ = ["streams"]
 
 RECORDINGS = 8  # different ones; the streams share them
 LATENCY_MS = 100
@@ -37,23 +29,7 @@ SAME_S = 0.01  # two hits of one class this close are one hit
 Floats = NDArray[np.float32]
 
 
-def streams(
-    engine: Annotated[Path | None, typer.Option(help="A model file or a bundled model, base or small.")] = None,
-    streams: Annotated[int, typer.Option(min=1, help="Live streams at once.")] = 64,
-    seconds: Annotated[float, typer.Option(min=1, help="How long, in real time.")] = 60,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 2,
-    max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a ready stream waits for others.")] = 20,
-) -> None:
-    """Run many live streams on one engine; print a card, a table, and one line of JSON."""
-    opened = open_engine(engine, threads=threads)
-    card = machine_card() | model_card(opened, engine)
-    figures = streams_figures(opened, streams, seconds, max_wait_ms)
-    card["load_at_end"] = load_average()
-    show(card, figures, f"{streams} live streams, {threads} thread(s), waiting at most {max_wait_ms:g} ms")
-    print(json.dumps({"card": card, "figures": [asdict(figure) for figure in figures]}))
-
-
-def streams_figures(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> list[Figure]:
+def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> list[Figure]:
     """Feed `count` streams for `seconds` of real time; lateness, cost, and streams whose hits are not their own."""
     recordings = [drum_like(seed, seconds, engine.manifest.sample_rate) for seed in range(min(count, RECORDINGS))]
     with StreamPool(engine, max_wait_ms=max_wait_ms) as pool:
@@ -109,7 +85,3 @@ def _same_hits(one: Sequence[Hit], other: Sequence[Hit]) -> bool:
     return len(a) == len(b) and all(
         x.code == y.code and abs(x.time_s - y.time_s) <= SAME_S for x, y in zip(a, b, strict=True)
     )
-
-
-if __name__ == "__main__":
-    typer.run(streams)

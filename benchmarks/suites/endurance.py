@@ -1,7 +1,5 @@
 """A day of audio through one stream: memory stays flat, and the end is as good as the beginning.
 
-usage: python -m ghostnote.benchmarks.endurance [--engine MODEL] [--hours H]
-
 The audio is drum-like and never repeats in step with anything: half a minute per seed, seeds one after another. The
 last hour's hits are compared with those of a fresh stream that begins one receptive field (layers x window) before
 that hour, which is as far back as the model can look. Memory is the resident size after each hour.
@@ -9,26 +7,20 @@ that hour, which is as far back as the model can look. Memory is the resident si
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
-from ..export.signals import drum_like
-from ..runtime.engines.opening import open_engine
-from ..runtime.engines.protocol import Engine
-from ..runtime.events import Hit
-from ..runtime.manifest import Manifest
-from ..runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
-from .cost import Figure, load_average, machine_card, model_card, show
+from ...export.signals import drum_like
+from ...runtime.engines.protocol import Engine
+from ...runtime.events import Hit
+from ...runtime.manifest import Manifest
+from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
+from ..measuring import Figure, resident_mb
 
-__all__ = ["endurance", "endurance_figures"]
+__all__ = ["endurance"]
 
 CLIP_S = 30
 SAME_S = 1e-4
@@ -36,20 +28,7 @@ SAME_S = 1e-4
 Floats = NDArray[np.float32]
 
 
-def endurance(
-    engine: Annotated[Path | None, typer.Option(help="A model file or a bundled model, base or small.")] = None,
-    hours: Annotated[float, typer.Option(min=0.1, help="Length of the stream.")] = 24,
-) -> None:
-    """Transcribe a day of audio at full speed; print a card, a table, and one line of JSON."""
-    opened = open_engine(engine, threads=1)
-    card = machine_card() | model_card(opened, engine)
-    figures = endurance_figures(opened, hours)
-    card["load_at_end"] = load_average()
-    show(card, figures, f"{hours:g} hours through one stream")
-    print(json.dumps({"card": card, "figures": [asdict(figure) for figure in figures]}))
-
-
-def endurance_figures(engine: Engine, hours: float) -> list[Figure]:
+def endurance(engine: Engine, hours: float) -> list[Figure]:
     """Memory hour by hour, and the hits of the last hour against those of a fresh stream."""
     per_hour = 3600 // CLIP_S
     clips = round(hours * per_hour)
@@ -60,7 +39,7 @@ def endurance_figures(engine: Engine, hours: float) -> list[Figure]:
         if number >= last:
             hits += found
         if (number + 1) % max(1, min(per_hour, clips // 4)) == 0:
-            memory.append(_resident_mb())
+            memory.append(resident_mb() or 0.0)
     hits += transcriber.flush()
     before = math.ceil(receptive_field_s(engine.manifest) / CLIP_S)
     fresh = list(_fresh(engine, max(0, last - before), clips))
@@ -72,7 +51,9 @@ def endurance_figures(engine: Engine, hours: float) -> list[Figure]:
         Figure("of these different from a fresh start", _different(one, other), "", 0),
         Figure("resident memory after the first part", memory[0], "MB"),
         Figure("resident memory, largest after it", max(settled), "MB"),
-        Figure("resident memory, spread after the first part", 100 * (max(settled) / min(settled) - 1), "%", 4.0),
+        Figure(
+            "resident memory, spread after the first part", 100 * (max(settled) / (min(settled) or 1) - 1), "%", 4.0
+        ),
     ]
 
 
@@ -113,16 +94,3 @@ def _different(one: list[Hit], other: list[Hit]) -> int:
         return sum(all((code, place + d) not in there for d in (-1, 0, 1)) for code, place in places)
 
     return missing(one, keys(other)) + missing(other, keys(one))
-
-
-def _resident_mb() -> float:
-    """Resident size of this process, in MB (10^6 bytes); 0 where there is no /proc."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0.0
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024 / 1e6
-
-
-if __name__ == "__main__":
-    typer.run(endurance)

@@ -1,0 +1,227 @@
+"""`ghostnote bench`: the suites, each with a card, a table and one line of JSON; the regression gate; the page.
+
+`--out FOLDER` keeps a suite's document as SUITE-MODEL.json; benchmarks/baselines/<device>/ holds such folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..runtime.engines.opening import bundled_models, open_engine
+from ..runtime.engines.protocol import Engine
+from .gate.command import compare_builds
+from .machine import load_average, machine_card, model_card
+from .measuring import Figure, pin_to_one_core
+from .result import Result
+
+__all__ = ["bench"]
+
+bench = typer.Typer(
+    help="What transcribing costs and how good it is here: suites, a regression gate, the page of figures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench.command("compare")(compare_builds)
+
+EngineOption = Annotated[
+    Path | None, typer.Option("--engine", help="A model file, or a bundled model: base (default), small.")
+]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Keep the document in this folder.")]
+GENERATED = Path(__file__).parent / "generated"
+
+
+@bench.command("latency")
+def latency_command(
+    engine: EngineOption = None,
+    chunks: Annotated[int, typer.Option(min=100, help="Chunks of each size to time.")] = 3000,
+    out: OutOption = None,
+) -> None:
+    """Chunks of a live stream, start of the command, the sum from attack to report; one core, one thread."""
+    from .suites.latency import latency
+
+    pin_to_one_core()
+    opened = open_engine(engine)
+    figures, series = latency(opened, engine, chunks)
+    _conclude("latency", _card(opened, engine), figures, out, "Latency on one core, one thread", series)
+
+
+@bench.command("throughput")
+def throughput_command(engine: EngineOption = None, out: OutOption = None) -> None:
+    """Cost of a whole file and streams per core; one core, one thread."""
+    from .suites.throughput import throughput
+
+    pin_to_one_core()
+    opened = open_engine(engine)
+    card = _card(opened, engine)
+    _conclude("throughput", card, throughput(opened, engine), out, "Throughput of one core, one thread")
+
+
+@bench.command("memory")
+def memory_command(
+    engine: EngineOption = None,
+    minutes: Annotated[float, typer.Option(min=1, help="Length of the long input.")] = 60,
+    out: OutOption = None,
+) -> None:
+    """Peak memory of the command for one minute and for a long input."""
+    from .suites.memory import memory
+
+    opened = open_engine(engine)
+    card = _card(opened, engine)
+    _conclude("memory", card, memory(engine, opened.manifest.sample_rate, minutes), out, "Memory of rt-transcribe")
+
+
+@bench.command("streams")
+def streams_command(
+    engine: EngineOption = None,
+    streams: Annotated[int, typer.Option(min=1, help="Live streams at once.")] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="How long, in real time.")] = 60,
+    threads: ThreadsOption = 2,
+    max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a ready stream waits for others.")] = 20,
+    out: OutOption = None,
+) -> None:
+    """Many live streams in real time in one process: lateness, cost, and whether each has its own hits."""
+    from .suites.streams import streams as run
+
+    opened = open_engine(engine, threads=threads)
+    card = _card(opened, engine)
+    title = f"{streams} live streams for {seconds:g} s, {threads} thread(s), waiting at most {max_wait_ms:g} ms"
+    _conclude("streams", card, run(opened, streams, seconds, max_wait_ms), out, title)
+
+
+@bench.command("endurance")
+def endurance_command(
+    engine: EngineOption = None,
+    hours: Annotated[float, typer.Option(min=0.1, help="Length of the stream.")] = 24,
+    out: OutOption = None,
+) -> None:
+    """Hours of audio through one stream at full speed: memory stays flat, the last hour is as good as the first."""
+    from .suites.endurance import endurance
+
+    opened = open_engine(engine)
+    card = _card(opened, engine)
+    _conclude("endurance", card, endurance(opened, hours), out, f"{hours:g} hours through one stream")
+
+
+@bench.command("parity")
+def parity_command(
+    others: Annotated[list[Path], typer.Argument(help="Other forms of the model: .pt, .onnx, .plan.")],
+    reference: Annotated[Path | None, typer.Option(help="What they are compared with. Default: bundled base.")] = None,
+    threads: ThreadsOption = 1,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Length of the long stream.")] = 2,
+    out: OutOption = None,
+) -> None:
+    """Logits and hits of other forms of a model against a reference, streamed from zero state."""
+    from .suites.parity import parity
+
+    opened = open_engine(reference) if reference is None or reference.suffix != ".pt" else None
+    card = machine_card() if opened is None else _card(opened, reference)
+    _conclude("parity", card, parity(reference, others, threads, 60 * minutes), out, "Parity")
+
+
+@bench.command("accuracy")
+def accuracy_command(
+    audio: Annotated[Path, typer.Option(help="Recordings; default: the generated set.")] = GENERATED / "audio",
+    labels: Annotated[Path, typer.Option(help="Their labels, NAME.txt.")] = GENERATED / "labels",
+    engine: EngineOption = None,
+    classes: Annotated[str, typer.Option(help="five, three or all (18).")] = "five",
+    threads: ThreadsOption = 1,
+    out: OutOption = None,
+) -> None:
+    """F against delay and per class on an annotated folder."""
+    from .suites.accuracy import accuracy
+
+    opened = open_engine(engine)
+    figures, series = accuracy(engine, audio, labels, classes, threads)
+    title = f"F at 50 ms, {classes} classes, {audio.parent.name}"
+    _conclude("accuracy", _card(opened, engine), figures, out, title, series)
+
+
+@bench.command("training")
+def training_command(
+    preset: Annotated[str, typer.Option(help="Shape of the model: small, base, large.")] = "base",
+    kits: Annotated[Path | None, typer.Option(help="Kits folder; none: synthesised drums.")] = None,
+    grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: patterns.")] = None,
+    backing: Annotated[Path | None, typer.Option(help="Notes of other instruments.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to render.")] = 20,
+    out: OutOption = None,
+) -> None:
+    """Hours of audio rendered per minute and training steps per second."""
+    from .suites.training import training
+
+    figures = training(preset, {"kits": kits, "grooves": grooves, "backing": backing}, seconds)
+    _conclude("training", machine_card() | {"model": preset}, figures, out, f"Training `{preset}`")
+
+
+@bench.command("all")
+def all_command(
+    out: Annotated[Path, typer.Argument(help="Folder for the documents, and where the page is made from.")],
+    page: Annotated[Path | None, typer.Option(help="Write the page here, too.")] = None,
+) -> None:
+    """Everything that fits into ten minutes on two cores, for every bundled model."""
+    for name in bundled_models():
+        model = Path(name)
+        latency_command(model, chunks=1500, out=out)
+        throughput_command(model, out=out)
+        memory_command(model, minutes=30, out=out)
+        accuracy_command(engine=model, out=out)
+    # In processes of their own from here on: the suites above have pinned this one to a core.
+    _in_process("streams", "--engine", "small", "--seconds", "30", "--out", str(out))
+    _in_process("training", "--preset", "base", "--seconds", "10", "--out", str(out))
+    if page is not None:
+        page_command([out], page)
+
+
+@bench.command("page")
+def page_command(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of documents, one per device.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page, .md; pictures go beside it.")],
+) -> None:
+    """The page of figures from kept documents; with matplotlib, pictures too."""
+    from .page import write_page
+
+    write_page(folders, out)
+    typer.echo(f"wrote {out}")
+
+
+def _card(engine: Engine, path: Path | None) -> dict[str, Any]:
+    return machine_card() | model_card(engine, path)
+
+
+def _conclude(
+    suite: str,
+    card: dict[str, Any],
+    figures: Sequence[Figure],
+    out: Path | None,
+    title: str,
+    series: Mapping[str, Any] | None = None,
+) -> None:
+    card["load_at_end"] = load_average()
+    result = Result(suite, card, figures, title, series or {})
+    result.show()
+    if out is not None:
+        result.write(out)
+
+
+def _in_process(*arguments: str) -> None:
+    import os
+    import subprocess
+    import sys
+
+    affinity = set(range(os.cpu_count() or 1))
+
+    def everywhere() -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, affinity)
+
+    command = [sys.executable, "-m", "ghostnote.cli", "bench", *arguments]
+    subprocess.run(command, check=True, preexec_fn=everywhere)
+
+
+if __name__ == "__main__":
+    bench()

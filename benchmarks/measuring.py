@@ -1,0 +1,169 @@
+"""What benchmarks measure with: figures, percentiles, the machine's speeds, memory of a command, audio.
+
+Conventions:
+  cost in GFLOP-equivalents per second of audio: CPU seconds per second of audio times the speed of a float32 matrix
+  product (numpy, one thread) measured before and after in the same run. It makes machines comparable.
+  chunk latency: wall clock of one `StreamingTranscriber.feed`, decoder included; live audio is not waited for. Its CPU
+  time beside it tells computing from waiting for the core.
+  memory: the peak resident size (VmHWM) of the command `rt-transcribe`.
+  first hit: wall clock from starting the command to its first line on a pipe.
+Wall-clock numbers mean nothing on a busy machine: the card shows the load at the start and the end.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..export.signals import drum_like
+
+__all__ = [
+    "TRANSCRIBE",
+    "Figure",
+    "copy_gigabytes_per_s",
+    "first_line_s",
+    "matrix_product_gflops",
+    "median",
+    "peak_memory_mb",
+    "percentiles",
+    "pin_to_one_core",
+    "resident_mb",
+    "write_wav",
+]
+
+TRANSCRIBE = (sys.executable, "-m", "ghostnote.runtime.command")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# Run by a process of its own, because numpy's threads are settled when it is imported.
+MATRIX_PRODUCT = """
+import sys, time
+import numpy as np
+n, seconds = int(sys.argv[1]), float(sys.argv[2])
+a, b = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
+c = a @ b
+speeds, end = [], time.perf_counter() + seconds
+while not speeds or time.perf_counter() < end:
+    start = time.process_time()
+    for _ in range(8):
+        np.matmul(a, b, out=c)
+    speeds.append(8 * 2 * n**3 / (time.process_time() - start) / 1e9)
+print(float(np.median(speeds)))
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number; `limit` must not be exceeded, `theory` is the best the machine allows (None: unknown)."""
+
+    name: str
+    value: float | None
+    unit: str
+    limit: float | None = None
+    theory: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """pass, FAIL, or empty without a limit; what could not be measured has not passed."""
+        if self.limit is None:
+            return ""
+        return "pass" if self.value is not None and self.value <= self.limit else "FAIL"
+
+
+def matrix_product_gflops(size: int = 1024, seconds: float = 1.0) -> float:
+    """Speed of a float32 matrix product on one thread, by CPU time."""
+    command = [sys.executable, "-c", MATRIX_PRODUCT, str(size), str(seconds)]
+    environment = os.environ | ONE_THREAD
+    return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+def copy_gigabytes_per_s(megabytes: int = 64, repeats: int = 9) -> float:
+    """Speed at which one thread copies, by wall clock: the median of some copies far larger than the caches."""
+    source = np.ones(megabytes * 1_000_000 // 4, np.float32)
+    target = np.empty_like(source)
+    times_s = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        np.copyto(target, source)
+        times_s.append(time.perf_counter() - start)
+    return source.nbytes / statistics.median(times_s) / 1e9
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p95, p99 and max."""
+    p50, p95, p99 = np.percentile(values, (50, 95, 99)).tolist()
+    return {"p50": p50, "p95": p95, "p99": p99, "max": max(values)}
+
+
+def peak_memory_mb(command: Sequence[str], interval_s: float = 0.02) -> float | None:
+    """Peak resident memory of a command that must succeed, in MB (10^6 bytes); None where there is no /proc."""
+    peak_kib = 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            peak_kib = max(peak_kib, resident_peak_kib(process.pid))
+            time.sleep(interval_s)
+        message = process.stderr.read() if process.stderr else ""
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed with exit code {process.returncode}: {message.strip()}")
+    return peak_kib * 1024 / 1e6 or None
+
+
+def resident_peak_kib(pid: int) -> int:
+    """VmHWM of a process in KiB; 0 where it cannot be read (the process has ended, or this is not Linux)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def first_line_s(command: Sequence[str]) -> float | None:
+    """Seconds from starting a command to its first line on a pipe; None if it ends without one."""
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        line = process.stdout.readline() if process.stdout else b""
+        elapsed_s = time.perf_counter() - start
+        process.terminate()
+    return elapsed_s if line else None
+
+
+def write_wav(path: Path, seconds: float, sample_rate: int) -> Path:
+    """A 16-bit mono WAV of drum-like sounds; half a minute of them, repeated, so that any length is written at once."""
+    import soundfile
+
+    block = drum_like(0, min(seconds, 30), sample_rate)
+    left = round(seconds * sample_rate)
+    with soundfile.SoundFile(str(path), "w", sample_rate, 1, "PCM_16") as file:
+        while left:
+            part = block[:left]
+            file.write(part)
+            left -= len(part)
+    return path
+
+
+def pin_to_one_core() -> None:
+    """Keep this process and its children on one core, where the system can; and to one thread."""
+    os.environ.update(ONE_THREAD)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def resident_mb() -> float | None:
+    """Resident size of this process, in MB (10^6 bytes); None where there is no /proc."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024 / 1e6
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """The median; None where any value is missing."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if len(known) == len(values) else None

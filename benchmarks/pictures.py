@@ -1,0 +1,67 @@
+"""Pictures of kept documents: latency's distribution, cost against chunk and batch, F against latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from .result import Result
+
+__all__ = ["draw"]
+
+
+def draw(results: Sequence[Result], folder: Path, device: str) -> Iterator[tuple[str, Path]]:
+    """Write the pictures that the documents hold data for; title and file of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        model = result.card.get("model", "")
+        for key, (title, plot) in PICTURES.items():
+            if key in result.series:
+                figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+                plot(axes, result.series[key])
+                axes.set_title(f"{title}: {model}, {device}", fontsize=10)
+                axes.grid(color="0.9", linewidth=0.6)
+                path = folder / f"{device}-{key.replace('_', '-')}-{model}.svg"
+                figure.savefig(path, metadata={"Date": None})
+                plt.close(figure)
+                yield title, path
+
+
+def _distribution(axes: Any, by_chunk: dict[str, list[float]]) -> None:
+    for label, quantiles in by_chunk.items():
+        above = 1 - np.linspace(0, 1, len(quantiles))
+        axes.plot(quantiles[:-1], above[:-1], label=label)
+    axes.set(xscale="log", yscale="log", xlabel="ms of wall clock", ylabel="share of chunks that take longer")
+    axes.legend(fontsize=8)
+
+
+def _steps(axes: Any, by_batch: dict[str, dict[str, float]]) -> None:
+    for batch, by_tokens in by_batch.items():
+        tokens = np.array([int(t) for t in by_tokens])
+        axes.plot(tokens, np.array(list(by_tokens.values())) / tokens / int(batch), "o-", label=f"batch {batch}")
+    axes.set(xscale="log", yscale="log", xlabel="tokens of 20 ms per call", ylabel="ms of CPU per token of a stream")
+    axes.legend(fontsize=8)
+
+
+def _f_by_latency(axes: Any, rows: dict[str, dict[str, float]]) -> None:
+    latency_ms = [float(ms) for ms in rows]
+    for name in next(iter(rows.values())):
+        width = 2.5 if name == "pooled" else 1
+        axes.plot(latency_ms, [row.get(name, np.nan) for row in rows.values()], "o-", label=name, linewidth=width)
+    axes.set(xlabel="total latency, ms", ylabel="F at 50 ms", ylim=(0, 1))
+    axes.legend(fontsize=8, ncols=3)
+
+
+PICTURES = {
+    "distribution_ms": ("Latency of chunks", _distribution),
+    "step_ms": ("Cost against chunk and batch", _steps),
+    "f_by_latency_ms": ("F against latency", _f_by_latency),
+}

@@ -1,0 +1,72 @@
+"""What a suite leaves: a card, figures, pictures' data; printed as a table and as one line of JSON, kept as a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..runtime.errors import OutputError
+from .measuring import Figure
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A suite's outcome. `series` holds what pictures are drawn from, by name."""
+
+    suite: str
+    card: Mapping[str, Any]
+    figures: Sequence[Figure]
+    title: str = ""
+    series: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the figures beyond their limit."""
+        return [figure.name for figure in self.figures if figure.verdict == "FAIL"]
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Result:
+        """Inverse of `to_json`."""
+        values = json.loads(text)
+        return cls(**values | {"figures": [Figure(**figure) for figure in values["figures"]]})
+
+    def write(self, folder: Path) -> Path:
+        """Keep the document as SUITE-MODEL.json in a folder. Raises OutputError."""
+        path = folder / f"{self.suite}-{self.card.get('model', 'any')}.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+        return path
+
+    def show(self) -> None:
+        """Print the card, the table, and the document as the last line."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        console = Console(highlight=False)
+        for key, value in self.card.items():
+            console.print(f"{key:15s} {value}", soft_wrap=True)
+        table = Table(title=self.title or self.suite, title_justify="left", box=box.SIMPLE_HEAD)
+        for column in ("what", "measured", "at best", "limit", "unit", ""):
+            table.add_column(column, justify="right" if column in ("measured", "at best", "limit") else "left")
+        for f in self.figures:
+            table.add_row(f.name, _number(f.value, "-"), _number(f.theory), _number(f.limit), f.unit, f.verdict)
+        console.print(table)
+        sys.stdout.write(self.to_json() + "\n")
+
+
+def _number(value: float | None, missing: str = "") -> str:
+    return missing if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -1,0 +1,1 @@
+"""The suites of `ghostnote bench`, one measured question each."""

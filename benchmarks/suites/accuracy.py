@@ -1,0 +1,41 @@
+"""Accuracy: F per class against delay on an annotated folder; by default the generated set with exact labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...models.evaluation.command import audio_files, engine_for, references
+from ...models.evaluation.command import estimate as hits_of
+from ...models.evaluation.scores import score
+from ..measuring import Figure
+
+__all__ = ["GENERATED", "accuracy"]
+
+GENERATED = Path(__file__).parents[1] / "generated"
+WINDOW_S = 0.05
+
+
+def accuracy(
+    path: Path | None, audio: Path, labels: Path, classes: str, threads: int
+) -> tuple[list[Figure], dict[str, Any]]:
+    """Pooled F at every total latency, F of each class at the default one, and the series behind them."""
+    engine = engine_for(path, threads)
+    wanted = references(labels)
+    recordings = audio_files(audio, wanted)
+    manifest = engine.manifest
+    by_latency: dict[str, dict[str, float]] = {}
+    for index in range(len(manifest.delays_ms)):
+        total_ms = manifest.total_latency_ms(index)
+        found = {name: hits_of(engine, file, total_ms) for name, file in recordings.items()}  # type: ignore[arg-type]
+        result = score(found, wanted, window_s=WINDOW_S, group=classes)
+        by_latency[f"{total_ms:g}"] = {
+            "pooled": result["micro"]["F"],
+            **{name: row["F"] for name, row in result["classes"].items() if row["F"] is not None},
+        }
+    default = f"{manifest.total_latency_ms(manifest.default_delay):g}"
+    figures = [Figure(f"F, total latency {ms} ms", rows["pooled"], "") for ms, rows in by_latency.items()]
+    figures += [
+        Figure(f"F of {name}, {default} ms", f, "") for name, f in by_latency[default].items() if name != "pooled"
+    ]
+    return figures, {"f_by_latency_ms": by_latency}

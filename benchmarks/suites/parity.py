@@ -1,0 +1,45 @@
+"""Parity: the same audio through a reference and other forms of the model, logits and hits compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...export.parity import TOLERANCES, check_parity, trials
+from ...models.evaluation.command import engine_for
+from ...runtime.errors import UsageError
+from ...runtime.manifest import Manifest
+from ..measuring import Figure
+
+__all__ = ["parity"]
+
+
+def parity(reference: Path | None, others: Sequence[Path], threads: int, long_s: float) -> list[Figure]:
+    """Differences of each other form from the reference: a checkpoint, an ONNX file or a plan, by their paths.
+
+    Limits are those of its precision in the export's table. Raises UsageError for models of different weights.
+    """
+    first = engine_for(reference, threads)
+    figures = []
+    for path in others:
+        other = engine_for(path, threads)
+        _check_same_model(first.manifest, other.manifest, path)
+        limits = TOLERANCES[other.manifest.precision]
+        report = check_parity(first, other, trials(first.manifest, long_s=long_s), limits)  # type: ignore[arg-type]
+        label = f"{path.name} ({other.describe()})"
+        logits = next(row for row in report.outputs if row.name == "onset_logits")
+        figures += [
+            Figure(f"{label}: logits, largest difference", logits.max_abs, "", logits.tolerance),
+            Figure(f"{label}: logits, mean difference", logits.mean_abs, ""),
+            Figure(f"{label}: hits that differ, 1 - F at 10 ms", 1 - report.hits.f, "", 1 - limits.hits_f),
+            Figure(f"{label}: velocity, mean difference", report.hits.mean_velocity_difference, "", limits.velocity),
+        ]
+    return figures
+
+
+def _check_same_model(one: Manifest, other: Manifest, path: Path) -> None:
+    if one.weights_sha256 != other.weights_sha256:
+        raise UsageError(
+            f"{path}: other weights ({other.weights_sha256[:12]}) than the reference ({one.weights_sha256[:12]}); "
+            "parity is between forms of one model"
+        )

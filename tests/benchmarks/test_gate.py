@@ -1,0 +1,242 @@
+"""The regression gate: what its statistics promise, what its workers count; slow: that it catches what it should."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ghostnote.benchmarks.gate import comparison
+from ghostnote.benchmarks.gate.builds import Build, Worker, checked_out
+from ghostnote.benchmarks.gate.command import as_markdown, compare_builds
+from ghostnote.benchmarks.gate.comparison import Metric, Plan, compare
+from ghostnote.benchmarks.gate.statistics import Interval, Verdict, judge_ratio, judge_stable, ratio_interval
+from ghostnote.runtime.errors import InputError
+
+ROUND_NOISE, PAIR_NOISE = 0.01, 0.05  # log: between processes of one build, between pairs of a round
+
+
+def simulated(ratio: float, rounds: int, seed: int) -> list[list[tuple[float, float]]]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(rounds):
+        between = rng.normal(0, ROUND_NOISE)
+        base = np.exp(rng.normal(0, PAIR_NOISE, comparison.PAIRS))
+        head = ratio * np.exp(between + rng.normal(0, PAIR_NOISE, comparison.PAIRS))
+        found.append(list(zip(base.tolist(), head.tolist(), strict=True)))
+    return found
+
+
+def verdict_after(ratio: float, seed: int, most: int = 40) -> Verdict:
+    """As `compare` does it: rounds are added until something can be said."""
+    rounds = simulated(ratio, most, seed)
+    for count in range(comparison.FIRST_ROUNDS, most + 1):
+        verdict = judge_ratio(ratio_interval(rounds[:count]))
+        if verdict is not Verdict.CANNOT_TELL:
+            return verdict
+    return Verdict.CANNOT_TELL
+
+
+def test_identical_builds_raise_no_alarm() -> None:
+    verdicts = [verdict_after(1.0, seed) for seed in range(20)]
+    assert Verdict.WORSE not in verdicts
+    assert verdicts.count(Verdict.SAME) >= 16
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(1.2, Verdict.WORSE), (1.05, Verdict.WORSE), (0.8, Verdict.BETTER)])
+def test_changes_are_found(ratio: float, expected: Verdict) -> None:
+    assert all(verdict_after(ratio, seed) is expected for seed in range(6))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.5, 2.0), st.integers(0, 1000))
+def test_the_interval_holds_the_estimate_and_turns_over_with_the_builds(ratio: float, seed: int) -> None:
+    rounds = simulated(ratio, 6, seed)
+    there = ratio_interval(rounds)
+    back = ratio_interval([[(head, base) for base, head in pairs] for pairs in rounds])
+    assert there.low <= there.estimate <= there.high
+    assert there.estimate * back.estimate == pytest.approx(1)
+
+
+def test_one_round_says_nothing() -> None:
+    with pytest.raises(ValueError, match="1 round"):
+        ratio_interval(simulated(1, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "more_is_better", "expected"),
+    [
+        (0.9, 0.898, True, Verdict.SAME),
+        (0.9, 0.89, True, Verdict.WORSE),
+        (0.9, 0.91, True, Verdict.BETTER),
+        (100, 104, False, Verdict.WORSE),
+    ],
+)
+def test_stable_numbers(base: float, head: float, more_is_better: bool, expected: Verdict) -> None:
+    assert judge_stable(base, head, 0.003, more_is_better=more_is_better) is expected
+
+
+@pytest.mark.parametrize(
+    ("verdict", "high", "fails"),
+    [
+        (Verdict.WORSE, 1.06, True),
+        (Verdict.CANNOT_TELL, 1.11, True),
+        (Verdict.CANNOT_TELL, 1.09, False),
+        (Verdict.SAME, 1.01, False),
+        (Verdict.BETTER, 0.9, False),
+    ],
+)
+def test_what_stops_a_change(verdict: Verdict, high: float, fails: bool) -> None:
+    metric = Metric("file", 10.0, 10.5, "ms", verdict, Interval(high - 0.03, high - 0.06, high))
+    assert metric.fails is fails
+    assert ("**" in as_markdown([metric], "a", "b")) is fails
+
+
+def test_hits_are_paired_once() -> None:
+    labels = {"a": [[0.0, "BD", 1], [0.04, "BD", 1], [1.0, "SD", 1]], "b": []}
+    hits = {"a": [[0.03, "BD", 1], [1.01, "SD", 1], [1.02, "SD", 1]], "b": [[0.5, "BD", 1]]}
+    assert comparison._f([labels, hits], 0.05) == pytest.approx(2 * 2 / (3 + 4))
+    assert comparison._f([labels, labels], 0.01) == 1
+    assert comparison._f([{}, {}], 0.01) == 1
+
+
+def test_builds_by_folder_and_by_revision(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with checked_out(str(root)) as build:
+        assert build.folder == root
+        assert build.size("runtime/assets/*.onnx") > 1e6
+    with (
+        pytest.raises(InputError, match=r"not a checkout of ghostnote \(no .types/ghostnote\)"),
+        checked_out(str(tmp_path)),
+    ):
+        pass
+    repository = tmp_path / "repository"
+    _git(tmp_path, "init", "-q", str(repository))
+    (repository / "a").write_text("1")
+    _git(repository, "add", "a")
+    _git(repository, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "one")
+    monkeypatch.chdir(repository)
+    with checked_out("HEAD") as build:
+        assert (build.folder / "a").read_text() == "1"
+    assert not build.folder.exists()
+    with pytest.raises(InputError, match="give the folder of a checkout, or a revision"), checked_out("nowhere"):
+        pass
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def generated(root: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two clips of the generated set."""
+    folders = tmp_path / "audio", tmp_path / "labels"
+    for folder in folders:
+        folder.mkdir()
+        for path in sorted((root / "benchmarks" / "generated" / folder.name).iterdir())[:2]:
+            shutil.copy(path, folder)
+    return folders
+
+
+def test_a_worker_counts_the_same_every_time(root: Path, tiny_onnx: Path, generated: tuple[Path, Path]) -> None:
+    with Worker(Build("here", root), str(tiny_onnx), *generated) as worker:
+        first, second = worker.ask("facts"), worker.ask("facts")
+        assert worker.ask("live") > 0
+        assert worker.ask("file") > 0
+    assert first == second
+    assert first["python_calls"] > 1000
+    assert set(first["hits"]) == set(first["labels"]) == {"clip-000", "clip-001"}
+    assert all(len(notes) > 10 for notes in first["labels"].values())
+
+
+def test_a_build_that_fails_is_named(root: Path, generated: tuple[Path, Path], tmp_path: Path) -> None:
+    with (
+        Worker(Build("mine", root), str(tmp_path / "no.onnx"), *generated) as worker,
+        pytest.raises(RuntimeError, match="mine: measuring 'facts' failed"),
+    ):
+        worker.ask("facts")
+
+
+def copy_of(root: Path, place: Path, edit: Callable[[Path], None]) -> Build:
+    """A build of its own, changed."""
+    ignored = shutil.ignore_patterns(".git", ".venv*", "*.pt", "tests", "docs", "__pycache__", ".mypy_cache")
+    shutil.copytree(root, place, symlinks=True, ignore=ignored)
+    edit(place)
+    return Build(place.name, place)
+
+
+def slowed(share: float) -> Callable[[Path], None]:
+    """An edit that makes every call of the engine burn so much more time."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "runtime" / "engines" / "onnxruntime_engine.py"
+        before = "values = self._session.run("
+        source = path.read_text()
+        assert source.count(before) == 1
+        burn = (
+            "import time; start = time.process_time(); {call}"
+            f"; end = time.process_time() + {share} * (time.process_time() - start)\n"
+            "            while time.process_time() < end: pass\n"
+        )
+        line = next(line for line in source.splitlines() if before in line)
+        path.write_text(source.replace(line + "\n", "            " + burn.replace("{call}", line.strip())))
+
+    return edit
+
+
+def damaged(folder: Path) -> None:
+    """An edit that turns a threshold of the bundled model around."""
+    from ghostnote.export.onnx_export import attach_manifest, manifest_of, read_graph
+
+    path = folder / "runtime" / "assets" / "small.onnx"
+    proto = read_graph(path)
+    manifest = manifest_of(proto)
+    worse = tuple(tuple(min(0.99, p + 0.2) for p in row) for row in manifest.decoder.thresholds)
+    attach_manifest(proto, replace(manifest, decoder=replace(manifest.decoder, thresholds=worse)))
+    path.write_bytes(proto.SerializeToString())
+
+
+def plan(root: Path, budget_s: float) -> Plan:
+    folder = root / "benchmarks" / "generated"
+    return Plan("small", folder / "audio", folder / "labels", budget_s)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.05, 0.20])
+def test_a_slowed_build_is_caught(root: Path, tmp_path: Path, share: float) -> None:
+    slow = copy_of(root, tmp_path / "slow", slowed(share))
+    metrics = compare(Build("base", root), slow, plan(root, 600), print)
+    assert {metric.name for metric in metrics if metric.fails} >= set(comparison.TIMED.values())
+
+
+@pytest.mark.slow
+def test_a_damaged_model_is_caught(root: Path, tmp_path: Path) -> None:
+    bad = copy_of(root, tmp_path / "bad", damaged)
+    metrics = compare(Build("base", root), bad, plan(root, 60), print)
+    failed = {metric.name for metric in metrics if metric.fails}
+    assert failed >= {"hits of HEAD against BASE, F at 10 ms", "F against exact labels, 50 ms"}
+
+
+@pytest.mark.slow
+def test_twenty_runs_of_one_build_raise_no_alarm(root: Path, tmp_path: Path) -> None:
+    other = copy_of(root, tmp_path / "other", lambda folder: None)
+    for _ in range(20):
+        metrics = compare(Build("base", root), other, plan(root, 120), print)
+        assert not [metric for metric in metrics if metric.fails]
+
+
+@pytest.mark.slow
+def test_the_command_says_it_in_a_table_and_in_json(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare_builds(str(root), str(root), budget_s=60, markdown=tmp_path / "table.md")
+    printed = capsys.readouterr().out
+    assert json.loads(printed.splitlines()[-1])["failed"] == []
+    assert (tmp_path / "table.md").read_text() in printed

@@ -1,0 +1,197 @@
+"""The suites on tiny inputs, what they keep and the page made of it; never how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from ghostnote.benchmarks import command, measuring, page
+from ghostnote.benchmarks.measuring import Figure
+from ghostnote.benchmarks.result import Result
+from ghostnote.benchmarks.suites import accuracy, endurance, latency, memory, parity, streams, throughput
+from ghostnote.export.signals import drum_like
+from ghostnote.runtime import Hit, InputError, OutputError, UsageError
+from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+
+PYTHON = (sys.executable, "-c")
+
+
+def test_drum_like_audio_is_bounded_seeded_and_starts_soon() -> None:
+    audio = drum_like(3, 2.0)
+    assert audio.shape == (88200,)
+    assert audio.dtype == np.float32
+    assert 0.05 < np.abs(audio).max() <= 1
+    assert np.abs(audio[: 4410 - 1]).max() < 0.02 < np.abs(audio[4410 : 4410 + 2205]).max()
+    assert np.array_equal(audio, drum_like(3, 2.0))
+    assert not np.array_equal(audio, drum_like(4, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "verdict"), [(1.0, 1.0, "pass"), (1.1, 1.0, "FAIL"), (None, 1.0, "FAIL"), (9.0, None, "")]
+)
+def test_verdicts(value: float | None, limit: float | None, verdict: str) -> None:
+    assert measuring.Figure("", value, "", limit).verdict == verdict
+
+
+def test_percentiles() -> None:
+    assert measuring.percentiles(range(1, 101)) == pytest.approx({"p50": 50.5, "p95": 95.05, "p99": 99.01, "max": 100})
+
+
+@pytest.mark.parametrize("seconds", [0.5, 31.25])
+def test_wav_files_have_the_length_asked_for(tmp_path: Path, seconds: float) -> None:
+    info = soundfile.info(measuring.write_wav(tmp_path / "a.wav", seconds, 8000))
+    assert (info.frames, info.channels, info.subtype) == (seconds * 8000, 1, "PCM_16")
+
+
+def test_matrix_product_speed_is_a_number() -> None:
+    assert measuring.matrix_product_gflops(size=32, seconds=0.01) > 0
+
+
+def test_every_chunk_is_timed(tiny_engine: OnnxRuntimeEngine) -> None:
+    wall_ms, cpu_ms = latency.chunk_times_ms(tiny_engine, 1764, count=20, warm_up=5)
+    assert len(wall_ms) == len(cpu_ms) == 20
+    assert min(wall_ms) > 0
+
+
+def test_whole_file_figures(tiny_engine: OnnxRuntimeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "matrix_product_gflops", lambda: 50.0)
+    speed, copying, cpu_ms, times, equivalents = throughput.whole_file_figures(
+        tiny_engine, None, tmp_path, seconds=1, repeats=1
+    )
+    assert speed.value == 50
+    assert copying.value > 0
+    assert equivalents.value == pytest.approx(50 * cpu_ms.value / 1000)
+    assert times.value == pytest.approx(1000 / cpu_ms.value)
+    assert 0 < equivalents.theory < 1  # of the bundled `base`: None stands for it
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_peak_memory_sees_what_was_allocated() -> None:
+    small = measuring.peak_memory_mb([*PYTHON, "import time; time.sleep(.3)"])
+    large = measuring.peak_memory_mb([*PYTHON, "import time; x = bytearray(b'x' * 50_000_000); time.sleep(.3)"])
+    assert 40 < large - small < 120
+
+
+def test_peak_memory_of_a_command_that_fails() -> None:
+    with pytest.raises(RuntimeError, match="exit code 3: too bad"):
+        measuring.peak_memory_mb([*PYTHON, "import sys; sys.stderr.write('too bad'); sys.exit(3)"])
+
+
+def test_first_line() -> None:
+    assert measuring.first_line_s([*PYTHON, "print('hit', flush=True); import time; time.sleep(60)"]) < 30
+    assert measuring.first_line_s([*PYTHON, "pass"]) is None
+
+
+def test_first_hit_of_the_real_command(tiny_onnx: Path, tmp_path: Path) -> None:
+    wav = measuring.write_wav(tmp_path / "a.wav", 2, 44100)
+    assert measuring.first_line_s([*measuring.TRANSCRIBE, str(wav), "--engine", str(tiny_onnx)]) > 0
+
+
+def test_latency_keeps_distributions_and_adds_up(
+    tiny_engine: OnnxRuntimeEngine, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "STARTS", 1)
+    monkeypatch.setattr(latency, "matrix_product_gflops", lambda: 50.0)
+    figures, series = latency.latency(tiny_engine, tiny_onnx, chunks=100)
+    by_name = {figure.name: figure for figure in figures}
+    p50, p99 = (by_name[f"40 ms chunk, {name}"].value for name in ("p50", "p99"))
+    assert 0 < p50 <= p99
+    assert sorted(series["distribution_ms"]["40 ms chunk"]) == series["distribution_ms"]["40 ms chunk"]
+    assert set(series["step_ms"]) == {"1", "4", "16", "64"}
+    totals = [figure for figure in figures if figure.name.startswith("attack to report")]
+    assert [figure.theory for figure in totals] == [40, 60, 80, 100, 150, 250]
+
+
+def test_memory_of_the_command(tiny_onnx: Path) -> None:
+    short, long = memory.memory(tiny_onnx, 44100, minutes=2)
+    assert 20 < short.value < 1000
+    assert long.name == "peak memory, 2 minutes"
+
+
+def test_live_streams_have_their_own_hits(tiny_engine: OnnxRuntimeEngine) -> None:
+    figures = {figure.name: figure for figure in streams.streams(tiny_engine, 3, seconds=2, max_wait_ms=5)}
+    assert figures["streams whose hits differ from a run alone"].value == 0
+    assert figures["late tokens"].limit == 0
+
+
+def test_a_long_stream_ends_as_a_fresh_one_would(tiny_engine: OnnxRuntimeEngine) -> None:
+    figures = {figure.name: figure for figure in endurance.endurance(tiny_engine, hours=0.05)}
+    assert figures["hits of the last hour"].value > 100
+    assert figures["of these different from a fresh start"].value == 0
+
+
+def test_differences_of_hits_are_counted() -> None:
+    one = [Hit(1.0, "BD", 1, 1), Hit(2.0, "SD", 1, 1)]
+    assert endurance._different(one, one) == 0
+    assert endurance._different(one, [Hit(1.00005, "BD", 1, 1)]) == 1
+    assert endurance._different(one, [Hit(1.0, "SD", 1, 1), Hit(2.0, "SD", 1, 1)]) == 2
+
+
+def test_parity_of_a_model_with_itself_and_with_another(tiny_onnx: Path) -> None:
+    figures = parity.parity(tiny_onnx, [tiny_onnx], threads=1, long_s=2)
+    assert [figure.value for figure in figures] == [0, 0, 0, 0]
+    assert {figure.verdict for figure in figures} == {"pass", ""}
+    with pytest.raises(UsageError, match="other weights"):
+        parity.parity(None, [tiny_onnx], threads=1, long_s=2)
+
+
+def test_accuracy_on_the_generated_set_is_of_use() -> None:
+    figures, series = accuracy.accuracy(
+        Path("small"), accuracy.GENERATED / "audio", accuracy.GENERATED / "labels", "five", 1
+    )
+    pooled = [figure.value for figure in figures if figure.name.startswith("F, total latency")]
+    assert min(pooled) > 0.6
+    assert len(series["f_by_latency_ms"]) == 6
+
+
+@pytest.fixture
+def result() -> Result:
+    card = {"date": "2026-11-24", "cpu": "a", "model": "tiny"}
+    figures = [Figure("40 ms chunk, p99", 1.25, "ms", 2.0, 0.5), Figure("other", None, "", 1.0)]
+    return Result(
+        "latency", card, figures, "Latency", {"f_by_latency_ms": {"40": {"pooled": 0.5}, "60": {"pooled": 0.6}}}
+    )
+
+
+def test_results_are_shown_and_kept(result: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result.show()
+    printed = capsys.readouterr().out
+    assert Result.from_json(printed.splitlines()[-1]) == result
+    assert any("p99" in line and "pass" in line for line in printed.splitlines()[:-1])
+    assert result.failed == ["other"]
+    assert result.write(tmp_path / "new").name == "latency-tiny.json"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        result.write(tmp_path / "file")
+
+
+def test_the_page_and_the_readme_table_come_from_documents(result: Result, tmp_path: Path) -> None:
+    device = tmp_path / "some-cpu"
+    result.write(device)
+    page.write_page([device], tmp_path / "performance.md")
+    text = (tmp_path / "performance.md").read_text()
+    assert "## some-cpu" in text
+    assert "| 40 ms chunk, p99 | 1.25 | 0.5 | 2 | ms | pass |" in text
+    for picture in re.findall(r"!\[.*?\]\((.+?)\)", text):
+        assert (tmp_path / picture).stat().st_size > 1000
+    assert "![F against latency](pictures/" in text
+    table = page.readme_table(page.read_results(device))
+    assert "| one core | `tiny` |" in table
+    assert "| 40 ms chunk, p99 | 1.25 ms |" in table
+    with pytest.raises(InputError, match="holds no documents"):
+        page.read_results(tmp_path)
+
+
+def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
+    ran = CliRunner().invoke(
+        command.bench, ["memory", "--engine", str(tiny_onnx), "--minutes", "1", "--out", str(tmp_path)]
+    )
+    assert ran.exit_code == 0, ran.output
+    assert json.loads((tmp_path / "memory-tiny.json").read_text())["card"]["model"] == "tiny"
