@@ -19,9 +19,9 @@ TORCH ?= torch==2.13.0
 TEST_ENV := OMP_NUM_THREADS=1
 PYTEST_ARGS ?= -n 2
 
-SOURCES := $(wildcard *.py runtime/*.py runtime/engines/*.py runtime/serve/* models/*.py models/data/*.py models/evaluation/*.py export/*.py benchmarks/*.py runtime/assets/*.onnx)
+SOURCES := $(wildcard *.py runtime/*.py runtime/engines/*.py runtime/live/*.py runtime/serve/* models/*.py models/data/*.py models/evaluation/*.py export/*.py benchmarks/*.py runtime/assets/*.onnx)
 
-.PHONY: help demo test test-all lint format types check models wheel clean
+.PHONY: help demo test test-all test-gpu lint format types check models bench performance compare doctor bench-gpu wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,28 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) calibrate runs/small-5/best.pt -o checkpoints/small.pt $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
 	$(GHOSTNOTE) export checkpoints/small.pt --target onnx --out runtime/assets
+
+# Documents of the suites; a folder of benchmarks/baselines/ where they are to be kept.
+OUT ?= runs/bench
+BASELINES := $(wildcard benchmarks/baselines/*/)
+
+bench: $(TEST_VENV)/.installed  ## All suites for the bundled models, ten minutes: documents and a page in OUT
+	$(GHOSTNOTE) bench all $(OUT) --page $(OUT)/performance.md
+
+performance: $(TEST_VENV)/.installed  ## docs/performance.md and the README's table from benchmarks/baselines
+	$(GHOSTNOTE) bench page $(BASELINES) --out docs/performance.md --readme README.md
+
+compare: $(TEST_VENV)/.installed  ## Two builds side by side: make compare BASE=main HEAD=HEAD
+	$(GHOSTNOTE) bench compare $(BASE) $(HEAD) $(if $(TABLE),--markdown $(TABLE))
+
+doctor: $(TEST_VENV)/.installed  ## What this machine can run and build
+	$(GHOSTNOTE) doctor
+
+test-gpu: $(TEST_VENV)/.installed  ## The tests that need a GPU
+	$(TEST_ENV) $(TEST_VENV)/bin/python -m pytest -m gpu
+
+bench-gpu: $(TEST_VENV)/.installed  ## Plans of the bundled models on this GPU: built, compared, measured; documents in OUT
+	$(GHOSTNOTE) bench gpu $(OUT)
 
 wheel: $(TEST_VENV)/.installed  ## Build the wheel into dist/
 	rm -rf build

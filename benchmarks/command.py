@@ -181,11 +181,14 @@ def all_command(
 def page_command(
     folders: Annotated[list[Path], typer.Argument(help="Folders of documents, one per device.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page, .md; pictures go beside it.")],
+    readme: Annotated[Path | None, typer.Option(help="README whose table is made anew from the first folder.")] = None,
 ) -> None:
     """The page of figures from kept documents; with matplotlib, pictures too."""
-    from .page import write_page
+    from .page import read_results, update_readme, write_page
 
     write_page(folders, out)
+    if readme is not None:
+        update_readme(readme, read_results(folders[0]))
     typer.echo(f"wrote {out}")
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..runtime.errors import InputError
 from .measuring import Figure
-from .result import Result
+from .result import HISTORY, Result
 
-__all__ = ["README_TABLE", "read_results", "readme_table", "write_page"]
+__all__ = ["README_TABLE", "read_results", "readme_table", "update_readme", "write_page"]
 
 HEAD = """# Performance
 
@@ -34,7 +36,7 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
         results = read_results(folder)
         parts.append(f"## {folder.name}\n")
         parts += [_section(result) for result in results]
-        parts += _pictures(results, out.parent / "pictures", folder.name, out.parent)
+        parts += _pictures(results, _history(folder), out.parent / "pictures", folder.name, out.parent)
     out.write_text("\n".join(parts))
 
 
@@ -44,6 +46,19 @@ def read_results(folder: Path) -> list[Result]:
     if not files:
         raise InputError(f"{folder}: holds no documents; make some with ghostnote bench SUITE --out {folder}")
     return [Result.from_json(file.read_text()) for file in files]
+
+
+def update_readme(readme: Path, results: Iterable[Result]) -> None:
+    """Put the table between the README's two marks. Raises InputError where they are missing."""
+    text = readme.read_text()
+    if not README_TABLE.search(text):
+        raise InputError(f"{readme}: no line '<!-- performance -->' with its end; put both where the table belongs")
+    readme.write_text(README_TABLE.sub(lambda _: readme_table(results), text))
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    path = folder / HISTORY
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def readme_table(results: Iterable[Result]) -> str:
@@ -76,12 +91,17 @@ def _section(result: Result) -> str:
     return "\n".join([title, head, *rows, "", f"<sub>{card}</sub>", ""])
 
 
-def _pictures(results: Sequence[Result], folder: Path, device: str, base: Path) -> list[str]:
+def _pictures(
+    results: Sequence[Result], history: Sequence[dict[str, Any]], folder: Path, device: str, base: Path
+) -> list[str]:
     try:
-        from .pictures import draw
+        from .pictures import draw, draw_history
     except ImportError:
         return []
-    return [f"![{title}]({path.relative_to(base).as_posix()})\n" for title, path in draw(results, folder, device)]
+    drawn = list(draw(results, folder, device))
+    if (path := draw_history(history, folder, device)) is not None:
+        drawn.append(("Figures from commit to commit", path))
+    return [f"![{title}]({path.relative_to(base).as_posix()})\n" for title, path in drawn]
 
 
 def _cell(figure: Figure | None) -> str:

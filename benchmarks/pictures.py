@@ -15,7 +15,9 @@ from matplotlib import pyplot as plt
 
 from .result import Result
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_history"]
+
+HISTORY_FIGURES = ("whole file, cost per s of audio", "40 ms chunk, p99", "F, total latency 100 ms")
 
 
 def draw(results: Sequence[Result], folder: Path, device: str) -> Iterator[tuple[str, Path]]:
@@ -33,6 +35,33 @@ def draw(results: Sequence[Result], folder: Path, device: str) -> Iterator[tuple
                 figure.savefig(path, metadata={"Date": None})
                 plt.close(figure)
                 yield title, path
+
+
+def draw_history(lines: Sequence[dict[str, Any]], folder: Path, device: str) -> Path | None:
+    """Some figures from commit to commit, relative to the first; nothing while there is only one commit."""
+    commits = list(dict.fromkeys(line["commit"] for line in lines))
+    if len(commits) < 2:
+        return None
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for name in HISTORY_FIGURES:
+        for model in sorted({line["model"] for line in lines}):
+            latest = {line["commit"]: line["figures"][name] for line in lines if _has(line, name, model)}
+            places = [commits.index(commit) for commit in latest]
+            values = np.array(list(latest.values()))
+            if len(values) > 1:
+                axes.plot(places, values / values[0], "o-", label=f"{name}, {model}")
+    axes.set_xticks(range(len(commits)), commits, rotation=45, fontsize=7)
+    axes.set_ylabel("relative to the first")
+    axes.legend(fontsize=7)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{device}-history.svg"
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+    return path
+
+
+def _has(line: dict[str, Any], name: str, model: str) -> bool:
+    return line["model"] == model and bool(line["figures"].get(name))
 
 
 def _distribution(axes: Any, by_chunk: dict[str, list[float]]) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 from ..runtime.errors import OutputError
 from .measuring import Figure
 
-__all__ = ["Result"]
+__all__ = ["HISTORY", "Result"]
+
+HISTORY = "history.jsonl"  # a line per document ever kept in the folder
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,21 @@ class Result:
         return cls(**values | {"figures": [Figure(**figure) for figure in values["figures"]]})
 
     def write(self, folder: Path) -> Path:
-        """Keep the document as SUITE-MODEL.json in a folder. Raises OutputError."""
+        """Keep the document as SUITE-MODEL.json in a folder, and a line in its history. Raises OutputError."""
         path = folder / f"{self.suite}-{self.card.get('model', 'any')}.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+            with (folder / HISTORY).open("a") as history:
+                history.write(json.dumps(self._headline()) + "\n")
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
         return path
+
+    def _headline(self) -> dict[str, Any]:
+        """What the history keeps: every figure, at which commit and on which day."""
+        known = {key: self.card[key] for key in ("date", "commit", "model") if key in self.card}
+        return {"suite": self.suite, **known, "figures": {f.name: f.value for f in self.figures}}
 
     def show(self) -> None:
         """Print the card, the table, and the document as the last line."""

@@ -7,19 +7,20 @@ holds back some input (about 10 ms at 48 kHz, 0.1 s at 8 kHz): live use at the m
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .pcm import PcmFormat, read_pcm, read_wav_header
-from .stream import silence_non_finite
+from .pcm import ByteStream, PcmFormat, read_pcm, read_wav_header
+from .source import Conditioner, Moment
 
-__all__ = ["STDIN", "AudioReader", "downmix"]
+__all__ = ["STDIN", "AudioReader", "NamedStream"]
 
 Floats = NDArray[np.float32]
 
@@ -28,21 +29,30 @@ _BLOCK_SAMPLES = 1 << 14  # of all channels together; small, because a decoding 
 _MAX_CHANNELS = 1024  # libsndfile's own limit; more means that a header is nonsense
 
 
+class NamedStream(ByteStream, Protocol):
+    """A stream of bytes that knows what a person calls it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
 class AudioReader:
-    """Iterates mono float32 blocks [n] at `sample_rate` from `source`: a path, or "-" for standard input.
+    """Iterates mono float32 blocks [n] at `sample_rate` from `source`: a path, "-" for standard input, or a stream.
 
     `raw` says that the source is headerless PCM. Standard input and other pipes are WAV otherwise. Opening raises
     InputError for what is missing, not audio, or empty; iterating raises it when decoding fails half-way, after having
     yielded what came before.
     """
 
-    def __init__(self, source: str | Path, sample_rate: int, *, raw: PcmFormat | None = None) -> None:
-        self.name = "standard input" if str(source) == STDIN else str(source)
-        self._sample_rate = sample_rate
-        self._stream: IO[bytes] | None = None  # a pipe, or raw PCM
+    def __init__(self, source: str | Path | NamedStream, sample_rate: int, *, raw: PcmFormat | None = None) -> None:
+        self.name = _name(source)
+        self._stream: NamedStream | BinaryIO | None = None  # a pipe, or raw PCM
         self._file: Any = None  # a soundfile.SoundFile
         self._frames_read = 0
-        self.non_finite_samples = 0
+        self.newest: Moment | None = None
+        self.overruns = 0  # a pipe or a file waits for us
         self.warnings: list[str] = []
         try:
             self._open(source, raw)
@@ -53,6 +63,12 @@ class AudioReader:
         except BaseException:
             self.close()
             raise
+        self._conditioner = Conditioner(self.source_rate, sample_rate)
+
+    @property
+    def non_finite_samples(self) -> int:
+        """NaN and infinite samples so far, replaced by 0."""
+        return self._conditioner.non_finite_samples
 
     @property
     def is_live(self) -> bool:
@@ -81,18 +97,24 @@ class AudioReader:
 
     def __iter__(self) -> Iterator[Floats]:
         """Blocks as they can be had; once only."""
-        resampler = self._resampler()
         for block in self._source_blocks():
             self._frames_read += len(block)
-            # Before resampling, whose filter would smear one NaN over its whole length.
-            mono, replaced = silence_non_finite(downmix(block))
-            self.non_finite_samples += replaced
-            yield mono if resampler is None else resampler.resample_chunk(mono)
-        if resampler is not None:
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            now = time.perf_counter()
+            self.newest = Moment(self._position_s(), now, now)
+            yield self._conditioner.push(block)
+        yield from self.rest()
         self._check_end()
 
-    def _open(self, source: str | Path, raw: PcmFormat | None) -> None:
+    def rest(self) -> Iterator[Floats]:
+        """After an iteration that was broken off: what the resampler holds back."""
+        held = self._conditioner.end()
+        if len(held):
+            yield held
+
+    def _open(self, source: str | Path | NamedStream, raw: PcmFormat | None) -> None:
+        if not isinstance(source, str | Path):
+            self._open_stream(source, raw)
+            return
         if str(source) == STDIN:
             if sys.stdin is None or sys.stdin.isatty():
                 raise InputError("standard input is a terminal; pipe WAV or raw PCM into it, or name a file")
@@ -126,7 +148,7 @@ class AudioReader:
         self.source_rate, self.channels = pcm.rate, pcm.channels
         self._frames = None if self._data_bytes is None else self._data_bytes // pcm.frame_bytes
 
-    def _open_file(self, path: Path, stream: IO[bytes]) -> None:
+    def _open_file(self, path: Path, stream: BinaryIO) -> None:
         import soundfile
 
         if path.stat().st_size == 0:
@@ -141,7 +163,7 @@ class AudioReader:
         self.source_rate, self.channels = self._file.samplerate, self._file.channels
         self._frames = self._announced_frames(stream)
 
-    def _announced_frames(self, stream: IO[bytes]) -> int:
+    def _announced_frames(self, stream: BinaryIO) -> int:
         """Frames that the header promises; of a truncated WAV libsndfile tells only what is there."""
         frames = int(self._file.frames)
         if self._file.format not in ("WAV", "WAVEX"):
@@ -153,13 +175,6 @@ class AudioReader:
         if header.pcm is None or header.data_bytes is None:
             return frames
         return max(frames, header.data_bytes // header.pcm.frame_bytes)
-
-    def _resampler(self) -> Any:
-        if self.source_rate == self._sample_rate:
-            return None
-        import soxr
-
-        return soxr.ResampleStream(self.source_rate, self._sample_rate, 1, dtype="float32")
 
     def _source_blocks(self) -> Iterator[Floats]:
         """Blocks [n, channels] at the source's rate."""
@@ -199,14 +214,10 @@ class AudioReader:
         return self._frames_read / self.source_rate
 
 
-def downmix(block: Floats) -> Floats:
-    """The mean of the channels, [n, channels] -> [n]; always a copy, because the reader's block is used again."""
-    mono = block[:, 0].copy()
-    with np.errstate(over="ignore", invalid="ignore"):  # absurd samples become infinite and are counted as such
-        for channel in range(1, block.shape[1]):  # several times as fast as a mean over short rows
-            mono += block[:, channel]
-        mono *= np.float32(1 / block.shape[1])
-    return mono
+def _name(source: str | Path | NamedStream) -> str:
+    if not isinstance(source, str | Path):
+        return source.name
+    return "standard input" if str(source) == STDIN else str(source)
 
 
 def _reason(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import GhostnoteError, OutputError, UsageError
+from .live import options
 
 if TYPE_CHECKING:
     from .engines.protocol import Engine
@@ -60,8 +61,8 @@ def _show_version(wanted: bool) -> None:
 @app.command()
 def transcribe(
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Audio file, or - for WAV or raw PCM on standard input.")
-    ],
+        str | None, typer.Argument(metavar="INPUT", help="Audio file, or - for WAV or raw PCM on standard input.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; its ending chooses the format.")
     ] = None,
@@ -78,22 +79,50 @@ def transcribe(
     raw_format: Annotated[RawName | None, typer.Option(help="INPUT is raw PCM, interleaved, in this format.")] = None,
     rate: Annotated[int | None, typer.Option(min=1, help="Sample rate of raw PCM in Hz.")] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="Channels of raw PCM. Default: 1.")] = None,
+    live: options.Live = False,
+    input_device: options.InputDevice = None,
+    input_channels: options.InputChannels = None,
+    block_ms: options.BlockMs = 10,
+    list_devices: options.ListDevices = False,
+    follow: options.Follow = False,
+    follow_timeout: options.FollowTimeout = None,
+    grid: options.Grid = None,
+    midi_port: options.MidiPort = None,
+    midi_virtual: options.MidiVirtual = None,
+    osc: options.Osc = None,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Transcribe drums: hits with time, class and velocity.
 
-    Without --output, hits appear as they are found: as a list on a terminal, as JSON lines (one per hit) on a pipe.
+    Without --output, hits appear as they are found: as a list on a terminal (with --live and --follow, as a grid), as
+    JSON lines (one per hit) on a pipe.
     """
     from .interrupt import Interrupted, Interruption
 
     code = 0
     with Interruption() as interruption:
         try:
+            if list_devices:
+                _show_devices()
+                return
+            asked = options.LiveOptions(
+                live,
+                input_device,
+                input_channels,
+                block_ms,
+                follow,
+                follow_timeout,
+                grid,
+                midi_port,
+                midi_virtual,
+                osc,
+            )
+            asked.check(source)
             raw = _raw_format(raw_format, rate, channels)
             format_name = _format_name(output, form)
-            code = _transcribe(source, output, engine, latency_ms, format_name, threads, raw, interruption)
+            code = _transcribe(source, output, engine, latency_ms, format_name, threads, raw, asked, interruption)
         except Interrupted:
             _say("interrupted before any audio was read")
         except BrokenPipeError:
@@ -107,31 +136,41 @@ def transcribe(
         raise typer.Exit(interruption.exit_code or code)
 
 
+def _show_devices() -> None:
+    from .live.loop import describe_devices
+
+    typer.echo(describe_devices())
+
+
 def _transcribe(
-    source: str,
+    source: str | None,
     output: Path | None,
     engine_path: Path | None,
     latency_ms: float | None,
     format_name: str | None,
     threads: int,
     raw: PcmFormat | None,
+    asked: options.LiveOptions,
     interruption: Interruption,
 ) -> int:
     """Open everything, run, report; the exit code."""
-    from .audio import AudioReader
     from .engines.opening import open_engine
     from .job import run
+    from .live.loop import Stage, grid_terminal, open_live_outputs, open_source
     from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
     from .terminal import ProgressLine
 
     engine = open_engine(engine_path, threads=threads)
     manifest = engine.manifest
-    with interruption.wait_for(lambda: AudioReader(source, manifest.sample_rate, raw=raw)) as reader:
+    with interruption.wait_for(lambda: open_source(asked, source, manifest.sample_rate, raw)) as reader:
         per_call = None if reader.is_live else FILE_TOKENS_PER_CALL
         transcriber = StreamingTranscriber(engine, latency_ms=latency_ms, tokens_per_call=per_call)
-        sink = _open_sink(output, format_name, manifest)
-        listing = output is None and sys.stdout.isatty()
-        progress = ProgressLine(reader.duration_s, shown=sys.stderr.isatty() and not listing)
+        terminal = grid_terminal(asked, stdout_is_taken=output is None and format_name is not None)
+        drawn = output is None and terminal is sys.stdout  # in the place of the list
+        results = None if drawn else _open_sink(output, format_name, manifest)
+        sink = open_live_outputs(asked, results, terminal, Stage(reader, manifest, transcriber), _warn)
+        shown = terminal is not None or (output is None and sys.stdout.isatty())
+        progress = ProgressLine(reader.duration_s, shown=sys.stderr.isatty() and not shown)
         try:
             report = run(reader, transcriber, sink, interruption=interruption, watch=progress)
         except BaseException:
@@ -140,6 +179,8 @@ def _transcribe(
         finally:
             progress.clear()
     _conclude(report, engine, transcriber.total_latency_ms, output, interruption)
+    if measured := sink.meter.describe():
+        _say(measured)
     return report.error.exit_code if report.error else 0
 
 
@@ -150,7 +191,7 @@ def _conclude(
     from .terminal import describe
 
     for warning in report.warnings:
-        _say(f"warning: {warning}")
+        _warn(warning)
     kept = "the hits up to there are written" if report.written else "nothing is written"
     if interruption.signum is not None:
         _say(f"interrupted after {report.audio_s:.1f} s: {kept}")
@@ -206,6 +247,10 @@ def _open_sink(output: Path | None, format_name: str | None, manifest: Manifest)
 def _abandon_stdout() -> None:
     """Let Python's own flush at exit go nowhere, instead of failing a second time."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _warn(line: str) -> None:
+    _say(f"warning: {line}")
 
 
 def _say(line: str) -> None:

@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .audio import AudioReader
 from .engines.protocol import Engine
 from .errors import EngineError, GhostnoteError, InputError
 from .events import Hit
 from .interrupt import Interruption
+from .source import Source
 from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from .writers import Sink
 
@@ -32,7 +36,7 @@ class Report:
 
 
 def run(
-    reader: AudioReader,
+    reader: Source,
     transcriber: StreamingTranscriber,
     sink: Sink,
     *,
@@ -51,14 +55,18 @@ def run(
         report.counts.update(hit.code for hit in hits)
         sink.write(hits)
 
-    def listen() -> None:
-        for block in interruption.until_signalled(reader):
+    def listen(blocks: Iterable[NDArray[np.float32]]) -> None:
+        for block in blocks:
             keep(transcriber.feed(block))
             watch(transcriber.samples_fed / transcriber.sample_rate)
 
-    report.error = _attempt(listen)
+    def finish() -> None:
+        listen(reader.rest())
+        keep(transcriber.flush())
+
+    report.error = _attempt(lambda: listen(interruption.until_signalled(reader)))
     if not isinstance(report.error, EngineError):
-        report.error = _attempt(lambda: keep(transcriber.flush())) or report.error
+        report.error = _attempt(finish) or report.error
     report.written = report.error is None or transcriber.samples_processed > 0
     if report.written:
         sink.close()
@@ -92,7 +100,7 @@ def _attempt(action: Callable[[], None]) -> GhostnoteError | None:
     return None
 
 
-def _warnings(reader: AudioReader, transcriber: StreamingTranscriber) -> list[str]:
+def _warnings(reader: Source, transcriber: StreamingTranscriber) -> list[str]:
     bad = reader.non_finite_samples + transcriber.non_finite_samples
     replaced = [f"{bad} sample(s) were NaN or infinite and were taken as silence"] if bad else []
     return reader.warnings + replaced

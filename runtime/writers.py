@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol
 from .errors import OutputError, UsageError
 from .events import Hit
 from .manifest import Manifest
+from .salvage import keep_elsewhere, keep_whole_lines
 
 __all__ = [
     "FORMATS",
@@ -176,6 +177,7 @@ class FileSink:
     """Hits in order of time to a file that appears, whole, on `close`.
 
     Opening already creates the temporary file beside it, so that an unwritable place is known before the work begins.
+    When the disk is full, the hits are kept under another name as far as that is possible; the error tells which.
     Devices and named pipes are written directly.
     """
 
@@ -196,14 +198,14 @@ class FileSink:
 
     def close(self) -> None:
         """Complete the file and give it its name."""
-        self._put([*(self._form.add(hit) for hit in self._order.rest()), self._form.end()])
+        last = [*(self._form.add(hit) for hit in self._order.rest()), self._form.end()]
+        self._put(last)
         try:
             self._file.close()
             if self._temporary is not None:
                 self._temporary.replace(self._target)
         except OSError as error:
-            self.discard()
-            raise self._failure(error) from None
+            raise self._give_up(error, last) from None
         self._temporary = None
 
     def discard(self) -> None:
@@ -232,8 +234,24 @@ class FileSink:
         try:
             self._file.writelines(pieces)
         except OSError as error:
-            self.discard()
-            raise self._failure(error) from None
+            raise self._give_up(error, pieces) from None
+
+    def _give_up(self, error: OSError, last: list[bytes]) -> OutputError:
+        """Discard the file, but for what can be kept of it: what was heard is not lost."""
+        failure = self._failure(error)
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            if self._temporary is not None and (kept := self._keep(self._temporary, b"".join(last))):
+                failure = OutputError(f"{failure}; what could be kept is in {kept}")
+        self.discard()
+        return failure
+
+    def _keep(self, unfinished: Path, last: bytes) -> Path | None:
+        """Where the hits are now: lines as far as they fitted; a format that is written at the end, whole."""
+        if not isinstance(self._form, TextFormat):
+            return keep_elsewhere(last, self._target) if last else None
+        return keep_whole_lines(unfinished, self._target)
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()})")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio import downmix
 from ..pcm import PcmFormat, to_float
-from ..stream import silence_non_finite
+from ..source import Conditioner
 
 __all__ = ["Arrivals", "PcmDecoder"]
 
@@ -30,9 +28,13 @@ class PcmDecoder:
     def __init__(self, pcm: PcmFormat, sample_rate: int) -> None:
         self._pcm = pcm
         self._rest = b""
-        self._resampler = _resampler(pcm.rate, sample_rate)
+        self._conditioner = Conditioner(pcm.rate, sample_rate)
         self.frames = 0  # taken
-        self.replaced = 0  # samples that were NaN or infinite, replaced by 0
+
+    @property
+    def replaced(self) -> int:
+        """Samples that were NaN or infinite, replaced by 0."""
+        return self._conditioner.non_finite_samples
 
     @property
     def audio_s(self) -> float:
@@ -50,21 +52,12 @@ class PcmDecoder:
 
     def finish(self) -> Floats:
         """What the resampler still holds; bytes of an incomplete frame are dropped."""
-        return self._resample(np.zeros(0, np.float32), last=True)
+        return self._conditioner.end()
 
     def _mono(self, data: bytes) -> Floats:
         block = to_float(data, self._pcm.encoding).reshape(-1, self._pcm.channels)
         self.frames += len(block)
-        # Before resampling, whose filter would smear one NaN over its whole length.
-        mono, replaced = silence_non_finite(downmix(block))
-        self.replaced += replaced
-        return self._resample(mono, last=False)
-
-    def _resample(self, mono: Floats, *, last: bool) -> Floats:
-        if self._resampler is None:
-            return mono
-        resampled: Floats = self._resampler.resample_chunk(mono, last=last)
-        return resampled
+        return self._conditioner.push(block)
 
 
 class Arrivals:
@@ -84,11 +77,3 @@ class Arrivals:
         """Seconds since the audio at `time_s` came; None where that was too long ago to know."""
         came = next((at for end_s, at in self._marks if end_s > time_s), None)
         return None if came is None else now - came
-
-
-def _resampler(source_rate: int, sample_rate: int) -> Any:
-    if source_rate == sample_rate:
-        return None
-    import soxr
-
-    return soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 _CODE_BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((_ROOT / "docs").glob("*.md")))]
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -54,18 +56,7 @@ def test_base_venv_is_under_200_mb(demo: tuple[Path, str]) -> None:
     assert int(done.stdout.split()[0]) < 200
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/architecture.md",
-        "docs/evaluation.md",
-        "docs/library.md",
-        "docs/log.md",
-        "docs/serve.md",
-    ],
-)
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_to_files(root: Path, document: str) -> None:
     path = root / document
     assert [link for link in _LINK.findall(path.read_text()) if not (path.parent / link).exists()] == []

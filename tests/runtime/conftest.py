@@ -15,7 +15,7 @@ import soundfile
 
 from ghostnote.runtime import Engine, open_engine
 
-_RUN_COMMAND = "from ghostnote.runtime.command import main; main()"
+_RUN_COMMAND = "\nfrom ghostnote.runtime.command import main; main()"
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +53,14 @@ def click_wav(tmp_path: Path, clicks: click_model.Clicks) -> Path:
 
 @pytest.fixture
 def start(click_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
-    """Start rt-transcribe with the click model in a process of its own; pipes on all three streams."""
+    """Start rt-transcribe with the click model in a process of its own; pipes on all three streams.
 
-    def call(*args: object, **options: object) -> subprocess.Popen[bytes]:
+    `prelude` is Python that runs first, in that process.
+    """
+
+    def call(*args: object, prelude: str = "", **options: object) -> subprocess.Popen[bytes]:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
-        words = [sys.executable, "-c", _RUN_COMMAND, "--engine", str(click_path), *map(str, args)]
+        words = [sys.executable, "-c", prelude + _RUN_COMMAND, "--engine", str(click_path), *map(str, args)]
         # The tests themselves may run with SIGINT ignored (a shell's background job), which children inherit.
         return subprocess.Popen(words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
 

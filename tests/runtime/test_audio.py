@@ -306,3 +306,16 @@ def test_terminal_as_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(InputError, match="terminal"):
         read("-")
+
+
+def test_what_the_resampler_holds_back_is_not_lost_when_reading_stops(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 48_000), 48_000, subtype="FLOAT")
+    with AudioReader(tmp_path / "a.wav", 44_100) as reader:
+        whole = np.concatenate(list(reader))
+        assert list(reader.rest()) == []
+    with AudioReader(tmp_path / "a.wav", 44_100) as reader:
+        first = next(iter(reader))
+        heard = np.concatenate([first, *reader.rest()])
+    block_s = (1 << 14) / 48_000  # one block of the file
+    assert len(heard) == round(block_s * 44_100)
+    assert np.allclose(heard[: len(first)], whole[: len(first)], atol=1e-6)

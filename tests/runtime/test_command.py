@@ -286,10 +286,32 @@ def test_failing_engine_keeps_what_was_found(go, click_wav: Path, monkeypatch, t
         (["--latency-ms", "10"], "available: 40, 60, 80, 100, 150, 250 ms"),
         (["--rate", "8000"], "--raw-format"),
         (["--raw-format", "s16le"], "--rate"),
+        (["--live"], "leave out INPUT"),
+        (["--input-device", "3"], "belong to --live"),
+        (["--follow-timeout", "3"], "belongs to --follow"),
+        (["--osc", "host"], "expected HOST:PORT"),
     ],
 )
 def test_bad_command_lines(args: list[str], words: str, go, click_wav: Path) -> None:
     assert_failed(go(click_wav, *args), 2, words)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "name an audio file, - for standard input, or give --live"),
+        (["--follow"], "no input"),
+        (["-", "--follow"], "needs a file"),
+        (["--live", "--input-channels", "0"], "expected numbers from 1"),
+    ],
+)
+def test_inputs_that_make_no_sense(args: list[str], words: str, go) -> None:
+    assert_failed(go(*args), 2, words)
+
+
+def test_a_live_output_that_cannot_be_opened_is_known_before_the_work(go, click_wav: Path, tmp_path: Path) -> None:
+    assert_failed(go(click_wav, "-o", tmp_path / "a.mid", "--osc", "nowhere.invalid:9"), 6, "nowhere.invalid")
+    assert [p.name for p in tmp_path.iterdir()] == ["clicks.wav"]
 
 
 @pytest.mark.parametrize("args", [["--format", "pdf"], ["--threads", "0"], ["--raw-format", "mp3"], ["--nonsense"]])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 import click_model
 import mido
@@ -156,6 +159,46 @@ def test_write_protected(tmp_path: Path) -> None:
 def test_full_disk(hits: list[Hit]) -> None:
     with pytest.raises(OutputError, match="no space left"):
         write_hits(hits * 20, "/dev/full", MANIFEST, "jsonl")
+
+
+@pytest.mark.parametrize("ending", ["mid", "csv"])
+@pytest.mark.parametrize("at", ["writelines", "close"])
+def test_what_found_no_room_is_kept_elsewhere(ending: str, at: str, hits, tmp_path: Path, monkeypatch) -> None:
+    """A full disk shows when the buffer is written: at once, or when the file is closed."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    path = tmp_path / "target" / f"a.{ending}"
+    sink = FileSink(path, make_format(format_for(path), MANIFEST), MANIFEST.frame_s)
+    sink.write(hits)
+    sink._file.flush()
+    sink._file = _FullFile(sink._file, at)
+    with pytest.raises(OutputError, match=r"no space left on device\); what could be kept is in ") as caught:
+        sink.close()
+    kept = Path(str(caught.value).partition(" kept is in ")[2])
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [kept]
+    if ending == "mid":
+        assert kept.parent == tmp_path / "elsewhere"
+        assert sum(m.type == "note_on" for m in mido.MidiFile(kept)) == len(hits)
+    else:
+        assert kept == tmp_path / "target" / "a.csv.partial"
+        assert kept.read_bytes().endswith(b"\n")
+
+
+class _FullFile:
+    """An open file whose disk is full when `at` is called."""
+
+    def __init__(self, file: BinaryIO, at: str) -> None:
+        self._file, self._at = file, at
+
+    def writelines(self, pieces: list[bytes]) -> None:
+        if self._at == "writelines":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        self._file.close()
+        if self._at == "close":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_stream_sink_flushes_every_hit(hits: list[Hit]) -> None:

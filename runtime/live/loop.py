@@ -1,0 +1,111 @@
+"""What a transcription listens to and what its hits go to, by the live options; and the devices there are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ..errors import OutputError
+from ..manifest import Manifest
+from ..pcm import PcmFormat
+from ..source import Source
+from ..stream import StreamingTranscriber
+from ..writers import Sink
+from .meter import MeasuredSink, Meter
+from .options import LiveOptions
+from .tee import Tee
+
+__all__ = ["Stage", "describe_devices", "grid_terminal", "open_live_outputs", "open_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the outputs of a transcription may ask for: where the audio comes from, what hears it."""
+
+    source: Source
+    manifest: Manifest
+    transcriber: StreamingTranscriber
+
+
+def open_source(options: LiveOptions, source: str | None, sample_rate: int, raw: PcmFormat | None) -> Source:
+    """A device, a growing file, a file or a pipe. Raises InputError."""
+    if options.live:
+        from ..capture import CaptureReader
+
+        return CaptureReader(sample_rate, device=options.device, inputs=options.inputs, block_ms=options.block_ms)
+    assert source is not None  # `LiveOptions.check`
+    if options.follow:
+        from ..follow import follow
+
+        return follow(Path(source), sample_rate, raw=raw, timeout_s=options.follow_timeout_s)
+    from ..audio import AudioReader
+
+    return AudioReader(source, sample_rate, raw=raw)
+
+
+def grid_terminal(options: LiveOptions, *, stdout_is_taken: bool) -> IO[str] | None:
+    """Where the grid is drawn; None for no grid. Never on a pipe.
+
+    `stdout_is_taken`: hits go to standard output in a format that was asked for. Where that, or a pipe, keeps the grid
+    off standard output, it is drawn on standard error if --grid asks for it.
+    """
+    wanted = (options.live or options.follow) if options.grid is None else options.grid
+    if not wanted:
+        return None
+    if sys.stdout is not None and sys.stdout.isatty() and not stdout_is_taken:
+        return sys.stdout
+    return sys.stderr if options.grid and sys.stderr.isatty() else None
+
+
+def open_live_outputs(
+    options: LiveOptions, results: Sink | None, terminal: IO[str] | None, stage: Stage, warn: Callable[[str], None]
+) -> MeasuredSink:
+    """The live outputs beside the sink for the results, all measured.
+
+    `terminal` is where the grid goes. Raises OutputError and UsageError, having discarded all, `results` too.
+    """
+    meter = Meter(stage.source, lambda: stage.transcriber.samples_processed)
+    required = [] if results is None else [results]
+    live: list[Sink] = []
+    try:
+        _open_players(options, stage.manifest, live)
+        if terminal is not None:
+            from .grid import Grid, GridSink
+
+            grid = Grid(stage.manifest, stage.source, meter, stage.transcriber.total_latency_ms)
+            live.append(GridSink(grid, terminal))
+    except BaseException:
+        for sink in (*live, *required):
+            sink.discard()
+        raise
+    if results is not None and not live:
+        return MeasuredSink(meter, results)
+    return MeasuredSink(meter, Tee(required, live, warn))
+
+
+def _open_players(options: LiveOptions, manifest: Manifest, live: list[Sink]) -> None:
+    """Append MIDI ports and OSC, as asked for."""
+    for name, virtual in ((options.midi_port, False), (options.midi_virtual, True)):
+        if name is not None:
+            from .midi_port import MidiPortSink
+
+            live.append(MidiPortSink(name, manifest, virtual=virtual))
+    if options.osc is not None:
+        from .osc import OscSink
+
+        live.append(OscSink(options.osc, manifest))
+
+
+def describe_devices() -> str:
+    """Input devices and MIDI ports, a line each. Raises InputError where there is no input device."""
+    from ..capture import describe_devices as describe_inputs
+    from .midi_port import output_names
+
+    try:
+        ports = output_names() or ["none found; --midi-virtual makes one"]
+    except OutputError as error:
+        ports = [str(error)]
+    return "\n".join(("input devices:", describe_inputs(), "MIDI ports:", *(f"  {port}" for port in ports)))

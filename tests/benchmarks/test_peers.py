@@ -1,0 +1,85 @@
+"""Transcribers side by side: ours, and stand-ins for external ones."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from ghostnote.benchmarks import peers
+from ghostnote.benchmarks.peers import Peer, measure
+from ghostnote.models.evaluation.command import references
+from ghostnote.runtime import InputError
+
+COPY = "import shutil, sys; shutil.copy(sys.argv[1].replace('audio', 'labels').replace('.wav', '.txt'), sys.argv[2])"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    audio, labels = tmp_path / "audio", tmp_path / "labels"
+    for folder in (audio, labels):
+        folder.mkdir()
+    for name in ("a", "b"):
+        soundfile.write(audio / f"{name}.wav", np.zeros(22050, np.float32), 44100)
+        (labels / f"{name}.txt").write_text("0.1\tBD\n0.2\tSD\n")
+    return audio, labels
+
+
+def command(script: str) -> str:
+    return f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} {{audio}} {{out}}"
+
+
+def row(folders: tuple[Path, Path], peer: Peer) -> peers.Row:
+    recordings = {path.stem: path for path in folders[0].iterdir()}
+    return measure(peer, recordings, references(folders[1]), "five")
+
+
+def test_a_perfect_peer_scores_one(folders: tuple[Path, Path]) -> None:
+    guarded = f"import os\nif 'silence' in sys.argv[1]: sys.exit()\n{COPY}"
+    found = row(folders, Peer("perfect", command("import sys\n" + guarded)))
+    assert found.f == {"50": 1, "25": 1}
+    assert found.mean_abs_ms == 0
+    assert found.cpu_per_s > 0 < found.start_s
+    assert found.gflop_equivalents > found.cpu_per_s
+    assert "| perfect | whole file | 1.000 | 1.000 | 0.0 ms |" in peers.as_markdown([found])
+
+
+def test_a_peer_that_writes_midi_late(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    midi = mido.MidiFile()
+    track = mido.MidiTrack()
+    midi.tracks.append(track)
+    for ticks, note in ((125, 36), (96, 38)):  # .13 s and .23 s
+        track.append(mido.Message("note_on", channel=9, note=note, velocity=90, time=ticks))
+    midi.save(tmp_path / "late.mid")
+    script = f"import shutil, sys; shutil.copy({str(tmp_path / 'late.mid')!r}, sys.argv[2])"
+    found = row(folders, Peer("late", command(script), "mid"))
+    assert found.f == {"50": 1, "25": 0}
+    assert found.mean_abs_ms == pytest.approx(30, abs=1)
+
+
+def test_a_peer_that_fails_is_named(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match=r"bad failed on .*silence\.wav with exit code 3: no model"):
+        row(folders, Peer("bad", command("import sys; sys.stderr.write('no model'); sys.exit(3)")))
+
+
+def test_ours_beside_theirs(folders: tuple[Path, Path], tiny_onnx: Path) -> None:
+    import typer
+
+    app = typer.Typer()
+    app.command()(peers.peers)
+    silent = command("import sys; open(sys.argv[2], 'w')")
+    words = [*map(str, folders), "--engine", str(tiny_onnx), "--peer", f"silent={silent}"]
+    ran = CliRunner().invoke(app, words)
+    assert ran.exit_code == 0, ran.output
+    rows = json.loads(ran.output.splitlines()[-1])["rows"]
+    assert [each["name"] for each in rows] == [f"ghostnote {tiny_onnx}", "silent"]
+    assert rows[0]["latency_ms"] == 100
+    assert rows[1]["f"]["50"] == 0
+    assert CliRunner().invoke(app, [*map(str, folders), "--peer", "nothing"]).exit_code != 0

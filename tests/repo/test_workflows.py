@@ -1,0 +1,42 @@
+"""GitHub's workflows: valid by GitHub's own schema, and doing what a developer can do with `make`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WORKFLOWS = sorted((Path(__file__).parents[2] / ".github" / "workflows").glob("*.yml"))
+
+
+def test_there_are_workflows_for_all_that_is_promised() -> None:
+    assert {path.stem for path in WORKFLOWS} == {"benchmarks", "ci", "gpu", "release"}
+
+
+def test_schema() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    done = subprocess.run([*command, *map(str, WORKFLOWS)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_make_targets_exist(path: Path, root: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (root / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([\w-]+)", path.read_text())) <= targets
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_job_ends_and_none_has_more_rights_than_it_says(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("runs-on:") == text.count("timeout-minutes:")
+    assert re.search(r"^permissions:\n  contents: read\n", text, re.MULTILINE)
+
+
+def test_what_users_write_reaches_no_shell(root: Path) -> None:
+    """Titles, branch names and the like of a pull request are anybody's text; they come as environment variables."""
+    for path in WORKFLOWS:
+        for script in re.findall(r"run: (?:\|\n((?:\s{10,}.*\n)+)|(.*))", path.read_text()):
+            assert "${{" not in "".join(script), path
