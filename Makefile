@@ -19,7 +19,7 @@ TORCH ?= torch==2.13.0
 TEST_ENV := OMP_NUM_THREADS=1
 PYTEST_ARGS ?= -n 2
 
-SOURCES := $(wildcard *.py runtime/*.py runtime/engines/*.py runtime/live/*.py runtime/serve/* models/*.py models/data/*.py models/evaluation/*.py export/*.py benchmarks/*.py runtime/assets/*.onnx)
+SOURCES := $(wildcard *.py runtime/*.py runtime/engines/*.py runtime/live/*.py runtime/serve/*.py runtime/serve/*.html models/*.py models/data/*.py models/evaluation/*.py export/*.py benchmarks/*.py runtime/assets/*.onnx)
 
 .PHONY: help demo test test-all test-gpu lint format types check models bench performance compare doctor bench-gpu wheel clean
 
