@@ -33,6 +33,7 @@ class Subcommand(NamedTuple):
 # Exit code 4 is export's own for "cannot be built here"; the others report a missing library as an unusable engine (7).
 SUBCOMMANDS: dict[str, Subcommand] = {
     "transcribe": Subcommand("runtime.command", "transcribe", "Audio to drum hits: MIDI, JSON lines, CSV or labels."),
+    "serve": Subcommand("runtime.serve.command", "serve", "Serve hits over WebSocket and HTTP, with a live page."),
     "evaluate": Subcommand("models.evaluation.command", "evaluate", "Score an engine against labelled recordings."),
     "robustness": Subcommand(
         "models.evaluation.robustness_command", "robustness", "Score an engine after codecs, rooms, clipping ..."
@@ -59,13 +60,17 @@ SUBCOMMANDS: dict[str, Subcommand] = {
 # among them: the engine reports it (missing, or there twice) with its own error.
 _EXTRA_OF = {
     "accelerate": "train",
+    "fastapi": "serve",
     "matplotlib": "eval",
     "mir_eval": "eval",
     "onnx": "export",
     "onnxscript": "export",
     "optuna": "sweep",
+    "prometheus_client": "serve",
     "scipy": "eval",
     "torch": "train",
+    "uvicorn": "serve",
+    "websockets": "serve",
 }
 _EXTRA_OF_SUBCOMMAND = {
     "ablate": "eval,train",

@@ -95,6 +95,10 @@ class AsyncStream:
             self._stream.check()
             await waiter.wait()
 
+    def reset(self) -> None:
+        """After its end: forget everything, the next sample is the first of a new stream. Raises EngineError."""
+        self._stream.reset()
+
     def close(self) -> None:
         """Leave the pool; unread hits can still be read."""
         self._stream.close()

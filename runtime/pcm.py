@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 
-__all__ = ["RAW_FORMATS", "ByteStream", "PcmFormat", "WavHeader", "read_pcm", "read_wav_header"]
+__all__ = ["RAW_FORMATS", "ByteStream", "PcmFormat", "WavHeader", "read_pcm", "read_wav_header", "to_float"]
 
 Floats = NDArray[np.float32]
 
@@ -111,7 +111,7 @@ def read_pcm(stream: ByteStream, pcm: PcmFormat, data_bytes: int | None = None) 
         whole = len(data) // pcm.frame_bytes * pcm.frame_bytes
         rest = data[whole:]
         if whole:
-            yield _to_float(data[:whole], pcm.encoding).reshape(-1, pcm.channels)
+            yield to_float(data[:whole], pcm.encoding).reshape(-1, pcm.channels)
 
 
 def _read_chunk(stream: ByteStream, size: int, name: str) -> bytes:
@@ -129,7 +129,7 @@ def _parse_format(fmt: bytes) -> PcmFormat | None:
     return PcmFormat(encoding, rate, channels) if encoding and rate and channels else None
 
 
-def _to_float(data: bytes, encoding: str) -> Floats:
+def to_float(data: bytes, encoding: str) -> Floats:
     """Interleaved samples as float32, scaled as libsndfile does (integers by their full range)."""
     if encoding in ("f32le", "f64le"):
         with np.errstate(over="ignore"):  # beyond float32 means infinite, which the reader replaces and counts

@@ -65,6 +65,7 @@ class PoolStats:
     worst_lag_ms: float = 0.0  # from the last sample of a token to its hits
     engine_s: float = 0.0  # wall-clock time inside the engine's step
     gather_s: float = 0.0  # wall-clock time copying states
+    waiting_samples: int = 0  # taken and not yet heard, over all streams that are open now
 
 
 class _Held:
@@ -154,7 +155,8 @@ class StreamPool:
     def stats(self) -> PoolStats:
         """What the pool has done so far."""
         with self._lock:
-            return replace(self._stats, streams=len(self._streams))
+            waiting_samples = sum(member.stream.waiting for member in self._streams)
+            return replace(self._stats, streams=len(self._streams), waiting_samples=waiting_samples)
 
     def close(self) -> None:
         """End the thread; streams that are still open raise EngineError from then on. The engine stays open."""

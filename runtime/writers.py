@@ -33,6 +33,7 @@ __all__ = [
     "StreamSink",
     "TextFormat",
     "format_for",
+    "json_fields",
     "make_format",
     "write_hits",
 ]
@@ -111,21 +112,24 @@ class TextFormat:
         return b""
 
 
+def json_fields(hit: Hit, note: int) -> dict[str, float | int | str]:
+    """A hit as an object of JSON, with its MIDI note."""
+    return {
+        "time": round(hit.time_s, 6),
+        "class": hit.code,
+        "note": note,
+        "velocity": round(hit.velocity, 4),
+        "confidence": round(hit.confidence, 4),
+    }
+
+
 def make_format(name: str, manifest: Manifest, options: FormatOptions | None = None) -> Format:
     """A fresh format by name (see FORMATS). Raises UsageError where the options do not suffice for it."""
     options = options or FormatOptions()
     note_of = manifest.note_of | dict(options.notes)
 
     def json_line(hit: Hit) -> str:
-        return json.dumps(
-            {
-                "time": round(hit.time_s, 6),
-                "class": hit.code,
-                "note": note_of[hit.code],
-                "velocity": round(hit.velocity, 4),
-                "confidence": round(hit.confidence, 4),
-            }
-        )
+        return json.dumps(json_fields(hit, note_of[hit.code]))
 
     def csv_line(hit: Hit) -> str:
         return f"{hit.time_s:.6f},{hit.code},{note_of[hit.code]},{hit.velocity:.4f},{hit.confidence:.4f}"

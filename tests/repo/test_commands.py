@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 
 from ghostnote import cli
 
-HEAVY = {"accelerate", "matplotlib", "mir_eval", "onnx", "onnxruntime", "onnxscript", "optuna", "scipy", "torch"}
+HEAVY = {
+    *("accelerate", "fastapi", "matplotlib", "mir_eval", "onnx", "onnxruntime", "onnxscript", "optuna"),
+    *("prometheus_client", "scipy", "torch", "uvicorn", "websockets"),
+}
 
 # Runs a console command in a fresh interpreter and prints the top-level modules it has loaded by its end.
 _PROBE = """
@@ -90,6 +93,7 @@ def test_unknown_subcommand_is_a_bad_command_line() -> None:
         ("export", "torch", "export", 4),
         ("preview-data", "matplotlib", "eval,train", 7),
         ("sweep", "optuna", "sweep", 7),
+        ("serve", "fastapi", "serve", 7),
     ],
 )
 def test_missing_extra_is_one_line_that_installs_it(

@@ -1,0 +1,214 @@
+"""The web application: WebSocket sessions, uploads, health, metrics and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.responses import HTMLResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+
+from ... import __version__
+from ..errors import GhostnoteError, InputError, OutputError, UsageError
+from ..pool import PoolFullError, StreamPool
+from . import uploads
+from .metrics import Metrics
+from .protocol import classes, full
+from .session import Disconnected, Session
+from .settings import Settings
+
+__all__ = ["Sessions", "create_app"]
+
+# The page is one file that loads nothing; `blob:` is its audio worklet.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; style-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_STATUS_OF: dict[type[GhostnoteError], int] = {
+    UsageError: 422,
+    InputError: 415,
+    OutputError: 507,
+    uploads.TooLargeError: 413,
+    uploads.TooSlowError: 408,
+}
+
+
+class Sessions:
+    """The sessions that are open, so that they can be counted and told to end."""
+
+    def __init__(self) -> None:
+        self._open: set[Session] = set()
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @asynccontextmanager
+    async def holding(self, session: Session) -> AsyncIterator[None]:
+        """Count the session while it lasts."""
+        self._open.add(session)
+        if self._stopping:
+            session.stop()
+        try:
+            yield
+        finally:
+            self._open.discard(session)
+
+    async def stop(self, within_s: float) -> None:
+        """Tell every session, later ones too, to report what it has heard and end; wait for them."""
+        self._stopping = True
+        for session in self._open:
+            session.stop()
+        ends_at = time.monotonic() + within_s
+        while self._open and time.monotonic() < ends_at:
+            await asyncio.sleep(0.02)
+
+
+class _SocketConnection:
+    """A `Connection` of a session, made of a Starlette WebSocket."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def receive(self) -> str | bytes:
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise Disconnected
+        text: str | None = message.get("text")
+        return message["bytes"] if text is None else text
+
+    async def send(self, text: str) -> None:
+        try:
+            await self._socket.send_text(text)
+        except WebSocketDisconnect:
+            raise Disconnected from None
+
+    async def close(self, code: int, reason: str) -> None:
+        try:
+            await self._socket.close(code, reason)
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: the other side closed first
+            raise Disconnected from None
+
+
+def create_app(pool: StreamPool, settings: Settings | None = None, metrics: Metrics | None = None) -> FastAPI:
+    """The application on a pool. `app.state.sessions` is its `Sessions`, to be stopped before the server is.
+
+    Pass the metrics that the pool's engine reports to (`MeteredEngine`), if any.
+    """
+    settings, metrics = settings or Settings(), metrics or Metrics()
+    metrics.watch(pool)
+    app = FastAPI(title="ghostnote", version=__version__, docs_url=None, redoc_url=None)
+    app.state.sessions = Sessions()
+    if settings.allowed_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=list(settings.allowed_origins), allow_methods=["GET", "POST"])
+    _add_pages(app, pool, settings, metrics)
+    _add_transcription(app, pool, settings, metrics)
+    return app
+
+
+def _add_pages(app: FastAPI, pool: StreamPool, settings: Settings, metrics: Metrics) -> None:
+    page = importlib.resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    manifest = pool.engine.manifest
+    totals = [manifest.total_latency_ms(index) for index in range(len(manifest.delays_ms))]
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def show_page() -> HTMLResponse:
+        headers = {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-cache"}
+        return HTMLResponse(page, headers=headers)
+
+    @app.get("/healthz")
+    async def health() -> dict[str, Any]:
+        """Answers while the server lives; what it runs and how busy it is."""
+        return {
+            "status": "ok",
+            "version": __version__,
+            "engine": pool.engine.describe(),
+            "model": manifest.name,
+            "sample_rate": manifest.sample_rate,
+            "total_latencies_ms": totals,
+            "default_latency_ms": settings.latency_ms,
+            "classes": classes(manifest),
+            "sessions": len(app.state.sessions),
+            "max_sessions": settings.max_sessions,
+        }
+
+    @app.get("/metrics", include_in_schema=False)
+    async def show_metrics() -> Response:
+        return Response(metrics.text(), media_type=metrics.content_type)
+
+
+def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metrics: Metrics) -> None:
+    sessions: Sessions = app.state.sessions
+
+    @app.websocket("/v1/transcribe")
+    async def transcribe_stream(socket: WebSocket) -> None:
+        if not _is_welcome(socket.headers.get("origin"), socket.headers.get("host"), settings):
+            metrics.errors.labels("origin").inc()
+            await socket.close()  # before it is accepted: HTTP 403
+            return
+        await socket.accept()
+        session = Session(_SocketConnection(socket), pool, settings, metrics)
+        if len(sessions) >= settings.max_sessions:
+            await session.refuse(full())
+            return
+        metrics.opened.inc()
+        async with sessions.holding(session):
+            with metrics.sessions.track_inprogress():
+                await session.run()
+
+    @app.post("/v1/transcribe")
+    async def transcribe_file(request: Request, latency_ms: float | None = None) -> dict[str, Any]:
+        """Hits of the audio file in the request's body; `latency_ms` as in a session, by default the most accurate."""
+        if not _is_welcome(request.headers.get("origin"), request.headers.get("host"), settings):
+            raise HTTPException(403, "this page may not use the server; see --allow-origin")
+        try:
+            transcript = await _hear_upload(request.stream(), pool, settings, latency_ms)
+        except GhostnoteError as error:
+            raise _http_error(error, metrics) from None
+        except ClientDisconnect:
+            metrics.errors.labels("disconnected").inc()
+            raise HTTPException(400, "the file is incomplete") from None
+        metrics.uploads.inc()
+        return transcript.document(pool.engine.manifest.note_of)
+
+
+async def _hear_upload(
+    body: AsyncIterator[bytes], pool: StreamPool, settings: Settings, latency_ms: float | None
+) -> uploads.Transcript:
+    """Takes its place in the pool first, so that nobody sends a file for nothing."""
+    with pool.open(latency_ms=latency_ms) as stream, tempfile.TemporaryDirectory(prefix="ghostnote-") as folder:
+        path = Path(folder) / "upload"
+        try:
+            async with asyncio.timeout(settings.max_upload_s):
+                await uploads.save(body, path, settings.max_upload_bytes)
+                return await asyncio.to_thread(uploads.transcribe, path, stream, pool.sample_rate)
+        except TimeoutError:
+            raise uploads.TooSlowError(
+                f"the file was not received and transcribed within {settings.max_upload_s:g} s; send a shorter one"
+            ) from None
+
+
+def _http_error(error: GhostnoteError, metrics: Metrics) -> HTTPException:
+    if isinstance(error, PoolFullError):
+        metrics.refused.inc()
+        return HTTPException(503, str(full()), {"Retry-After": "5"})
+    kind = type(error)
+    metrics.errors.labels(kind.__name__).inc()
+    status = next((status for known, status in _STATUS_OF.items() if issubclass(kind, known)), 500)
+    return HTTPException(status, str(error))
+
+
+def _is_welcome(origin: str | None, host: str | None, settings: Settings) -> bool:
+    """Whether a request may come from a page of this origin; programs that are no browsers send none."""
+    if origin is None or "*" in settings.allowed_origins or origin in settings.allowed_origins:
+        return True
+    return host is not None and urlsplit(origin).netloc.lower() == host.lower()

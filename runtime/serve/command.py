@@ -1,0 +1,133 @@
+"""`ghostnote serve`: the server as a command.
+
+Everything heavy is imported inside functions, so that `--help` answers at once and names what is missing.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+    from .settings import Settings
+
+__all__ = ["configure", "serve"]
+
+_MAX_WAIT_MS = 5.0  # streams are gathered into one call for so long
+_GOODBYE_S = 10.0  # for reporting and ending all sessions at the end
+_CLOSING_S = 3  # for closing what connections are then left
+_UNTAKEN_MS = 30_000  # a connection whose peer takes nothing for so long is dropped by the kernel
+
+
+def serve(
+    engine: Annotated[
+        Path | None, typer.Option(help="A model.onnx, or a bundled model: base (default), small.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on. There is no authentication.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8765,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Sessions and uploads at a time.")] = 64,
+    latency_ms: Annotated[
+        float, typer.Option(help="Largest total latency, in ms, of sessions that ask for none.")
+    ] = 100.0,
+    idle_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds after which a session that sends nothing is ended.")
+    ] = 30.0,
+    max_session_minutes: Annotated[float, typer.Option(min=0.01, help="Longest session, in minutes.")] = 60.0,
+    max_upload_mb: Annotated[float, typer.Option(min=0.01, help="Largest file that may be uploaded, in MB.")] = 256.0,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin of web pages that may connect, as https://host; * for all. May be repeated."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+) -> None:
+    """Serve hits over WebSocket and HTTP, with a page that shows them live.
+
+    SIGTERM or Ctrl-C ends every session with the hits of what it has heard; the exit code is then 143 or 130.
+    """
+    from ..engines.opening import open_engine
+    from ..pool import StreamPool
+    from .app import create_app
+    from .metrics import MeteredEngine, Metrics
+    from .settings import Settings
+
+    settings = Settings(
+        latency_ms=latency_ms,
+        max_sessions=max_sessions,
+        idle_timeout_s=idle_timeout,
+        max_session_s=60 * max_session_minutes,
+        max_upload_bytes=round(1e6 * max_upload_mb),
+        allowed_origins=tuple(allow_origin or ()),
+    )
+    metrics = Metrics()
+    opened = MeteredEngine(open_engine(engine, threads=threads), metrics)
+    opened.manifest.delay_for_latency(latency_ms)  # refuse now what no session could have
+    try:
+        with (
+            _listen(host, port) as listener,
+            StreamPool(opened, max_wait_ms=_MAX_WAIT_MS, max_streams=max_sessions) as pool,
+        ):
+            shown = f"[{host}]" if ":" in host else host
+            greeting = f"listening on http://{shown}:{listener.getsockname()[1]}/  ({opened.describe()})"
+            code = _run(create_app(pool, settings, metrics), listener, settings, greeting)
+    finally:
+        opened.close()
+    if code:
+        raise typer.Exit(code)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UsageError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host} port {port} ({error.strerror or error}); choose others") from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: ends what the web server would wait for for ever
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNTAKEN_MS)
+    return listener
+
+
+def _run(app: FastAPI, listener: socket.socket, settings: Settings, greeting: str) -> int:
+    """Serve until a signal comes; the exit code."""
+    import uvicorn
+
+    from ..interrupt import Interruption
+
+    class Server(uvicorn.Server):
+        """Says when it is there, and ends the sessions before the connections."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            typer.echo(greeting, err=True)
+            self.should_exit = self.should_exit or interruption.signum is not None  # before uvicorn listened to signals
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await app.state.sessions.stop(_GOODBYE_S)
+            await super().shutdown(sockets)
+
+    with Interruption() as interruption:
+        Server(configure(app, settings)).run(sockets=[listener])
+    return interruption.exit_code
+
+
+def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn is to run the application: its own limits belong to ours."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        ws="websockets-sansio",  # the implementation with flow control in both directions
+        ws_max_size=settings.max_message_bytes,
+        ws_per_message_deflate=False,  # PCM does not shrink, and what unpacks to much more than it weighs is no gift
+        timeout_graceful_shutdown=_CLOSING_S,
+        log_level="warning",
+        access_log=False,
+    )

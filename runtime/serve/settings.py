@@ -1,0 +1,22 @@
+"""What a server allows: limits of sessions and uploads, and who may use it from a web page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits of one server. Times are wall-clock seconds."""
+
+    latency_ms: float | None = 100.0  # total latency of sessions that ask for none; None: the most accurate
+    max_sessions: int = 64  # WebSocket sessions and uploads together
+    max_message_bytes: int = 1 << 20
+    idle_timeout_s: float = 30.0  # a session that sends nothing for so long is ended
+    max_session_s: float = 3600.0
+    stall_timeout_s: float = 10.0  # a client that does not take its hits for so long is ended
+    max_upload_bytes: int = 256 << 20
+    max_upload_s: float = 300.0  # receiving and transcribing a file
+    allowed_origins: tuple[str, ...] = ()  # of web pages besides our own; "*" allows every page

@@ -1,0 +1,102 @@
+"""A whole file by HTTP: its bytes to a temporary file within limits, then through the pool like any other stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..audio import AudioReader
+from ..errors import GhostnoteError, InputError, OutputError
+from ..events import Hit
+from ..pool import PooledStream
+from ..writers import json_fields
+
+__all__ = ["TooLargeError", "TooSlowError", "Transcript", "save", "transcribe"]
+
+Floats = NDArray[np.float32]
+
+_PIECE_S = 0.5  # fed at once; less than a stream's buffer
+
+
+class TooLargeError(GhostnoteError):
+    """The file is longer than the server allows."""
+
+
+class TooSlowError(GhostnoteError):
+    """The file was not received or not transcribed in the time allowed."""
+
+
+@dataclass
+class Transcript:
+    """What was heard in a file."""
+
+    hits: list[Hit] = field(default_factory=list)
+    audio_s: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    def document(self, note_of: dict[str, int]) -> dict[str, Any]:
+        """As JSON, hits in order of time."""
+        ordered = sorted(self.hits, key=lambda hit: hit.time_s)
+        return {
+            "audio_s": round(self.audio_s, 6),
+            "hits": [json_fields(hit, note_of[hit.code]) for hit in ordered],
+            "warnings": self.warnings,
+        }
+
+
+async def save(chunks: AsyncIterator[bytes], path: Path, max_bytes: int) -> None:
+    """Write a request's body. Raises TooLargeError as soon as that is certain, OutputError when the disk refuses."""
+    size = 0
+    try:
+        with path.open("wb") as file:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > max_bytes:
+                    raise TooLargeError(f"the file is larger than {max_bytes} bytes, the limit of this server")
+                await asyncio.to_thread(file.write, chunk)
+    except OSError as error:
+        raise OutputError(f"the server has no place for the file ({error.strerror})") from None
+
+
+def transcribe(path: Path, stream: PooledStream, sample_rate: int) -> Transcript:
+    """All hits of a file; blocks, for a thread of its own, which ends when the stream is closed.
+
+    A file that breaks half-way gives the hits up to there and a warning. Raises InputError for what is no audio,
+    EngineError.
+    """
+    transcript = Transcript()
+    with _open(path, sample_rate) as reader:
+        try:
+            for piece in _pieces(reader, int(_PIECE_S * sample_rate)):
+                stream.feed(piece)
+                transcript.hits += stream.read()
+        except InputError as error:
+            transcript.warnings.append(_without(path, str(error)))
+        transcript.hits += stream.flush()
+        transcript.audio_s = stream.samples_fed / sample_rate
+        transcript.warnings += [_without(path, warning) for warning in reader.warnings]
+    return transcript
+
+
+def _open(path: Path, sample_rate: int) -> AudioReader:
+    try:
+        return AudioReader(path, sample_rate)
+    except InputError as error:
+        raise InputError(_without(path, str(error))) from None
+
+
+def _pieces(blocks: AudioReader, samples: int) -> Iterator[Floats]:
+    for block in blocks:
+        for first in range(0, len(block), samples):
+            yield block[first : first + samples]
+
+
+def _without(path: Path, text: str) -> str:
+    """The name of our temporary file is nobody's business."""
+    return text.replace(str(path), "the file")

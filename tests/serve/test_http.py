@@ -1,0 +1,138 @@
+"""Health, metrics and whole files over HTTP."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from serving import Serving, alone, clicks, converse, wait_until
+
+from ghostnote.runtime import Engine
+
+PCM = clicks(3)
+
+
+def wav(pcm: np.ndarray, rate: int = 44100, form: str = "WAV") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, pcm, rate, format=form, subtype="FLOAT" if form == "WAV" else None)
+    return file.getvalue()
+
+
+def test_health_says_what_is_served(serve: Callable[..., Serving], click_engine: Engine) -> None:
+    status, text = serve(max_sessions=3).get("/healthz")
+    told = json.loads(text)
+    assert status == 200
+    assert told["status"] == "ok"
+    assert told["engine"] == click_engine.describe()
+    assert told["total_latencies_ms"] == [40, 60, 80, 100, 150, 250]
+    assert (told["sessions"], told["max_sessions"]) == (0, 3)
+
+
+def test_metrics_count_what_happened(serve: Callable[..., Serving]) -> None:
+    server = serve()
+    with server.connect() as client:
+        messages = converse(client, PCM.tobytes())
+        hits = messages[-1]["hits"]
+    assert server.post(wav(PCM))[0] == 200
+    status, text = server.get("/metrics")
+    assert status == 200
+    assert re.search(r'^ghostnote_hits_total\{drum="SD"\} \d', text, re.MULTILINE)
+    assert server.metric("ghostnote_hits_total") == hits
+    assert server.metric("ghostnote_samples_total") == len(PCM)
+    assert server.metric("ghostnote_sessions_opened_total") == 1
+    assert server.metric("ghostnote_sessions") == 0
+    assert server.metric("ghostnote_uploads_total") == 1
+    assert server.metric("ghostnote_engine_call_seconds_count") >= server.metric("ghostnote_streams") == 0
+    assert server.metric("ghostnote_time_to_hit_seconds_count") == hits
+    assert server.metric("ghostnote_buffer_seconds") == 0
+    assert server.metric("ghostnote_tokens") >= 2 * len(PCM) // 882
+
+
+@pytest.mark.parametrize("latency_ms", [None, 60])
+def test_a_file_gives_the_hits_of_the_engine_alone(
+    serve: Callable[..., Serving], click_engine: Engine, latency_ms: int | None
+) -> None:
+    status, told = serve().post(wav(PCM), f"?latency_ms={latency_ms}" if latency_ms else "")
+    assert status == 200
+    assert told["hits"] == sorted(alone(click_engine, PCM, latency_ms), key=lambda hit: hit["time"])
+    assert told["audio_s"] == round(len(PCM) / 44100, 6)
+    assert told["warnings"] == []
+
+
+def test_a_broken_file_gives_what_could_be_heard(serve: Callable[..., Serving], click_engine: Engine) -> None:
+    whole = wav(PCM)
+    status, told = serve().post(whole[: len(whole) // 2])
+    (warning,) = told["warnings"]
+    assert status == 200
+    assert re.match(r"the file is truncated: 3\.\d+ s announced, 1\.\d+ s found", warning)
+    expected = [hit for hit in alone(click_engine, PCM, None) if hit["time"] < told["audio_s"] - 0.1]
+    assert sorted(told["hits"], key=lambda hit: hit["time"])[: len(expected)] == sorted(
+        expected, key=lambda hit: hit["time"]
+    )
+
+
+def test_what_is_wrong_with_a_file_is_said(serve: Callable[..., Serving]) -> None:
+    usual, narrow, hasty = serve(), serve(max_upload_bytes=1000), serve(max_upload_s=0.0)
+    for server, body, query, status, named in (
+        (usual, b"", "", 415, "empty"),
+        (usual, b"no audio at all" * 100, "", 415, "not audio that libsndfile reads"),
+        (usual, wav(PCM), "?latency_ms=7", 422, "total latency <= 7 ms"),
+        (usual, wav(PCM), "?latency_ms=soon", 422, "latency_ms"),
+        (narrow, wav(PCM), "", 413, "1000 bytes"),
+        (hasty, wav(PCM), "", 408, "within 0 s"),
+    ):
+        found, told = server.post(body, query)
+        assert found == status
+        assert named in json.dumps(told)
+        assert "/tmp" not in json.dumps(told)
+        assert server.pool.stats().streams == 0
+
+
+def test_the_page_loads_nothing_from_elsewhere(serve: Callable[..., Serving]) -> None:
+    status, page = serve().get("/")
+    assert status == 200
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//|@import|url\((?!data:)""", page)
+
+
+def test_schema_tells_of_uploads(serve: Callable[..., Serving]) -> None:
+    schema = json.loads(serve().get("/openapi.json")[1])
+    assert set(schema["paths"]) == {"/healthz", "/v1/transcribe"}
+
+
+def test_no_upload_is_left_behind(
+    serve: Callable[..., Serving], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    server = serve()
+    assert server.post(wav(PCM, form="FLAC"))[0] == 200
+    assert server.post(b"nothing")[0] == 415
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_file_leaves_a_free_place(serve: Callable[..., Serving]) -> None:
+    server, body = serve(max_sessions=1), wav(PCM)
+    with socket.create_connection(("127.0.0.1", server.port)) as vanishing:
+        head = f"POST /v1/transcribe HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        vanishing.sendall(head.encode() + body[:50_000])
+        wait_until(lambda: server.pool.stats().streams == 1)
+        assert server.post(body)[0] == 503
+    wait_until(lambda: server.pool.stats().streams == 0)
+    assert server.metric("ghostnote_errors_total") == 1
+    assert server.post(body)[0] == 200
+
+
+def test_a_full_disk_is_said(serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    server = serve()
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    status, told = server.post(wav(PCM))
+    assert (status, told["detail"]) == (507, "the server has no place for the file (No space left on device)")

@@ -1,0 +1,105 @@
+"""`ghostnote serve` as a process: where it listens, how it ends, what it says when something is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket as sockets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click_model
+import pytest
+from serving import alone, clicks, hits_of, said, start_message
+from websockets.sync.client import connect
+
+from ghostnote.runtime import Engine
+
+_RUN = "import sys; from ghostnote.cli import main; main()"
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Callable[..., object]:
+    """Start the command with the click model; yields the process and its port."""
+    model = click_model.build(tmp_path / "click.onnx")
+
+    @contextmanager
+    def start(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+        words = [sys.executable, "-c", _RUN, "serve", "--engine", str(model), "--port", "0", *options]
+        # The tests themselves may run with SIGINT ignored (a shell's background job), which children inherit.
+        with subprocess.Popen(
+            words,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as child:
+            try:
+                line = child.stderr.readline()
+                found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
+                assert found, line + child.stderr.read()
+                yield child, int(found[1])
+            finally:
+                child.kill()
+
+    return start
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_every_session_with_all_that_was_heard(
+    process: Callable, click_engine: Engine, signum: int, code: int
+) -> None:
+    pcm = clicks(2)
+    with process() as (child, port):
+        url = f"ws://127.0.0.1:{port}/v1/transcribe"
+        with connect(url) as first, connect(url) as second, connect(url) as waiting:
+            for socket in (first, second):
+                socket.send(start_message())
+                socket.send(pcm.tobytes())
+            early = [json.loads(first.recv(timeout=10)) for _ in range(10)]  # it hears
+            second_early = [json.loads(second.recv(timeout=10)) for _ in range(10)]
+            child.send_signal(signum)
+            heard = [early + said(first), second_early + said(second)]
+            assert said(waiting) == [{"type": "end", "hits": 0, "audio_s": 0, "reason": "shutdown"}]
+        assert child.wait(10) == code
+        assert child.stderr.read() == ""
+    for messages in heard:
+        assert hits_of(messages) == alone(click_engine, pcm)
+        assert messages[-1]["type"] == "end"
+        assert messages[-1]["reason"] == "shutdown"
+    assert first.close_code == 1001
+
+
+def test_half_a_request_does_not_keep_the_server_alive(process: Callable) -> None:
+    with process() as (child, port), sockets.create_connection(("127.0.0.1", port)) as idle:
+        idle.sendall(b"GET /healthz HTTP/1.1\r\n")  # never finished
+        child.terminate()
+        assert child.wait(15) == 143
+
+
+def test_an_engine_that_cannot_be_opened_and_a_taken_port_are_one_line(process: Callable) -> None:
+    with sockets.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for options, code, named in (
+            (["--engine", "small", "--port", port], 2, f"cannot listen on 127.0.0.1 port {port}"),
+            (["--engine", "no.onnx"], 7, "no.onnx: no such model file"),
+            (["--engine", "small", "--latency-ms", "3"], 2, "total latency <= 3 ms"),
+        ):
+            words = [sys.executable, "-c", _RUN, "serve", *options]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == code
+            assert named in done.stderr
+            assert done.stderr.count("\n") == 1
+
+
+def test_without_the_extra_one_line_installs_it(tmp_path: Path) -> None:
+    (tmp_path / "fastapi.py").write_text('raise ModuleNotFoundError("No module named \'fastapi\'", name="fastapi")')
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    words = [sys.executable, "-c", _RUN, "serve", "--engine", "small"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 7
+    assert done.stderr == "ghostnote: `serve` needs fastapi, which is not installed; pip install 'ghostnote[serve]'\n"

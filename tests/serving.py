@@ -1,0 +1,145 @@
+"""A server in a thread of the tests, its clients, and what they should hear. Skips where the extra is missing."""
+
+# ruff: noqa: E402 - what is imported below needs the extra
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click_model
+import numpy as np
+import pytest
+
+for library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
+    pytest.importorskip(library, reason=f"the extra `serve` is not installed ({library})")
+
+import uvicorn
+from fastapi import FastAPI
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from ghostnote.runtime import Engine
+from ghostnote.runtime.pool import StreamPool
+from ghostnote.runtime.serve.command import configure
+from ghostnote.runtime.serve.metrics import Metrics
+from ghostnote.runtime.serve.settings import Settings
+from ghostnote.runtime.stream import StreamingTranscriber
+from ghostnote.runtime.writers import json_fields
+
+Message = dict[str, Any]
+
+
+@dataclass
+class Serving:
+    """A server that runs in a thread of this process."""
+
+    port: int
+    pool: StreamPool
+    metrics: Metrics
+
+    def url(self, path: str = "/") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def connect(self, **options: Any) -> ClientConnection:
+        return connect(f"ws://127.0.0.1:{self.port}/v1/transcribe", max_queue=None, **options)
+
+    def get(self, path: str) -> tuple[int, str]:
+        return fetch(urllib.request.Request(self.url(path)))
+
+    def post(self, body: bytes, query: str = "", **headers: str) -> tuple[int, Any]:
+        status, text = fetch(urllib.request.Request(self.url("/v1/transcribe" + query), body, headers))
+        return status, json.loads(text)
+
+    def metric(self, name: str) -> float:
+        lines = (line.rpartition(" ") for line in self.metrics.text().decode().splitlines())
+        return sum(float(value) for key, _, value in lines if key.partition("{")[0] == name)
+
+
+def fetch(request: urllib.request.Request) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@contextmanager
+def run_app(app: FastAPI, settings: Settings) -> Iterator[int]:
+    """The application on a free port, in a thread; stopped at the end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(configure(app, settings))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def clicks(seconds: float, seed: int = 7) -> np.ndarray:
+    """Clicks of all classes at odd places, 60 to 200 ms apart."""
+    rng = np.random.default_rng(seed)
+    pcm = np.zeros(int(seconds * click_model.RATE) + 137, np.float32)
+    places = np.cumsum(rng.integers(2700, 9000, len(pcm) // 2700))
+    for number, place in enumerate(places[places < len(pcm)]):
+        pcm[place] = click_model.click_amplitude(1 + number % 17)
+    return pcm
+
+
+def alone(engine: Engine, pcm: np.ndarray, latency_ms: float | None = 100) -> list[Message]:
+    """The hits of audio that has an engine for itself, as they look on the wire."""
+    transcriber = StreamingTranscriber(engine, latency_ms=latency_ms)
+    note_of = engine.manifest.note_of
+    return [json_fields(hit, note_of[hit.code]) for hit in transcriber.feed(pcm) + transcriber.flush()]
+
+
+def start_message(**fields: Any) -> str:
+    return json.dumps({"type": "start", "sample_rate": 44100, "encoding": "f32le", "channels": 1} | fields)
+
+
+def converse(socket: ClientConnection, data: bytes, sizes: tuple[int, ...] = (4096,), **fields: Any) -> list[Message]:
+    """A whole session: start, the data in messages of these sizes in turn, end; all that the server said."""
+    socket.send(start_message(**fields))
+    position = number = 0
+    while position < len(data):
+        size = sizes[number % len(sizes)]
+        socket.send(data[position : position + size])
+        position, number = position + size, number + 1
+    socket.send('{"type": "end"}')
+    return [json.loads(message) for message in socket]
+
+
+def hits_of(messages: list[Message]) -> list[Message]:
+    return [
+        {key: value for key, value in message.items() if key != "type"}
+        for message in messages
+        if message["type"] == "hit"
+    ]
+
+
+def said(socket: ClientConnection) -> list[Message]:
+    """All messages until the connection closes, however it does."""
+    messages = []
+    try:
+        while True:
+            messages.append(json.loads(socket.recv(timeout=20)))
+    except ConnectionClosed:
+        return messages
+
+
+def wait_until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
+    ends_at = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
