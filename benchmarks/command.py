@@ -13,6 +13,7 @@ import typer
 
 from ..runtime.engines.opening import bundled_models, open_engine
 from ..runtime.engines.protocol import Engine
+from ..runtime.errors import EngineError
 from .gate.command import compare_builds
 from .machine import load_average, machine_card, model_card
 from .measuring import Figure, pin_to_one_core
@@ -34,6 +35,7 @@ EngineOption = Annotated[
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Keep the document in this folder.")]
 GENERATED = Path(__file__).parent / "generated"
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
 @bench.command("latency")
@@ -156,6 +158,41 @@ def training_command(
 
     figures = training(preset, {"kits": kits, "grooves": grooves, "backing": backing}, seconds)
     _conclude("training", machine_card() | {"model": preset}, figures, out, f"Training `{preset}`")
+
+
+@bench.command("gpu")
+def gpu_command(
+    out: Annotated[Path, typer.Argument(help="Folder for the documents.")],
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="Checkpoints to step with PyTorch. Default: those of this checkout.")
+    ] = None,
+    engine: Annotated[list[Path] | None, typer.Option(help="Plans and ONNX files to step as well.")] = None,
+    device: Annotated[str, typer.Option(help="PyTorch's name of the device.")] = "cuda",
+) -> None:
+    """Calls of 1 to 4096 streams and 1 to 8 tokens on a GPU, with copies: latency, streams in real time, limits."""
+    import torch
+
+    from ..models.arithmetic import gflop_per_second
+    from ..models.checkpoint import load
+    from .suites.gpu import device_figures, engine_caller, gpu, torch_caller
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EngineError("PyTorch sees no CUDA device here; `ghostnote doctor` says what is missing")
+    about = torch.cuda.get_device_name() if device.startswith("cuda") else device
+    limits, rates = device_figures(device)
+    for path in checkpoint or sorted(CHECKPOINTS.glob("*.pt")):
+        loaded = load(path)
+        card = machine_card() | {"model": f"{loaded.config.name}-pytorch", "device": about, "torch": torch.__version__}
+        known = rates | {"gflop": sum(gflop_per_second(loaded.config).values())}
+        label = f"PyTorch, bfloat16{', CUDA graphs' if device.startswith('cuda') else ''}"
+        figures, series = gpu(torch_caller(path, device), loaded.manifest(), label, known)
+        _conclude("gpu", card, [*limits, *figures], out, f"`{loaded.config.name}` on {about}", series)
+    for path in engine or ():
+        opened = open_engine(path, device="cuda" if path.suffix == ".onnx" else "cpu")
+        card = _card(opened, path) | {"model": path.stem, "device": about}
+        figures, series = gpu(engine_caller(opened), opened.manifest, opened.describe(), rates)
+        _conclude("gpu", card, [*limits, *figures], out, f"{path.name} on {about}", series)
+        opened.close()
 
 
 @bench.command("all")

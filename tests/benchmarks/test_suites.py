@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from typer.testing import CliRunner
 from ghostnote.benchmarks import command, measuring, page
 from ghostnote.benchmarks.measuring import Figure
 from ghostnote.benchmarks.result import Result
-from ghostnote.benchmarks.suites import accuracy, endurance, latency, memory, parity, streams, throughput
+from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput
 from ghostnote.export.signals import drum_like
+from ghostnote.models.checkpoint import Checkpoint, save
 from ghostnote.runtime import Hit, InputError, OutputError, UsageError
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 
@@ -195,3 +197,28 @@ def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
     )
     assert ran.exit_code == 0, ran.output
     assert json.loads((tmp_path / "memory-tiny.json").read_text())["card"]["model"] == "tiny"
+
+
+def test_the_gpu_suite_on_whatever_there_is(
+    tiny: Checkpoint, tiny_engine: OnnxRuntimeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "CALLS", 3)
+    save(tmp_path / "tiny.pt", tiny)
+    limits, rates = gpu.device_figures("cpu")
+    assert all(figure.value > 0 for figure in limits)
+    for caller in (gpu.torch_caller(tmp_path / "tiny.pt", "cpu"), gpu.engine_caller(tiny_engine)):
+        figures, series = gpu.gpu(caller, tiny_engine.manifest, "here", rates, batches=(1, 3), tokens=(1, 2))
+        assert len(figures) == 4 * 3
+        assert all(figure.value > 0 for figure in figures)
+        assert set(series["step_ms"]) == {"1", "3"}
+
+
+def test_a_size_that_does_not_fit_ends_its_row(tiny_engine: OnnxRuntimeEngine) -> None:
+    def caller(batch: int, tokens: int) -> Callable[[], None]:
+        if batch > 1:
+            raise RuntimeError("CUDA out of memory\nand more")
+        return lambda: None
+
+    rates = {"bytes_per_s": 1e9, "flop_per_s": 1e9}
+    figures, _ = gpu.gpu(caller, tiny_engine.manifest, "here", rates, batches=(1, 4, 16), tokens=(1,))
+    assert [figure.name for figure in figures if figure.value is None] == ["here, 4 x 1 tokens: CUDA out of memory"]
