@@ -56,7 +56,7 @@ class Result:
 
     def _headline(self) -> dict[str, Any]:
         """What the history keeps: every figure, at which commit and on which day."""
-        known = {key: self.card[key] for key in ("date", "commit", "model") if key in self.card}
+        known = {key: self.card.get(key, "") for key in ("date", "commit", "model")}
         return {"suite": self.suite, **known, "figures": {f.name: f.value for f in self.figures}}
 
     def show(self) -> None:
