@@ -143,7 +143,7 @@ class _Encoder(nn.Module):
         self.view = _VIEWS[type(view)](view)
         first, _, second = layers
         weight, bias = _linear(first)
-        # Levels are scale * log + offset; their differences (the rise) have the scale alone.
+        # `scaled_log` is scale * log + offset; differences of levels (the rise) have the scale alone.
         levels = weight if isinstance(view, WaveView) else _levels(weight, view.per_token)
         offset = 1.7 + LEVEL_SCALE * math.log(power_floor)
         self.first = _Product(LEVEL_SCALE * weight, bias + offset * levels.sum(0))
@@ -322,7 +322,7 @@ def _filters(matrix: Tensor) -> nn.Parameter:
 
 
 def _bands(bands: Tensor, floor: float) -> _Product:
-    """Band powers over the power that counts as silent, plus 1."""
+    """Band powers over the power that counts as silent, plus 1: the logarithm of silence is 0, where rounding is least."""
     return _Product(bands.double() / floor, torch.ones(bands.shape[1]))
 
 

@@ -181,13 +181,15 @@ def _nodes_of(proto: onnx.ModelProto, islands: Collection[Island]) -> set[str]:
 
 
 def _norms(proto: onnx.ModelProto) -> list[list[onnx.NodeProto]]:
-    """The nodes of each normalisation: those of one module whose name ends in `norm`."""
-    modules: dict[str, list[onnx.NodeProto]] = {}
+    """The nodes of each normalisation: those of one module whose name ends in `norm`, or one LayerNormalization."""
+    norms: dict[str, list[onnx.NodeProto]] = {}
     for node in proto.graph.node:
         module, _, _ = node.name.rpartition("/")
         if module.endswith("norm"):
-            modules.setdefault(module, []).append(node)
-    return list(modules.values())
+            norms.setdefault(module, []).append(node)
+        elif node.op_type == "LayerNormalization":  # in graphs that were exported before version 0.4
+            norms[node.name] = [node]
+    return list(norms.values())
 
 
 def _front_end(proto: onnx.ModelProto, producers: Mapping[str, onnx.NodeProto]) -> set[str]:
