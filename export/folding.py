@@ -88,7 +88,7 @@ class _Tone(nn.Module):
         b = heard.shape[0]
         low = _convolved(heard, self.decimate, self.stride).reshape(b, 1, 1, -1)
         spectrum = _convolved(low, self.dft, self.hop)
-        return _with_rise(_log_bands(_power(spectrum.flatten(0, 2)), self.bands), b, self.features)
+        return _with_rise(_log_bands(_power(spectrum), self.bands), b, self.features)
 
 
 class _Attack(nn.Module):
@@ -262,8 +262,8 @@ class _Step(nn.Module):
 
 
 def _convolved(x: Tensor, filters: Tensor, stride: int) -> Tensor:
-    """x [B, 1, 1, n], filters [M, 1, 1, taps] -> [B, 1, windows, M]."""
-    return nn.functional.conv2d(x, filters, stride=(1, stride)).permute(0, 2, 3, 1)
+    """x [B, 1, 1, n], filters [M, 1, 1, taps] -> [B * windows, M]."""
+    return nn.functional.conv2d(x, filters, stride=(1, stride)).permute(0, 2, 3, 1).reshape(-1, filters.shape[0])
 
 
 def _power(spectrum: Tensor) -> Tensor:

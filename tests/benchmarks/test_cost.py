@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +34,12 @@ def test_drum_like_audio_is_bounded_seeded_and_starts_soon() -> None:
 )
 def test_verdicts(value: float | None, limit: float | None, verdict: str) -> None:
     assert cost.Figure("", value, "", limit).verdict == verdict
+
+
+@pytest.mark.parametrize(("name", "file", "chunk"), [("base", 0.75, 4), ("small", 0.45, 2), ("other", None, None)])
+def test_limits_are_those_of_the_model(tiny_engine: OnnxRuntimeEngine, name: str, file: float, chunk: float) -> None:
+    named = SimpleNamespace(manifest=replace(tiny_engine.manifest, name=name))
+    assert cost.limits_of(named) == cost.Limits(file, chunk)
 
 
 def test_percentiles() -> None:
