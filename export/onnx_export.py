@@ -1,13 +1,14 @@
 """A model's ONNX graph: made, given its manifest, checked, and read back.
 
-The graph is `DrumTransformer.step` with batch and tokens dynamic; names and shapes are the streaming contract of
-docs/architecture.md. The same checkpoint gives the same bytes: nothing of the machine or the time enters the file.
+The graph is `DrumTransformer.step`, folded (folding.py), with batch and tokens dynamic; names and shapes are the
+streaming contract of docs/architecture.md. The same checkpoint gives the same bytes: nothing of the machine or the time enters the file.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
+from ast import literal_eval
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OPSET", "attach_manifest", "check_graph", "graph_of", "manifest_of", "read_graph"]
 
+SCOPES = "pkg.torch.onnx.name_scopes"  # the exporter's note on a node: modules from the outermost on, then the node
+_SCOPES_OF_NO_MODULE = ("", "_empty_nn_module_stack_from_metadata_hook")
 OPSET = 20  # read by onnxruntime and TensorRT alike; from 23 on attention becomes a node that TensorRT-RTX refuses
 
 
@@ -32,13 +35,15 @@ def graph_of(model: DrumTransformer) -> onnx.ModelProto:
     """The ONNX graph of `model.step`: dynamic batch and tokens, weights inside, nothing of the machine that made it."""
     import torch
 
+    from .folding import folded
+
     c, states = model.config, model.zero_state(2)
     names = tuple(state_shapes(model.config))
     example = (torch.zeros(2, 3 * c.samples_per_token), torch.zeros(2, 1, dtype=torch.int64), *states)
     batch, tokens = torch.export.Dim("batch", min=1, max=65536), torch.export.Dim("tokens", min=1, max=65536)
     with _quiet():
         program = torch.onnx.export(
-            model.eval(),
+            folded(model),
             example,
             dynamo=True,
             opset_version=OPSET,
@@ -55,6 +60,7 @@ def graph_of(model: DrumTransformer) -> onnx.ModelProto:
     if program is None:
         raise CheckError("the ONNX exporter returned nothing; is this a supported version of torch?")
     proto: onnx.ModelProto = program.model_proto
+    _name_nodes(proto)
     _strip(proto)
     _name_frames(proto, f"{c.frames_per_token}*tokens")
     return proto
@@ -129,6 +135,16 @@ def manifest_of(proto: onnx.ModelProto) -> Manifest:
     if text is None:
         raise EngineError(f"not a ghostnote model (no '{METADATA_KEY}' metadata); make one with export-model")
     return Manifest.from_json(text)
+
+
+def _name_nodes(proto: onnx.ModelProto) -> None:
+    """Put the module that a node comes from before its name (`blocks.0.feed_norm/node_sqrt_4`): see precision.py."""
+    for node in proto.graph.node:
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
+        module = [*literal_eval(scopes)][-2:-1]
+        if module and module[0] in _SCOPES_OF_NO_MODULE:
+            module = []
+        node.name = "/".join([*module, node.name])
 
 
 def _strip(proto: onnx.ModelProto) -> None:

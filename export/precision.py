@@ -8,7 +8,7 @@ Letters: B streams, F frames, C classes, K inputs and N outputs of a product.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,11 +23,11 @@ __all__ = ["FORMATS", "ISLANDS", "Format", "Island", "copied", "quantise", "rety
 class Island(StrEnum):
     """A part of the graph that stays float32 when the rest is retyped."""
 
-    FRONT_END = "front-end"  # from the waveform to the logarithm of band powers: 90 dB of range
+    FRONT_END = "front-end"  # from the waveform to the logarithms of band powers and their rise: 90 dB of range
     ENCODERS = "encoders"  # what reads those logarithms, before anything is normalised
     NORMS = "norms"  # sums of squares, which overflow float16
     SOFTMAX = "softmax"
-    RESIDUAL = "residual"  # the sums that run through all blocks
+    RESIDUAL = "residual"  # the sums that run through all blocks, and the convolutions (ONNX has none in bfloat16)
     HEAD = "head"  # the last product: neighbouring frames are compared by their logits
 
 
@@ -52,7 +52,7 @@ _FLOATS = {
     "float16": (TensorProto.FLOAT16, np.dtype(np.float16)),
     "bfloat16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
 }
-_NORMS = ("LayerNormalization",)
+_RESIDUAL = ("Add", "Reshape", "Transpose", "Conv", "Concat")
 
 
 def retype(
@@ -176,55 +176,89 @@ class _Retyper:
 def _nodes_of(proto: onnx.ModelProto, islands: Collection[Island]) -> set[str]:
     """Names of the nodes that belong to the islands."""
     producers = {name: node for node in proto.graph.node for name in node.output}
+    norms = _norms(proto)
     found: set[str] = set()
     if Island.FRONT_END in islands:
-        logs = [name for node in proto.graph.node if node.op_type == "Log" for name in node.output]
-        found |= _ancestors(logs, producers)
+        found |= _front_end(proto, producers)
     if Island.ENCODERS in islands:
-        found |= _encoders(proto, producers)
+        found |= _encoders(norms, producers)
     if Island.HEAD in islands:
-        found |= _head(proto, producers)
+        found |= _head(proto, norms, producers)
     if Island.RESIDUAL in islands:
-        found |= _residual(proto, producers)
-    by_kind = {Island.NORMS: _NORMS, Island.SOFTMAX: ("Softmax",)}
-    kinds = {kind for island, listed in by_kind.items() if island in islands for kind in listed}
-    return found | {node.name for node in proto.graph.node if node.op_type in kinds}
-
-
-def _encoders(proto: onnx.ModelProto, producers: Mapping[str, onnx.NodeProto]) -> set[str]:
-    """All that lies before the first normalisations (the front-end, too)."""
-    norms = {node.name: node for node in proto.graph.node if node.op_type in _NORMS}
-    before = {name: _ancestors([node.input[0]], producers) for name, node in norms.items()}
-    return set().union(*(found for found in before.values() if norms.keys().isdisjoint(found)))
-
-
-def _head(proto: onnx.ModelProto, producers: Mapping[str, onnx.NodeProto]) -> set[str]:
-    """From the last normalisation to the heads: what lies between a head and the first LayerNormalization before it."""
-    states = {value.name for value in proto.graph.output if value.name.startswith("state_")}
-    heads = [value.name for value in proto.graph.output if value.name not in states]
-    return _ancestors(heads, producers, until=_NORMS)
-
-
-def _residual(proto: onnx.ModelProto, producers: Mapping[str, onnx.NodeProto]) -> set[str]:
-    """The additions between one normalisation and the next: their sums, and nothing that was multiplied there."""
-    found: set[str] = set()
-    for norm in (node for node in proto.graph.node if node.op_type in _NORMS):
-        waiting = [norm.input[0]]
-        while waiting:
-            node = producers.get(waiting.pop())
-            if node is not None and node.op_type == "Add" and node.name not in found:
-                found.add(node.name)
-                waiting += node.input
+        found |= _residual(norms, producers)
+    if Island.NORMS in islands:
+        found |= _names(norms)
+    if Island.SOFTMAX in islands:
+        found |= {node.name for node in proto.graph.node if node.op_type == "Softmax"}
     return found
 
 
+def _norms(proto: onnx.ModelProto) -> list[list[onnx.NodeProto]]:
+    """The nodes of each normalisation: those of one module whose name ends in `norm`, or one LayerNormalization."""
+    norms: dict[str, list[onnx.NodeProto]] = {}
+    for node in proto.graph.node:
+        module, _, _ = node.name.rpartition("/")
+        if module.endswith("norm"):
+            norms.setdefault(module, []).append(node)
+        elif node.op_type == "LayerNormalization":  # in graphs that were exported before version 0.4
+            norms[node.name] = [node]
+    return list(norms.values())
+
+
+def _front_end(proto: onnx.ModelProto, producers: Mapping[str, onnx.NodeProto]) -> set[str]:
+    """All that leads to a logarithm, and what else belongs to the module that takes it."""
+    logs = [node for node in proto.graph.node if node.op_type == "Log"]
+    views = {node.name.rpartition("/")[0] for node in logs} - {""}
+    inside = {node.name for node in proto.graph.node if node.name.rpartition("/")[0] in views}
+    return inside | _ancestors((name for node in logs for name in node.output), producers)
+
+
+def _encoders(norms: Sequence[Sequence[onnx.NodeProto]], producers: Mapping[str, onnx.NodeProto]) -> set[str]:
+    """All that lies before the first normalisations (the front-end, too)."""
+    names = _names(norms)
+    before = (_ancestors(_inputs(norm), producers) for norm in norms)
+    return set().union(*(found for found in before if names.isdisjoint(found)))
+
+
+def _head(
+    proto: onnx.ModelProto, norms: Sequence[Sequence[onnx.NodeProto]], producers: Mapping[str, onnx.NodeProto]
+) -> set[str]:
+    """From the last normalisation to the heads: what lies between a head and the first normalisation before it."""
+    states = {value.name for value in proto.graph.output if value.name.startswith("state_")}
+    heads = [value.name for value in proto.graph.output if value.name not in states]
+    return _ancestors(heads, producers, until=_names(norms))
+
+
+def _residual(norms: Sequence[Sequence[onnx.NodeProto]], producers: Mapping[str, onnx.NodeProto]) -> set[str]:
+    """The sums between one normalisation and the next, with the convolution that lies there, and no matrix product."""
+    found: set[str] = set()
+    for norm in norms:
+        waiting = _inputs(norm)
+        while waiting:
+            node = producers.get(waiting.pop())
+            if node is not None and node.op_type in _RESIDUAL and node.name not in found:
+                found.add(node.name)
+                waiting += node.input
+    return found - _names(norms)
+
+
+def _names(norms: Iterable[Iterable[onnx.NodeProto]]) -> set[str]:
+    return {node.name for norm in norms for node in norm}
+
+
+def _inputs(norm: Sequence[onnx.NodeProto]) -> list[str]:
+    """What the nodes of a normalisation read that none of them made."""
+    made = {name for node in norm for name in node.output}
+    return [name for node in norm for name in node.input if name not in made]
+
+
 def _ancestors(names: Iterable[str], producers: Mapping[str, onnx.NodeProto], until: Collection[str] = ()) -> set[str]:
-    """Names of the nodes that values come from, without going past operators in `until`."""
+    """Names of the nodes that values come from, without going past those in `until`."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
         node = producers.get(waiting.pop())
-        if node is not None and node.name not in found and node.op_type not in until:
+        if node is not None and node.name not in found and node.name not in until:
             found.add(node.name)
             waiting += node.input
     return found

@@ -70,7 +70,8 @@ class ToneView(nn.Module):
         # The decimated past is a whole number of blocks; the windows need exactly tone_window of it.
         skip = -(-c.tone_window // block) * block - c.tone_window
         spectrum = torch.matmul(frames(low, c.tone_window, c.tone_hop, skip), self.dft)
-        return _with_rise(_log_bands(spectrum, self.bands, c.power_floor), self.per_token)
+        level = scaled_log(torch.matmul(_power(spectrum), self.bands), c.power_floor)
+        return _with_rise(level, self.per_token)
 
 
 class AttackView(nn.Module):
@@ -83,23 +84,26 @@ class AttackView(nn.Module):
         frequencies = bins * config.sample_rate / config.attack_window
         self.per_token = config.samples_per_token // config.attack_hop
         self.features = 2 * self.per_token * config.attack_bands
-        cosine, sine = _folded_dft(config.attack_window, bins)
-        self.register_buffer("cosine", cosine, persistent=False)
-        self.register_buffer("sine", sine, persistent=False)
-        self.register_buffer("bands", mel_bands(frequencies, config.attack_bands, 60.0, 18000.0), persistent=False)
+        bands = mel_bands(frequencies, config.attack_bands, 60.0, 18000.0)
+        is_even = bins % 2 == 0
+        even, odd = (_fourier(config.attack_window, bins[mask]).float() for mask in (is_even, ~is_even))
+        half = config.attack_window // 2
+        self.register_buffer("hann", _hann(config.attack_window).float(), persistent=False)
+        self.register_buffer("even", even[:half].clone(), persistent=False)
+        self.register_buffer("odd", odd[:half].clone(), persistent=False)
+        self.register_buffer("bands", torch.cat([bands[is_even], bands[~is_even]]), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """[B, tail + T * samples_per_token] -> [B, T, V]."""
         c = self.config
-        half = c.attack_window // 2
         # The windows needed are those of the new tokens and one before (for the increase).
         skip = tail_samples(c) - c.attack_window
-        x = frames(audio, c.attack_window, c.attack_hop, skip)
-        # A symmetric window lets sample n and window - n share one cosine and one sine: half the products.
-        left, right = x[:, :, 1:half], x[:, :, half + 1 :].flip(2)
-        even = torch.cat([left + right, x[:, :, half : half + 1]], dim=2)
-        spectrum = torch.cat([torch.matmul(even, self.cosine), torch.matmul(left - right, self.sine)], dim=2)
-        return _with_rise(_log_bands(spectrum, self.bands, c.power_floor), self.per_token)
+        windows = frames(audio, c.attack_window, c.attack_hop, skip) * self.hann
+        # Half a window later, even bins have the same phase and odd bins the opposite one: half the products.
+        first, second = windows.chunk(2, dim=2)
+        even, odd = torch.matmul(first + second, self.even), torch.matmul(first - second, self.odd)
+        power = torch.cat([_power(even), _power(odd)], dim=2)
+        return _with_rise(scaled_log(torch.matmul(power, self.bands), c.power_floor), self.per_token)
 
 
 class WaveView(nn.Module):
@@ -128,10 +132,10 @@ def scaled_log(power: Tensor, floor: float) -> Tensor:
     return torch.log(power * (1 / floor) + 1) * 0.2 + (1.7 + 0.2 * math.log(floor))
 
 
-def _log_bands(spectrum: Tensor, bands: Tensor, floor: float) -> Tensor:
-    """[B, n, 2 * bins] (cosine part, sine part) -> [B, n, bands] log power."""
-    real, imaginary = spectrum.chunk(2, dim=2)
-    return scaled_log(torch.matmul(real * real + imaginary * imaginary, bands), floor)
+def _power(spectrum: Tensor) -> Tensor:
+    """[B, n, 2 * bins] (cosine part, sine part) -> [B, n, bins] power."""
+    real, imaginary = spectrum.square().chunk(2, dim=2)
+    return real + imaginary
 
 
 def _with_rise(level: Tensor, per_token: int) -> Tensor:
@@ -161,17 +165,19 @@ def _decimation_matrix(config: ModelConfig) -> Tensor:
 
 def _dft_matrix(window: int, bins: Tensor) -> Tensor:
     """Hann-windowed DFT [window, 2 * bins], a full-scale sine giving power 1."""
+    return (_hann(window)[:, None] * _fourier(window, bins)).float()
+
+
+def _hann(window: int) -> Tensor:
+    """Hann window [window], float64, a full-scale sine giving power 1."""
+    return torch.hann_window(window, periodic=True, dtype=torch.float64) * 4 / window
+
+
+def _fourier(window: int, bins: Tensor) -> Tensor:
+    """Cosines and sines [window, 2 * bins], float64."""
     n = torch.arange(window, dtype=torch.float64)
     phase = 2 * math.pi * n[:, None] * bins[None, :] / window
-    hann = torch.hann_window(window, periodic=True, dtype=torch.float64)[:, None] * 4 / window
-    return torch.cat([hann * phase.cos(), hann * phase.sin()], dim=1).float()
-
-
-def _folded_dft(window: int, bins: Tensor) -> tuple[Tensor, Tensor]:
-    """The DFT for samples folded about the window's middle: cosine [window/2, bins], sine [window/2 - 1, bins]."""
-    full = _dft_matrix(window, bins)
-    cosine, sine = full.chunk(2, dim=1)
-    return cosine[1 : window // 2 + 1].clone(), sine[1 : window // 2].clone()
+    return torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
 def _tone_bands(frequencies: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class StepOutput(NamedTuple):
     velocity: Tensor  # [B, F, C], 0..1
     offset: Tensor  # [B, F, C], frames, -0.5..1.5
     state_audio: Tensor  # [B, tail]
-    state_cache: Tensor  # [B, L, 2, W, D]
+    state_cache: Tensor  # [B, L * 2 * H, W, D / H]: by layer keys, values of every head
     state_taps: Tensor  # [B, L, conv_tokens - 1, D]
 
 
@@ -107,7 +107,7 @@ class Block(nn.Module):
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, bias: Tensor, cache: Tensor, taps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, T, D], bias [B, H, R, W + R], cache [B, 2, W, D], taps [B, conv_tokens - 1, D] -> x, cache, taps.
+        """x [B, T, D], bias [B, H, R, W + R], cache [B, 2, H, W, D / H], taps [B, conv_tokens - 1, D] -> all but bias.
 
         R queries share a product: all T, or W where the clip is long (then T is a multiple of W).
         """
@@ -122,26 +122,22 @@ class Block(nn.Module):
 
     def _attend(self, x: Tensor, bias: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         b, t, width = x.shape
-        q, k, v = self.qkv(x).chunk(3, dim=2)
-        past_keys, past_values = cache.unbind(1)
-        keys = torch.cat([past_keys, k], dim=1)
-        values = torch.cat([past_values, v], dim=1)
-        cache = torch.stack([keys[:, -self.window :], values[:, -self.window :]], dim=1)
-        size = width // self.heads
+        q, new = self.qkv(x).reshape(b, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).split((1, 2))
+        q, keys_values = q[0] * q.shape[-1] ** -0.5, torch.cat([cache, new.transpose(0, 1)], dim=3)
+        keys, values = keys_values.unbind(1)
+        cache = keys_values[:, :, :, -self.window :]
         if bias.shape[2] == self.window < t:
-            q = q.reshape(b, -1, self.window, self.heads, size).transpose(2, 3) * size**-0.5
-            scores = q @ self._windows(keys).permute(0, 1, 3, 4, 2) + bias[:, None]
-            mixed = (torch.softmax(scores, dim=-1) @ self._windows(values).transpose(2, 3)).transpose(2, 3)
-            return self.out(mixed.reshape(b, t, width)), cache
-        q = q.reshape(b, t, self.heads, size).transpose(1, 2) * size**-0.5
-        scores = q @ keys.reshape(b, -1, self.heads, size).permute(0, 2, 3, 1) + bias
-        mixed = torch.softmax(scores, dim=-1) @ values.reshape(b, -1, self.heads, size).transpose(1, 2)
+            blocks = q.unflatten(2, (-1, self.window))
+            scores = blocks @ self._windows(keys).transpose(-1, -2) + bias.unsqueeze(2)
+            mixed = (torch.softmax(scores, dim=-1) @ self._windows(values)).flatten(2, 3)
+        else:
+            mixed = torch.softmax(q @ keys.transpose(-1, -2) + bias, dim=-1) @ values
         return self.out(mixed.transpose(1, 2).reshape(b, t, width)), cache
 
     def _windows(self, x: Tensor) -> Tensor:
-        """Every W tokens with the W before them: [B, W + T, D] -> [B, T / W, 2 W, H, D / H]."""
-        blocks = x.reshape(x.shape[0], -1, self.window, self.heads, x.shape[2] // self.heads)
-        return torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=2)
+        """Every W tokens with the W before them: [B, H, W + T, D / H] -> [B, H, T / W, 2 W, D / H]."""
+        blocks = x.unflatten(2, (-1, self.window))
+        return torch.cat([blocks[:, :, :-1], blocks[:, :, 1:]], dim=3)
 
 
 class DrumTransformer(nn.Module):
@@ -204,7 +200,8 @@ class DrumTransformer(nn.Module):
         bias = self._banded_bias(delay, c.window_tokens if in_windows else x.shape[1])
         caches, taps = [], []
         # unbind, not indexing: its gradient is one stack instead of a tensor of zeros per layer.
-        parts = zip(self.blocks, bias.unbind(1), state_cache.unbind(1), state_taps.unbind(1), strict=True)
+        cached = state_cache.unflatten(1, (c.layers, 2, c.heads)).unbind(1)
+        parts = zip(self.blocks, bias.unbind(1), cached, state_taps.unbind(1), strict=True)
         for block, *inputs in parts:
             x, cache, tap = block(x, *inputs)
             caches.append(cache)
@@ -213,7 +210,7 @@ class DrumTransformer(nn.Module):
         onset, velocity, offset = out.unbind(2)
         velocity = torch.sigmoid(velocity)
         offset = 0.5 + torch.tanh(offset) if c.subframe else torch.zeros_like(offset)
-        return StepOutput(onset, velocity, offset, tail, torch.stack(caches, 1), torch.stack(taps, 1))
+        return StepOutput(onset, velocity, offset, tail, torch.stack(caches, 1).flatten(1, 3), torch.stack(taps, 1))
 
     def whole(self, audio: Tensor, delay: int, chunk_tokens: int = 96) -> Outputs:
         """A whole clip [B, T * samples_per_token] from zero state, in large chunks."""
@@ -238,7 +235,7 @@ def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of the states without the batch dimension, by name, in the order of `step`."""
     return {
         "state_audio": (tail_samples(config),),
-        "state_cache": (config.layers, 2, config.window_tokens, config.width),
+        "state_cache": (config.layers * 2 * config.heads, config.window_tokens, config.width // config.heads),
         "state_taps": (config.layers, config.conv_tokens - 1, config.width),
     }
 

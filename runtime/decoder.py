@@ -23,6 +23,8 @@ Floats = NDArray[np.float32]
 
 _HISTORY = 2  # frames carried over: the frame still to be decided and the one before it
 _OFFSET_FRAMES = (-0.5, 1.5)  # the contract's range; holding to it keeps reports inside the total latency
+_NEIGHBOURS = np.array([[-1], [0], [1]])  # rows before, at and after a row
+_ROUNDING = 1e-3  # of logits, much more than the arithmetic's
 _NEVER = -(1 << 62)  # "frame of the last hit" before there was one
 
 
@@ -42,6 +44,7 @@ class StreamingDecoder:
         self._first_frame = math.floor(self._delay_samples / self._frame_samples)
         self._members = _members(manifest)
         self._thresholds = _threshold_strengths(manifest, delay_index)
+        self._floors = _floors(self._thresholds, self._members)
         self._also = _logit(np.array(manifest.decoder.also_threshold))
         self.reset()
 
@@ -65,22 +68,34 @@ class StreamingDecoder:
         velocity = np.concatenate((self._velocity, velocity))
         offset = np.concatenate((self._offset, offset))
         logits[: max(0, self._first_frame - first)] = -np.inf
-        strength = _strengths(logits, self._members)
         hits: list[tuple[int, float, int, Hit]] = []
-        for row, parent in np.argwhere(_peaks(strength, self._thresholds)).tolist():
-            frame = first + row + 1
+        for row, parent, strength in self._peaks(logits):
+            frame = first + row
             if frame - self._last_hit[parent] < self._refractory:
                 continue
             self._last_hit[parent] = frame
-            confidence = -math.expm1(-float(strength[row + 1, parent]))
-            for channel in self._struck(logits[row + 1], parent):
-                at = (row + 1, channel)
+            confidence = -math.expm1(-strength)
+            for channel in self._struck(logits[row], parent):
+                at = (row, channel)
                 hit = self._hit(frame, channel, confidence, float(velocity[at]), float(offset[at]))
                 if hit.time_s >= 0:
                     hits.append((frame, hit.time_s, channel, hit))
         self._frames_seen += len(onset_logits)
         self._logits, self._velocity, self._offset = logits[-_HISTORY:], velocity[-_HISTORY:], offset[-_HISTORY:]
         return [hit for *_, hit in sorted(hits, key=lambda entry: entry[:3])]
+
+    def _peaks(self, logits: Floats) -> list[tuple[int, int, float]]:
+        """Rows of [F, C] but the first and last that are a maximum of a parent, with the parent and its strength.
+
+        Of a plateau that is the first row.
+        """
+        # Few frames are loud enough; strengths are worked out for those and their neighbours only.
+        rows = np.flatnonzero((logits[1:-1] >= self._floors).any(axis=1)) + 1
+        if not len(rows):
+            return []
+        before, middle, after = _strengths(logits[rows + _NEIGHBOURS], self._members)
+        found = np.argwhere((middle >= self._thresholds) & (middle > before) & (middle >= after))
+        return [(int(rows[i]), parent, float(middle[i, parent])) for i, parent in found.tolist()]
 
     def _struck(self, logits: Floats, parent: int) -> list[int]:
         """Channels of a parent's hit, given one frame's logits [C]: the likeliest, and those likely by themselves."""
@@ -141,13 +156,13 @@ def _members(manifest: Manifest) -> list[list[int]]:
 
 
 def _strengths(logits: Floats, members: list[list[int]]) -> NDArray[np.float64]:
-    """[F, C] logits -> [F, P] strengths, in double precision."""
+    """[..., C] logits -> [..., P] strengths, in double precision."""
     # logaddexp, summed one by one: element by element the same, however the stream is cut.
     soft = np.logaddexp(0.0, logits.astype(np.float64))
-    strength = np.zeros((len(logits), len(members)))
+    strength = np.zeros((*logits.shape[:-1], len(members)))
     for parent, channels in enumerate(members):
         for channel in channels:
-            strength[:, parent] += soft[:, channel]
+            strength[..., parent] += soft[..., channel]
     return strength
 
 
@@ -159,11 +174,13 @@ def _threshold_strengths(manifest: Manifest, delay_index: int) -> NDArray[np.flo
     return strengths
 
 
-def _peaks(strength: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """[F - 2, P] of strengths [F, P]: local maxima at or above threshold, the first frame of a plateau."""
-    middle = strength[1:-1]
-    found: NDArray[np.bool_] = (middle >= thresholds) & (middle > strength[:-2]) & (middle >= strength[2:])
-    return found
+def _floors(thresholds: NDArray[np.float64], members: list[list[int]]) -> Floats:
+    """[C] logits: where all classes of a parent lie below theirs, the parent is below its threshold."""
+    floors = np.empty(sum(map(len, members)), np.float32)
+    with np.errstate(divide="ignore", over="ignore"):  # threshold 0 -> -inf, 1 -> +inf
+        for threshold, channels in zip(thresholds, members, strict=True):
+            floors[channels] = np.log(np.expm1(threshold / len(channels))) - _ROUNDING
+    return floors
 
 
 def _logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -78,9 +78,10 @@ def test_an_operator_of_another_domain_leaves_its_output_unknown() -> None:
 def test_an_export_computes_what_the_checkpoint_does(tiny_onnx: Path, tiny: Checkpoint) -> None:
     proto = onnx.load(tiny_onnx)
     total = arithmetic.gflop_per_second(tiny.config)["total"]
-    assert gflop_per_second(proto, tiny.manifest()) == pytest.approx(total, rel=1e-9)
+    # What the checkpoint does element by element (pooling, the convolutions of blocks) are products in the graph.
+    assert total <= gflop_per_second(proto, tiny.manifest()) <= 1.05 * total
     counts = operators(proto)
-    assert products_by_type(proto) == {"float32": {"MatMul": counts["MatMul"]}}
+    assert products_by_type(proto) == {"float32": {kind: counts[kind] for kind in ("Conv", "MatMul")}}
     assert list(counts.values()) == sorted(counts.values(), reverse=True)
 
 

@@ -58,20 +58,20 @@ def test_an_export(tiny_onnx: Path, tiny: Checkpoint, monkeypatch: pytest.Monkey
     assert found["size_bytes"] == tiny_onnx.stat().st_size
     assert found["manifest"] == replace(tiny.manifest(), verified=True).to_dict()
     assert found["total_latencies_ms"] == [40, 60, 80, 100, 150, 250]
-    assert found["gflop_per_second"] == pytest.approx(arithmetic.gflop_per_second(tiny.config)["total"])
+    assert found["gflop_per_second"] == pytest.approx(arithmetic.gflop_per_second(tiny.config)["total"], rel=0.05)
     assert found["parameters"] >= sum(value.numel() for value in tiny.weights.values())
     graph = found["graph"]
     assert graph["opset"] == 20
     assert graph["inputs"][0] == {"name": "audio", "type": "float32", "shape": ["batch", "882*tokens"]}
     assert [t["name"] for t in graph["outputs"]][:3] == ["onset_logits", "velocity", "offset"]
-    assert graph["products"] == {"float32": {"MatMul": graph["operators"]["MatMul"]}}
+    assert graph["products"] == {"float32": {kind: graph["operators"][kind] for kind in ("Conv", "MatMul")}}
     text = shown(tiny_onnx, monkeypatch)
     for words in (
         "Apache-2.0",
         "BD=36",
         "250 ms",
         "882*tokens",
-        "in float32 (MatMul",
+        "in float32 (",
         "GFLOP per second",
         "state_audio",
     ):

@@ -206,7 +206,7 @@ def test_int8_that_is_slower_is_not_offered(small: Path, tmp_path: Path, monkeyp
 
 def test_a_reduced_graph_is_no_source(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     out = tmp_path / "half.onnx"
-    pipeline.export_variant(tiny_onnx, out, Precision.FP16)
+    out.write_bytes(pipeline.reduce(*onnx_export.read_graph(tiny_onnx), Precision.FP16).SerializeToString())
     assert run_main(monkeypatch, out, "--precision", "fp16") == 2
     assert "give the float32 graph" in capsys.readouterr().err
 

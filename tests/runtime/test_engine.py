@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,6 +59,29 @@ def test_a_failing_step_is_an_engine_error(click_engine: Engine) -> None:
 def test_output_that_is_not_finite_is_an_engine_error(click_engine: Engine) -> None:
     with pytest.raises(EngineError, match="not finite"):
         click_engine.step(np.full((1, 882), np.inf, np.float32), np.zeros((1, 1), np.int64), click_engine.zero_state(1))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_memory_stays_what_the_largest_call_needs() -> None:
+    """In a process of its own: 600 calls of 1 to 50 tokens in any order, after each size was seen once."""
+    script = """
+import numpy as np
+from ghostnote.runtime import open_engine
+engine = open_engine("small")
+def call(tokens):
+    engine.step(np.zeros((1, 882 * tokens), np.float32), np.zeros((1, 1), np.int64), engine.zero_state(1))
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+mixture = np.random.default_rng(0).integers(1, 51, 600).tolist()
+for tokens in (*range(1, 51), *range(50, 0, -1)):
+    call(tokens)
+before = resident()
+for tokens in mixture:
+    call(tokens)
+print(resident() / before)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 1.02
 
 
 def _foreign(path: Path) -> Path:

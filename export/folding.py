@@ -1,0 +1,364 @@
+"""The form of a trained model that is exported: the same function, arranged so that engines have less to do.
+
+PyTorch trains `DrumTransformer`; what is exported is `folded(model)`, computed from it once, in double precision. It
+takes and returns what `DrumTransformer.step` does. What is folded, and why (docs/performance.md has the times):
+
+* overlapping windows are convolutions: nothing is copied to cut them;
+* scales, offsets and the affine part of a normalisation go into the product behind it, views' embeddings into the
+  affine part of the encoders' normalisation, which is one for all views;
+* a normalisation is plain arithmetic: onnxruntime's LayerNormalization takes five times as long on a CPU, and its
+  variance as a difference of squares is less exact;
+* products are of matrices [N, K], N = B * T, so that engines add the bias within the product;
+* one split and one concatenation serve the caches of all layers.
+
+Letters: B streams, T tokens, N = B * T, V views, E view_width, D width, L layers, H heads, W window_tokens, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..models.frontend import AttackView, ToneView, WaveView, tail_samples
+from ..models.transformer import Block, ConcatenatedViews, CrossViewFusion, DrumTransformer, StepOutput
+
+__all__ = ["folded"]
+
+LEVEL_SCALE = 0.2  # of `frontend.scaled_log`
+
+
+def folded(model: DrumTransformer) -> nn.Module:
+    """The model to export in place of `model`: same inputs, outputs and numbers, up to rounding."""
+    with torch.no_grad():
+        return _Step(model).eval()
+
+
+class _Product(nn.Module):
+    """x [N, K] @ weight [K, M] + bias [M]."""
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        super().__init__()
+        self.weight, self.bias = _constant(weight), _constant(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight + self.bias
+
+
+class _Norm(nn.Module):
+    """Layer normalisation [..., K] without its affine part."""
+
+    def __init__(self, norm: nn.LayerNorm):
+        super().__init__()
+        self.eps = norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / torch.sqrt((centred * centred).mean(-1, keepdim=True) + self.eps)
+
+
+class _AffineNorm(_Norm):
+    """Layer normalisation with scale and shift, which broadcast against [..., K]."""
+
+    def __init__(self, norm: nn.LayerNorm, scale: Tensor, shift: Tensor):
+        super().__init__(norm)
+        self.scale, self.shift = _constant(scale), _constant(shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scale + self.shift
+
+
+class _Tone(nn.Module):
+    """`ToneView` as natural logarithms: heard [B, 1, 1, tail + samples] -> [N, features]."""
+
+    def __init__(self, view: ToneView):
+        super().__init__()
+        c = view.config
+        self.features, self.hop = view.features, c.tone_hop
+        self.block = view.decimate.shape[1]
+        self.stride = self.block * c.tone_decimation
+        self.decimate = _filters(view.decimate.double())
+        # The decimated past is a whole number of blocks; the windows leave its first samples alone.
+        skip = -(-c.tone_window // self.block) * self.block - c.tone_window
+        self.dft = _filters(nn.functional.pad(view.dft.double(), (0, 0, skip, 0)))
+        self.bands = _bands(view.bands, c.power_floor)
+
+    def forward(self, heard: Tensor) -> Tensor:
+        b = heard.shape[0]
+        low = _convolved(heard, self.decimate, self.stride).reshape(b, 1, 1, -1)
+        spectrum = _convolved(low, self.dft, self.hop)
+        return _with_rise(_log_bands(_power(spectrum), self.bands), b, self.features)
+
+
+class _Attack(nn.Module):
+    """`AttackView` as natural logarithms: heard [B, 1, 1, tail + samples] -> [N, features]."""
+
+    def __init__(self, view: AttackView):
+        super().__init__()
+        c = view.config
+        self.features, self.hop, self.half = view.features, c.attack_hop, c.attack_window // 2
+        self.skip = tail_samples(c) - c.attack_window
+        self.hann, self.even, self.odd = (_constant(x) for x in (view.hann, view.even, view.odd))
+        self.bands = _bands(view.bands, c.power_floor)
+
+    def forward(self, heard: Tensor) -> Tensor:
+        b, first, second = heard.shape[0], *self._halves(heard)
+        first, second = first * self.hann[: self.half], second * self.hann[self.half :]
+        power = torch.cat([_power((first + second) @ self.even), _power((first - second) @ self.odd)], dim=1)
+        return _with_rise(_log_bands(power, self.bands), b, self.features)
+
+    def _halves(self, heard: Tensor) -> tuple[Tensor, Tensor]:
+        """First and second half of every window, [n, half] each. A half is shorter than a hop: no overlap to copy."""
+        spare = self.hop - self.half
+        first = heard[..., self.skip : -(self.half - spare)].reshape(-1, self.hop)
+        second = heard[..., self.skip + self.half - spare :].reshape(-1, self.hop)
+        return first[:, : self.half], second[:, spare:]
+
+
+class _Wave(nn.Module):
+    """`WaveView` as natural logarithms: heard [B, 1, 1, tail + samples] -> [N, features]."""
+
+    def __init__(self, view: WaveView):
+        super().__init__()
+        c = view.config
+        self.features, self.stride = view.features, c.wave_stride
+        self.skip = tail_samples(c) - (c.wave_taps - c.wave_stride)
+        self.filters = _filters(view.filters.double())
+        self.pool = _bands(torch.eye(c.wave_filters).repeat(c.wave_pool, 1) / c.wave_pool, c.power_floor)
+
+    def forward(self, heard: Tensor) -> Tensor:
+        x = _convolved(heard[..., self.skip :], self.filters, self.stride)
+        return _log_bands((x * x).reshape(-1, self.pool.weight.shape[0]), self.pool).reshape(-1, self.features)
+
+
+_VIEWS = {ToneView: _Tone, AttackView: _Attack, WaveView: _Wave}
+
+
+class _Encoder(nn.Module):
+    """A view and the two products of its encoder: heard -> [N, E], before the normalisation."""
+
+    def __init__(self, view: nn.Module, layers: nn.Sequential, power_floor: float):
+        super().__init__()
+        self.view = _VIEWS[type(view)](view)
+        first, _, second = layers
+        weight, bias = _linear(first)
+        # `scaled_log` is scale * log + offset; differences of levels (the rise) have the scale alone.
+        levels = weight if isinstance(view, WaveView) else _levels(weight, view.per_token)
+        offset = 1.7 + LEVEL_SCALE * math.log(power_floor)
+        self.first = _Product(LEVEL_SCALE * weight, bias + offset * levels.sum(0))
+        self.second = _Product(*_linear(second))
+
+    def forward(self, heard: Tensor) -> Tensor:
+        return self.second(nn.functional.gelu(self.first(self.view(heard))))
+
+
+class _Attention(nn.Module):
+    """`CrossViewFusion` behind its embedding: [N, V, E] -> [N, D]."""
+
+    def __init__(self, fusion: CrossViewFusion, views: int):
+        super().__init__()
+        self.heads, self.views, width = fusion.heads, views, fusion.out.in_features
+        self.qkv = _Product(*_scaled_queries(*_linear(fusion.qkv), width, fusion.heads))
+        self.out = _Product(*_linear(fusion.out))
+        self.norm = _AffineNorm(fusion.norm, fusion.norm.weight, fusion.norm.bias)
+        self.gate = _Product(*_linear(fusion.gate))
+        weight, bias = _linear(fusion.project)
+        self.project = _Product(2 * weight, bias)  # gates are 0..2
+
+    def forward(self, views: Tensor) -> Tensor:
+        v, e = self.views, views.shape[2]
+        flat = views.reshape(-1, e)
+        mixed = _attended(self.qkv(flat).reshape(-1, v, 3 * self.heads, e // self.heads))
+        views = self.norm(flat + self.out(mixed))
+        gates = torch.sigmoid(self.gate(views.reshape(-1, v * e)))
+        return self.project((views.reshape(-1, v, e) * gates.unsqueeze(2)).reshape(-1, v * e))
+
+
+class _Concatenation(nn.Module):
+    """`ConcatenatedViews`: [N, V, E] -> [N, D]."""
+
+    def __init__(self, fusion: ConcatenatedViews):
+        super().__init__()
+        self.project = _Product(*_linear(fusion.project))
+
+    def forward(self, views: Tensor) -> Tensor:
+        return self.project(views.flatten(1))
+
+
+class _Block(nn.Module):
+    """`Block` on [N, D]; its cache as keys and values [B, H, W, D / H], its taps as [B, 1, conv_tokens - 1, D]."""
+
+    def __init__(self, block: Block):
+        super().__init__()
+        self.heads, self.window, self.taps = block.heads, block.window, block.taps
+        self.conv_norm = _AffineNorm(block.conv_norm, block.conv_norm.weight, block.conv_norm.bias)
+        self.conv = _constant(block.conv.T[:, None, None, :])  # one filter per channel
+        self.attention_norm, self.feed_norm = _Norm(block.attention_norm), _Norm(block.feed_norm)
+        qkv = _behind(block.attention_norm, block.qkv)
+        self.qkv = _Product(*_scaled_queries(*qkv, block.qkv.in_features, block.heads))
+        self.out = _Product(*_linear(block.out))
+        self.feed_in = _Product(*_behind(block.feed_norm, block.feed[0]))
+        self.feed_out = _Product(*_linear(block.feed[2]))
+
+    def forward(self, x: Tensor, b: int, bias: Tensor, past: tuple[Tensor, Tensor], taps: Tensor) -> tuple[Tensor, ...]:
+        """x [N, D], bias [B, H, 1, W + 1] -> x, keys, values and taps that are the next call's past."""
+        width = x.shape[1]
+        history = torch.cat([taps, self.conv_norm(x).reshape(b, 1, -1, width)], dim=2)
+        heard = nn.functional.conv2d(history.permute(0, 3, 1, 2), self.conv, groups=width)
+        x = x + heard.permute(0, 2, 3, 1).reshape(-1, width)
+        qkv = self.qkv(self.attention_norm(x)).reshape(b, -1, 3 * self.heads, width // self.heads)
+        mixed, keys, values = _attended_with(qkv, past, bias)
+        x = x + self.out(mixed)
+        x = x + self.feed_out(nn.functional.gelu(self.feed_in(self.feed_norm(x))))
+        return x, keys[:, :, -self.window :], values[:, :, -self.window :], history[:, :, 1 - self.taps :]
+
+
+class _Step(nn.Module):
+    """`DrumTransformer.step`."""
+
+    def __init__(self, model: DrumTransformer):
+        super().__init__()
+        self.config = c = model.config
+        self.encoders = nn.ModuleDict(
+            {name: _Encoder(model.views[name], model.encoders[name].layers, c.power_floor) for name in c.views}
+        )
+        self.view_norm = _joint_norm(model)
+        fusion = model.fusion
+        attention = isinstance(fusion, CrossViewFusion)
+        self.fusion = _Attention(fusion, len(c.views)) if attention else _Concatenation(fusion)
+        self.delay_embedding = nn.Embedding.from_pretrained(model.delay_embedding.weight.detach().clone())
+        # By distance from the oldest key to the query itself: [delays, L * H * (W + 1)].
+        self.bias = nn.Embedding.from_pretrained(model.bias.detach().flip(-1).flatten(1))
+        self.blocks = nn.ModuleList(_Block(block) for block in model.blocks)
+        self.norm = _Norm(model.norm)
+        self.head = _Product(*_by_kind(*_behind(model.norm, model.head), c.frames_per_token))
+
+    def forward(self, audio: Tensor, delay: Tensor, *states: Tensor) -> StepOutput:
+        c, b = self.config, audio.shape[0]
+        state_audio, state_cache, state_taps = states
+        heard = torch.cat([state_audio, audio], dim=1)
+        windows = heard.reshape(b, 1, 1, -1)
+        latents = torch.cat([encoder(windows) for encoder in self.encoders.values()], dim=1)
+        x = self.fusion(self.view_norm(latents.reshape(-1, len(c.views), c.view_width)))
+        x = (x.reshape(b, -1, c.width) + self.delay_embedding(delay)).reshape(-1, c.width)
+        biases = self.bias(delay).reshape(b, c.layers * c.heads, 1, c.window_tokens + 1).split(c.heads, dim=1)
+        past = state_cache.split(c.heads, dim=1)
+        caches, taps = [], []
+        parts = zip(self.blocks, biases, past[::2], past[1::2], state_taps.split(1, dim=1), strict=True)
+        for block, bias, keys, values, tap in parts:
+            x, keys, values, tap = block(x, b, bias, (keys, values), tap)
+            caches += [keys, values]
+            taps.append(tap)
+        tail = heard[:, -state_audio.shape[1] :]
+        return StepOutput(*self._heads(x, b), tail, torch.cat(caches, dim=1), torch.cat(taps, dim=1))
+
+    def _heads(self, x: Tensor, b: int) -> tuple[Tensor, Tensor, Tensor]:
+        """[N, D] -> onset logits, velocity and offset, [B, F, C] each."""
+        kinds = self.head(self.norm(x)).chunk(3, dim=1)
+        onset, velocity, offset = (kind.reshape(b, -1, len(self.config.classes)) for kind in kinds)
+        offset = 0.5 + torch.tanh(offset) if self.config.subframe else torch.zeros_like(offset)
+        return onset, torch.sigmoid(velocity), offset
+
+
+def _convolved(x: Tensor, filters: Tensor, stride: int) -> Tensor:
+    """x [B, 1, 1, n], filters [M, 1, 1, taps] -> [B * windows, M]."""
+    return nn.functional.conv2d(x, filters, stride=(1, stride)).permute(0, 2, 3, 1).reshape(-1, filters.shape[0])
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    """[n, 2 * bins] (cosine part, sine part) -> [n, bins]."""
+    real, imaginary = (spectrum * spectrum).chunk(2, dim=1)
+    return real + imaginary
+
+
+def _log_bands(power: Tensor, bands: _Product) -> Tensor:
+    return torch.log(bands(power))
+
+
+def _with_rise(level: Tensor, b: int, features: int) -> Tensor:
+    """[B * (1 + T * per_token), bands] -> [N, 2 * per_token * bands]: levels and their positive differences."""
+    level = level.reshape(b, -1, level.shape[1])
+    now = level[:, 1:]
+    return torch.cat([now, torch.relu(now - level[:, :-1])], dim=2).reshape(-1, features)
+
+
+def _attended(qkv: Tensor) -> Tensor:
+    """Attention within [G, n, 3 * H, d] -> [G * n, H * d]; queries are scaled already."""
+    q, keys, values = qkv.transpose(1, 2).chunk(3, dim=1)
+    mixed = torch.softmax(q @ keys.transpose(-1, -2), dim=-1) @ values
+    return mixed.transpose(1, 2).reshape(-1, mixed.shape[1] * mixed.shape[3])
+
+
+def _attended_with(qkv: Tensor, past: tuple[Tensor, Tensor], bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention of [B, T, 3 * H, d] over the past and itself -> [N, D], keys and values [B, H, W + T, d]."""
+    q, keys, values = qkv.transpose(1, 2).chunk(3, dim=1)
+    keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
+    scores = _by_distance(q @ keys.transpose(-1, -2), bias.shape[3])
+    mixed = _by_key(torch.softmax(scores + bias, dim=-1)) @ values
+    return mixed.transpose(1, 2).reshape(-1, mixed.shape[1] * mixed.shape[3]), keys, values
+
+
+def _by_distance(x: Tensor, reach: int) -> Tensor:
+    """Of [B, H, T, W + T] the keys in reach of each query, the oldest first: [B, H, T, W + 1]."""
+    b, h, t, _ = x.shape
+    # Laid end to end and cut again into rows longer by one, each row begins a key later than the one before.
+    return nn.functional.pad(x.flatten(2), (0, t)).reshape(b, h, t, -1)[..., :reach]
+
+
+def _by_key(x: Tensor) -> Tensor:
+    """The inverse of `_by_distance`, zeros where a key is out of reach: [B, H, T, W + 1] -> [B, H, T, W + T]."""
+    b, h, t, _ = x.shape
+    return nn.functional.pad(x, (0, t)).flatten(2)[..., :-t].reshape(b, h, t, -1)
+
+
+def _constant(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach().float().contiguous(), requires_grad=False)
+
+
+def _filters(matrix: Tensor) -> nn.Parameter:
+    """A matrix [taps, M] as the filters of a convolution [M, 1, 1, taps]."""
+    return _constant(matrix.T[:, None, None, :])
+
+
+def _bands(bands: Tensor, floor: float) -> _Product:
+    """Band powers over the power that counts as silent, plus 1: the logarithm of silence is 0, where rounding is least."""
+    return _Product(bands.double() / floor, torch.ones(bands.shape[1]))
+
+
+def _levels(weight: Tensor, per_token: int) -> Tensor:
+    """Of an encoder's weights [features, M] those that read levels and not their rise."""
+    return weight.reshape(per_token, 2, -1, weight.shape[1])[:, 0].flatten(0, 1)
+
+
+def _linear(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight [K, M] and bias [M] in double precision."""
+    return layer.weight.double().T, layer.bias.double()
+
+
+def _behind(norm: nn.LayerNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    """The layer with the affine part of the normalisation before it."""
+    weight, bias = _linear(layer)
+    return norm.weight.double()[:, None] * weight, bias + norm.bias.double() @ weight
+
+
+def _scaled_queries(weight: Tensor, bias: Tensor, width: int, heads: int) -> tuple[Tensor, Tensor]:
+    """A product whose first `width` outputs are queries of heads: with the scale of their scores."""
+    scale = torch.ones(3 * width, dtype=torch.float64)
+    scale[:width] = (width // heads) ** -0.5
+    return weight * scale, bias * scale
+
+
+def _by_kind(weight: Tensor, bias: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """The head's outputs by kind, frame, class instead of frame, kind, class."""
+    order = torch.arange(len(bias)).reshape(frames, 3, -1).transpose(0, 1).flatten()
+    return weight[:, order], bias[order]
+
+
+def _joint_norm(model: DrumTransformer) -> _AffineNorm:
+    """The normalisations of all encoders as one of [N, V, E], the views' embeddings in its shift."""
+    norms = [encoder.norm for encoder in model.encoders.values()]
+    shift = torch.stack([norm.bias.double() for norm in norms])
+    if isinstance(model.fusion, CrossViewFusion):
+        shift = shift + model.fusion.view_embedding.double()
+    return _AffineNorm(norms[0], torch.stack([norm.weight for norm in norms]), shift)
