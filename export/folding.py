@@ -322,7 +322,7 @@ def _filters(matrix: Tensor) -> nn.Parameter:
 
 
 def _bands(bands: Tensor, floor: float) -> _Product:
-    """Band powers over the power that counts as silent, plus 1: the logarithm of silence is 0, where rounding is least."""
+    """Band powers over the power that counts as silent, plus 1: log of silence is 0, where rounding is least."""
     return _Product(bands.double() / floor, torch.ones(bands.shape[1]))
 
 

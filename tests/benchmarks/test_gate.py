@@ -172,32 +172,42 @@ def copy_of(root: Path, place: Path, edit: Callable[[Path], None]) -> Build:
     return Build(place.name, place)
 
 
+SLOWER = """
+
+_step = OnnxRuntimeEngine.step
+
+
+def _slow_step(self, *arguments):
+    import time
+
+    start = time.process_time()
+    output = _step(self, *arguments)
+    end = time.process_time() + {share} * (time.process_time() - start)
+    while time.process_time() < end:
+        pass
+    return output
+
+
+OnnxRuntimeEngine.step = _slow_step
+"""
+
+
 def slowed(share: float) -> Callable[[Path], None]:
     """An edit that makes every call of the engine burn so much more time."""
 
     def edit(folder: Path) -> None:
-        path = folder / "runtime" / "engines" / "onnxruntime_engine.py"
-        before = "values = self._session.run("
-        source = path.read_text()
-        assert source.count(before) == 1
-        burn = (
-            "import time; start = time.process_time(); {call}"
-            f"; end = time.process_time() + {share} * (time.process_time() - start)\n"
-            "            while time.process_time() < end: pass\n"
-        )
-        line = next(line for line in source.splitlines() if before in line)
-        path.write_text(source.replace(line + "\n", "            " + burn.replace("{call}", line.strip())))
+        with (folder / "runtime" / "engines" / "onnxruntime_engine.py").open("a") as file:
+            file.write(SLOWER.format(share=share))
 
     return edit
 
 
 def damaged(folder: Path) -> None:
     """An edit that turns a threshold of the bundled model around."""
-    from ghostnote.export.onnx_export import attach_manifest, manifest_of, read_graph
+    from ghostnote.export.onnx_export import attach_manifest, read_graph
 
     path = folder / "runtime" / "assets" / "small.onnx"
-    proto = read_graph(path)
-    manifest = manifest_of(proto)
+    proto, manifest = read_graph(path)
     worse = tuple(tuple(min(0.99, p + 0.2) for p in row) for row in manifest.decoder.thresholds)
     attach_manifest(proto, replace(manifest, decoder=replace(manifest.decoder, thresholds=worse)))
     path.write_bytes(proto.SerializeToString())
