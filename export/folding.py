@@ -1,13 +1,15 @@
 """The form of a trained model that is exported: the same function, arranged so that engines have less to do.
 
 PyTorch trains `DrumTransformer`; what is exported is `folded(model)`, computed from it once, in double precision. It
-takes and returns what `DrumTransformer.step` does. What is folded, and why (docs/performance.md has the times):
+takes and returns what `DrumTransformer.step` does. What is folded, and why (docs/budget.md has the times):
 
 * overlapping windows are convolutions: nothing is copied to cut them;
 * scales, offsets and the affine part of a normalisation go into the product behind it, views' embeddings into the
   affine part of the encoders' normalisation, which is one for all views;
 * a normalisation is plain arithmetic: onnxruntime's LayerNormalization takes five times as long on a CPU, and its
   variance as a difference of squares is less exact;
+* attention is over the keys in reach, by distance: the learned bias is added as it is, and nothing is masked (masked
+  scores are a row's slowest: their exponentials pass through denormal numbers);
 * products are of matrices [N, K], N = B * T, so that engines add the bias within the product;
 * one split and one concatenation serve the caches of all layers.
 
@@ -16,17 +18,13 @@ Letters: B streams, T tokens, N = B * T, V views, E view_width, D width, L layer
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from ..models.frontend import AttackView, ToneView, WaveView, tail_samples
+from ..models.frontend import LEVEL_SCALE, AttackView, ToneView, WaveView, level_offset, tail_samples
 from ..models.transformer import Block, ConcatenatedViews, CrossViewFusion, DrumTransformer, StepOutput
 
 __all__ = ["folded"]
-
-LEVEL_SCALE = 0.2  # of `frontend.scaled_log`
 
 
 def folded(model: DrumTransformer) -> nn.Module:
@@ -145,8 +143,7 @@ class _Encoder(nn.Module):
         weight, bias = _linear(first)
         # `scaled_log` is scale * log + offset; differences of levels (the rise) have the scale alone.
         levels = weight if isinstance(view, WaveView) else _levels(weight, view.per_token)
-        offset = 1.7 + LEVEL_SCALE * math.log(power_floor)
-        self.first = _Product(LEVEL_SCALE * weight, bias + offset * levels.sum(0))
+        self.first = _Product(LEVEL_SCALE * weight, bias + level_offset(power_floor) * levels.sum(0))
         self.second = _Product(*_linear(second))
 
     def forward(self, heard: Tensor) -> Tensor:
@@ -322,7 +319,7 @@ def _filters(matrix: Tensor) -> nn.Parameter:
 
 
 def _bands(bands: Tensor, floor: float) -> _Product:
-    """Band powers over the power that counts as silent, plus 1: log of silence is 0, where rounding is least."""
+    """Band powers over the power that counts as silent, plus 1: silence is 0 as logarithm, where rounding is least."""
     return _Product(bands.double() / floor, torch.ones(bands.shape[1]))
 
 

@@ -1,8 +1,8 @@
 """A model's ONNX graph: made, given its manifest, checked, and read back.
 
 The graph is `DrumTransformer.step`, folded (folding.py), with batch and tokens dynamic; names and shapes are the
-streaming contract of docs/architecture.md. The same checkpoint gives the same bytes: nothing of the machine or the
-time enters the file.
+streaming contract of docs/architecture.md. The same checkpoint gives the same bytes: nothing of the machine or the time
+enters the file.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def _norms(proto: onnx.ModelProto) -> list[list[onnx.NodeProto]]:
         module, _, _ = node.name.rpartition("/")
         if module.endswith("norm"):
             norms.setdefault(module, []).append(node)
-        elif node.op_type == "LayerNormalization":  # in graphs that were exported before version 0.4
+        elif node.op_type == "LayerNormalization":  # in graphs that were exported before they were folded
             norms[node.name] = [node]
     return list(norms.values())
 

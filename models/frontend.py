@@ -13,7 +13,18 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 
-__all__ = ["AttackView", "ToneView", "WaveView", "mel_bands", "scaled_log", "tail_samples"]
+__all__ = [
+    "LEVEL_SCALE",
+    "AttackView",
+    "ToneView",
+    "WaveView",
+    "level_offset",
+    "mel_bands",
+    "scaled_log",
+    "tail_samples",
+]
+
+LEVEL_SCALE = 0.2  # of the natural logarithms of power
 
 
 def tail_samples(config: ModelConfig) -> int:
@@ -129,7 +140,12 @@ class WaveView(nn.Module):
 def scaled_log(power: Tensor, floor: float) -> Tensor:
     """Log power with silence near -2 and full scale near +1.7: every view enters the network at a like scale."""
     # log(power + floor), but with an addend of 1: graph optimisers take one of 1e-8 for zero, and drop it.
-    return torch.log(power * (1 / floor) + 1) * 0.2 + (1.7 + 0.2 * math.log(floor))
+    return torch.log(power * (1 / floor) + 1) * LEVEL_SCALE + level_offset(floor)
+
+
+def level_offset(floor: float) -> float:
+    """What `scaled_log` says of silence."""
+    return 1.7 + LEVEL_SCALE * math.log(floor)
 
 
 def _power(spectrum: Tensor) -> Tensor:

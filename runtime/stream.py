@@ -17,7 +17,7 @@ __all__ = ["FILE_TOKENS_PER_CALL", "Stream", "StreamingTranscriber", "check_pcm"
 
 Floats = NDArray[np.float32]
 
-FILE_TOKENS_PER_CALL = 50  # for files: large enough to be efficient, small enough for memory and the first hit
+FILE_TOKENS_PER_CALL = 96  # for files: large enough to be efficient (docs/budget.md), small enough for memory
 _LIVE_TOKENS_PER_CALL = 50  # upper bound of one live call, so that a long piece does not take memory in proportion
 
 

@@ -59,7 +59,8 @@ def endurance(engine: Engine, hours: float) -> list[Figure]:
 
 def receptive_field_s(manifest: Manifest) -> float:
     """How far back the model can look, in seconds: layers x window of its cache."""
-    layers, _, window, _ = manifest.states["state_cache"]
+    layers, *_ = manifest.states["state_taps"]
+    _, window, _ = manifest.states["state_cache"]
     return layers * window * manifest.token_s
 
 
