@@ -24,6 +24,7 @@ from ..runtime.cuda_driver import Driver
 from ..runtime.engines.flavours import Flavour, dotted
 from ..runtime.errors import InputError, UsageError
 from ..runtime.manifest import Manifest
+from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .errors import CheckError, MissingLibraryError
 from .files import put_in_place, writing, written_aside
 
@@ -47,7 +48,7 @@ __all__ = [
 Range = tuple[int, int, int]  # smallest, the one to be fastest at, largest
 
 BATCH: Range = (1, 1, 32)
-TOKENS: Range = (1, 1, 50)  # live calls are the ones in a hurry; files come in calls of 50 tokens
+TOKENS: Range = (1, 1, FILE_TOKENS_PER_CALL)  # live calls are the ones in a hurry
 
 HARDWARE_COMPATIBILITY = ("none", "same_compute_capability", "ampere_plus")
 
