@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from evaluation_examples import law, notes, tracks
@@ -134,7 +136,8 @@ def test_velocities_in_proportion_are_right_for_mir_eval(reference: list[Note]) 
     counted = {(note.time_s, note.label) for note in reference}
     result = velocity_f({"t": scaled}, {"t": reference}, class_names("all"), "all")
     assert result["tp"] + result["fn"] == len(counted)
-    if len(counted) == len(reference):  # of hits twice at one time, which velocity counts is open
+    near = [(a, b) for a, b in combinations(reference, 2) if a.label == b.label and abs(a.time_s - b.time_s) <= 0.1]
+    if not near:  # of hits that may be taken for each other, which velocity meets which is open
         assert result["fp"] == result["fn"] == 0
 
 
