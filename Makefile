@@ -64,7 +64,8 @@ CALIBRATION := $(if $(RECORDINGS),$(foreach kind,drums mix,--audio $(RECORDINGS)
 # Courses on stems and mixes: the later ones hear other renders (--seed) and begin at one delay.
 FIRST := $(TRAINING) --distinct 2000
 SECOND := $(TRAINING) --distinct 3000 --seed 1
-THIRD := $(TRAINING) --distinct 2000 --seed 2 --learning-rate 1e-3 --margin-ms 1.5
+LATE := --learning-rate 1e-3 --margin-ms 1.5
+THIRD := $(TRAINING) --distinct 2000 --seed 2 $(LATE)
 POLISH := --steps 500 --learning-rate 5e-4 --margin-ms 1.5
 SMALL := --preset small --teacher
 
@@ -80,8 +81,10 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(SMALL) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
 	$(GHOSTNOTE) train runs/small-4 $(SECOND) $(SMALL) runs/base-3/best.pt $(POLISH) --init runs/small-3/best.pt
 	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(SMALL) runs/base.pt --init runs/small-4/best.pt --steps 900
+	$(GHOSTNOTE) train runs/small-6 $(THIRD) $(SMALL) runs/base.pt --init runs/small-5/best.pt --steps 4000
+	$(GHOSTNOTE) train runs/small-7 $(SECOND) $(LATE) $(SMALL) runs/base.pt --init runs/small-6/best.pt --steps 2800
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt $(CALIBRATION)
-	$(GHOSTNOTE) calibrate runs/small-5/best.pt -o checkpoints/small.pt $(CALIBRATION)
+	$(GHOSTNOTE) calibrate runs/small-7/best.pt -o checkpoints/small.pt $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
 	$(GHOSTNOTE) export checkpoints/small.pt --target onnx --out runtime/assets
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ..runtime.engines.onnxruntime_engine import DISABLED_OPTIMIZERS, OnnxRuntimeEngine
 from ..runtime.engines.protocol import Engine
 from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .signals import drum_like
@@ -31,7 +31,9 @@ def integer_products(path: Path) -> int:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(optimised)
         options.log_severity_level = 4
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED_OPTIMIZERS)
+        )
         graph = onnx.load(optimised).graph
     return sum(node.op_type in INTEGER_OPERATORS for node in graph.node)
 
