@@ -83,7 +83,7 @@ def streams_command(
     engine: EngineOption = None,
     streams: Annotated[int, typer.Option(min=1, help="Live streams at once.")] = 64,
     seconds: Annotated[float, typer.Option(min=1, help="How long, in real time.")] = 60,
-    threads: ThreadsOption = 2,
+    threads: ThreadsOption = 1,
     max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a ready stream waits for others.")] = 20,
     out: OutOption = None,
 ) -> None:

@@ -34,6 +34,7 @@ Floats = NDArray[np.float32]
 _TOKENS_PER_CALL = 256  # over all streams of a call, when they have more than one each: bounds how long others wait
 _UNREAD_HITS = 10_000  # a stream whose hits nobody reads is not listened to any further
 _CLOSED = "the pool was closed"
+_WARM_CALLS = 4
 _QUIET_TOKENS = 5  # a stream that was not fed for so long is not waited for
 
 
@@ -85,11 +86,18 @@ class StreamPool:
 
     A call begins when all streams that are being fed have a token, or `max_wait_ms` after the first had one. From one
     token's length on (20 ms) live streams fall into step, so that the same ones meet in every call and no state is
-    copied. A stream holds at most `max_buffer_s` of unheard audio.
+    copied. A stream holds at most `max_buffer_s` of unheard audio. A library's first calls are slow: `warm_streams` is
+    the number of streams that it is run with on silence before the constructor returns. Raises what it then raises.
     """
 
     def __init__(
-        self, engine: Engine, *, max_wait_ms: float = 5.0, max_streams: int = 1024, max_buffer_s: float = 2.0
+        self,
+        engine: Engine,
+        *,
+        max_wait_ms: float = 5.0,
+        max_streams: int = 1024,
+        max_buffer_s: float = 2.0,
+        warm_streams: int = 0,
     ) -> None:
         self._engine = engine
         self._manifest = engine.manifest
@@ -107,7 +115,13 @@ class StreamPool:
         self._stats = PoolStats()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="ghostnote-pool", daemon=True)
+        self._warm = threading.Event()
+        self._failure: Exception | None = None
+        self._warm_streams = warm_streams
         self._thread.start()
+        self._warm.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def __enter__(self) -> StreamPool:
         return self
@@ -189,7 +203,12 @@ class StreamPool:
 
     def _run(self) -> None:
         """The thread: wait, gather, step, deliver, until closed."""
-        while True:
+        try:
+            self._warm_up()
+        except Exception as error:  # noqa: BLE001 - told by the constructor, which waits for it
+            self._failure = error
+        self._warm.set()
+        while self._failure is None:
             with self._lock:
                 chosen = self._wait_for_tokens()
                 if not chosen:
@@ -198,6 +217,16 @@ class StreamPool:
                 audio = np.stack([member.stream.audio(tokens) for member in chosen])
                 delay = np.array([[member.stream.delay_index] for member in chosen], np.int64)
             self._call(chosen, tokens, audio, delay)
+
+    def _warm_up(self) -> None:
+        count = self._warm_streams
+        if not count:
+            return
+        audio = np.zeros((count, self._manifest.samples_per_token), np.float32)
+        delay = np.full((count, 1), self._manifest.default_delay, np.int64)
+        state = self._engine.zero_state(count)
+        for _ in range(_WARM_CALLS):
+            state = self._engine.step(audio, delay, state).state
 
     def _wait_for_tokens(self) -> list[PooledStream]:
         """The streams of the next call, at least one, in the order in which they came; none when the pool closes."""

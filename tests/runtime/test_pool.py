@@ -158,6 +158,21 @@ def test_streams_in_step_share_calls_and_copy_nothing(click_engine: Engine, clic
     assert engine.selected <= 10  # when they meet, not at every call
 
 
+def test_a_warm_engine_has_been_run_with_so_many_streams(click_engine: Engine) -> None:
+    engine = Watched(click_engine)
+    with StreamPool(engine, warm_streams=7) as pool:
+        assert set(engine.batches) == {7}
+        assert threading.get_ident() not in engine.threads
+        assert pool.stats().calls == 0
+
+
+def test_an_engine_that_cannot_be_warmed_makes_no_pool(click_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Watched(click_engine)
+    monkeypatch.setattr(engine, "zero_state", lambda batch: {})
+    with pytest.raises(EngineError, match="onnxruntime failed"):
+        StreamPool(engine, warm_streams=2)
+
+
 def test_latency_is_the_streams_own(pool: StreamPool) -> None:
     assert pool.open(latency_ms=60).total_latency_ms == 60
     assert pool.open(latency_ms=100).total_latency_ms == 100
