@@ -41,7 +41,8 @@ def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> l
         stats = pool.stats()
         for member, hits in zip(members, found, strict=True):
             hits += map(_key, member.flush())
-    wrong = sum(not _same_hits(hits, _alone(engine, recordings[i % len(recordings)])) for i, hits in enumerate(found))
+    alone = [_alone(engine, recording) for recording in recordings]
+    wrong = sum(not _same_hits(hits, alone[i % len(alone)]) for i, hits in enumerate(found))
     return [
         Figure("late tokens", stats.late_tokens, f"of {stats.tokens}", 0),
         Figure("streams whose hits differ from a run alone", wrong, f"of {count}", 0),
