@@ -17,12 +17,12 @@ from ...export.signals import drum_like
 from ...runtime.engines.protocol import Engine
 from ...runtime.events import Hit
 from ...runtime.pool import PooledStream, StreamPool
-from ...runtime.stream import StreamingTranscriber
+from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from ..measuring import Figure
 
 __all__ = ["streams"]
 
-RECORDINGS = 8  # different ones; the streams share them
+RECORDINGS, RECORDING_S = 8, 30  # different ones, shared and played again and again: little memory, always in use
 LATENCY_MS = 100
 SAME_S = 0.01  # two hits of one class this close are one hit
 
@@ -32,16 +32,19 @@ Key = tuple[str, float]  # class and time of a hit
 
 def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> list[Figure]:
     """Feed `count` streams for `seconds` of real time; lateness, cost, and streams whose hits are not their own."""
-    recordings = [drum_like(seed, seconds, engine.manifest.sample_rate) for seed in range(min(count, RECORDINGS))]
+    token, rate = engine.manifest.samples_per_token, engine.manifest.sample_rate
+    length = round(min(seconds, RECORDING_S) * rate) // token * token
+    total = round(seconds * rate) // token * token
+    recordings = [drum_like(seed, length / rate, rate)[:length] for seed in range(min(count, RECORDINGS))]
     with StreamPool(engine, max_wait_ms=max_wait_ms, warm_streams=count) as pool:
         members = [pool.open(latency_ms=LATENCY_MS) for _ in range(count)]
         start = time.process_time()
-        behind_s, found = _play(members, recordings, engine.manifest.samples_per_token, engine.manifest.sample_rate)
+        behind_s, found = _play(members, recordings, total, token, rate)
         cpu_s = time.process_time() - start
         stats = pool.stats()
         for member, hits in zip(members, found, strict=True):
             hits += map(_key, member.flush())
-    alone = [_alone(engine, recording) for recording in recordings]
+    alone = [_alone(engine, recording, total) for recording in recordings]
     wrong = sum(not _same_hits(hits, alone[i % len(alone)]) for i, hits in enumerate(found))
     return [
         Figure("late tokens", stats.late_tokens, f"of {stats.tokens}", 0),
@@ -56,20 +59,21 @@ def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> l
 
 
 def _play(
-    members: Sequence[PooledStream], recordings: Sequence[Floats], token: int, rate: int
+    members: Sequence[PooledStream], recordings: Sequence[Floats], total: int, token: int, rate: int
 ) -> tuple[float, list[list[Key]]]:
     """Feed in real time; how far behind the feeder ever was, in seconds, and the hits read."""
     found: list[list[Key]] = [[] for _ in members]
     order = np.random.default_rng(0).permutation(len(members)).tolist()
     begin, behind_s = time.monotonic(), 0.0
-    for position in range(0, len(recordings[0]) - token + 1, token):
+    for position in range(0, total, token):
+        start = position % len(recordings[0])
         for place, number in enumerate(order):
             due = begin + (position + token * place / len(order)) / rate
             wait_s = due - time.monotonic()
             behind_s = max(behind_s, -wait_s)
             if wait_s > 0.0005:  # finer than this a sleep cannot be relied on
                 time.sleep(wait_s)
-            members[number].feed(recordings[number % len(recordings)][position : position + token])
+            members[number].feed(recordings[number % len(recordings)][start : start + token])
             found[number] += map(_key, members[number].read())
     return behind_s, found
 
@@ -79,11 +83,12 @@ def _key(hit: Hit) -> Key:
     return hit.code, hit.time_s
 
 
-def _alone(engine: Engine, pcm: Floats) -> list[Key]:
-    token = engine.manifest.samples_per_token
-    transcriber = StreamingTranscriber(engine, latency_ms=LATENCY_MS, tokens_per_call=50)
-    hits = transcriber.feed(pcm[: len(pcm) // token * token])
-    return [_key(hit) for hit in hits + transcriber.flush()]
+def _alone(engine: Engine, pcm: Floats, total: int) -> list[Key]:
+    transcriber = StreamingTranscriber(engine, latency_ms=LATENCY_MS, tokens_per_call=FILE_TOKENS_PER_CALL)
+    hits = []
+    for start in range(0, total, len(pcm)):
+        hits += map(_key, transcriber.feed(pcm[: total - start]))
+    return hits + [_key(hit) for hit in transcriber.flush()]
 
 
 def _same_hits(one: Sequence[Key], other: Sequence[Key]) -> bool:
