@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from ghostnote.runtime.engines.device import DeviceError, Shape, Tensor
-from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ghostnote.runtime.engines.onnxruntime_engine import DISABLED_OPTIMIZERS, OnnxRuntimeEngine
 from ghostnote.runtime.engines.plan_engine import PlanEngine
 
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
@@ -134,7 +134,9 @@ class GraphPlan:
     workspace_size = 1000
 
     def __init__(self, path: Path, device: HostDevice, batch: tuple[int, int], samples: tuple[int, int]) -> None:
-        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(  # the same operators as the engine that it is compared with
+            path, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED_OPTIMIZERS)
+        )
         self.device, self.batch, self.samples = device, batch, samples
         self.executions: list[GraphExecution] = []
         self.can_capture = self.open = True

@@ -122,7 +122,11 @@ def test_the_example_gives_the_hits_of_the_bundled_model(
     page.select_option("#pace", "fast")
     page.set_input_files("#file", GROOVE)
     page.wait_for_selector("body[data-state=done]")
-    found, expected = by_time(hits_saved(page)), by_time(alone(small, groove, 60))
+    # By class first: strokes of several drums at once lie closer in time than batched rounding moves them.
+    found, expected = (
+        sorted(hits, key=lambda hit: (hit["class"], hit["time"]))
+        for hits in (hits_saved(page), alone(small, groove, 60))
+    )
     assert len(expected) > 40
     assert [hit["class"] for hit in found] == [hit["class"] for hit in expected]
     for key, tolerance in (("time", 1e-5), ("velocity", 2e-4), ("confidence", 2e-4)):
@@ -137,9 +141,11 @@ def test_the_example_gives_the_hits_of_the_bundled_model(
         if message.type == "note_on":
             assert message.channel == 9
             notes.append((time_s, message.note, message.velocity))
-    assert [note for _, note, _ in notes] == [hit["note"] for hit in expected]
-    np.testing.assert_allclose([at for at, _, _ in notes], [hit["time"] for hit in expected], atol=0.0006)
-    assert [velocity for _, _, velocity in notes] == [round(127 * hit["velocity"]) for hit in found]
+    played = sorted(found, key=lambda hit: (hit["note"], hit["time"]))
+    notes.sort(key=lambda note: (note[1], note[0]))
+    assert [note for _, note, _ in notes] == [hit["note"] for hit in played]
+    np.testing.assert_allclose([at for at, _, _ in notes], [hit["time"] for hit in played], atol=0.0006)
+    assert [velocity for _, _, velocity in notes] == [round(127 * hit["velocity"]) for hit in played]
 
 
 def test_the_microphone_gives_hits_while_it_plays(
