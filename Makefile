@@ -107,7 +107,7 @@ doctor: $(TEST_VENV)/.installed  ## What this machine can run and build
 test-gpu: $(TEST_VENV)/.installed  ## The tests that need a GPU
 	$(TEST_ENV) $(TEST_VENV)/bin/python -m pytest -m gpu
 
-bench-gpu: $(TEST_VENV)/.installed  ## Plans of the bundled models on this GPU: built, compared, measured; documents in OUT
+bench-gpu: $(TEST_VENV)/.installed  ## Calls of many sizes on this GPU, with PyTorch, against its limits; documents in OUT
 	$(GHOSTNOTE) bench gpu $(OUT)
 
 wheel: $(TEST_VENV)/.installed  ## Build the wheel into dist/

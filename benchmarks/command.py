@@ -16,7 +16,7 @@ from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError
 from .gate.command import compare_builds
 from .machine import load_average, machine_card, model_card
-from .measuring import Figure, pin_to_one_core
+from .measuring import GENERATED, Figure, pin_to_one_core
 from .result import Result
 
 __all__ = ["bench"]
@@ -34,7 +34,6 @@ EngineOption = Annotated[
 ]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Keep the document in this folder.")]
-GENERATED = Path(__file__).parent / "generated"
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 

@@ -26,6 +26,8 @@ import numpy as np
 from ..export.signals import drum_like
 
 __all__ = [
+    "GENERATED",
+    "ONE_THREAD",
     "TRANSCRIBE",
     "Figure",
     "copy_gigabytes_per_s",
@@ -39,6 +41,7 @@ __all__ = [
     "write_wav",
 ]
 
+GENERATED = Path(__file__).parent / "generated"  # clips with exact labels: audio/, labels/
 TRANSCRIBE = (sys.executable, "-m", "ghostnote.runtime.command")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 # Run by a process of its own, because numpy's threads are settled when it is imported.

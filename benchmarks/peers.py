@@ -30,7 +30,7 @@ from ..models.evaluation.notes import labels_of, read_notes
 from ..models.evaluation.scores import score
 from ..runtime.errors import GhostnoteError, InputError, UsageError
 from .machine import machine_card
-from .measuring import matrix_product_gflops, peak_memory_mb
+from .measuring import ONE_THREAD, matrix_product_gflops, peak_memory_mb
 
 __all__ = ["Peer", "Row", "measure", "peers"]
 
@@ -138,9 +138,10 @@ def _ours(model: str, latency_ms: float) -> Peer:
 
 def _run(peer: Peer, audio: Path, out: Path) -> float:
     """CPU seconds, of the command and its children, on one thread."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     before = _children_cpu_s()
-    done = subprocess.run(peer.words(audio, out), env=os.environ | threads, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        peer.words(audio, out), env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         message = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise InputError(f"{peer.name} failed on {audio} with exit code {done.returncode}: {message}")

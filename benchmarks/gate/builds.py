@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import InputError
+from ..measuring import ONE_THREAD
 
 __all__ = ["Build", "Worker", "checked_out"]
 
 WORKER = Path(__file__).parent / "worker.py"
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from ...runtime.errors import InputError
+from ..measuring import GENERATED
 from .builds import checked_out
 from .comparison import Metric, Plan, compare
 from .statistics import SLOWDOWN_LIMIT, Verdict
 
 __all__ = ["compare_builds"]
-
-GENERATED = Path(__file__).parents[1] / "generated"
 
 
 def compare_builds(

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .builds import Build, Worker
-from .statistics import Interval, Verdict, judge_ratio, judge_stable, ratio_interval
+from .statistics import SLOWDOWN_LIMIT, Interval, Verdict, judge_ratio, judge_stable, ratio_interval
 
 __all__ = ["Metric", "Plan", "compare"]
 
@@ -50,8 +52,6 @@ class Metric:
     @property
     def fails(self) -> bool:
         """Whether this stops a change: it is worse, or a slowdown over the limit could not be ruled out."""
-        from .statistics import SLOWDOWN_LIMIT
-
         unsure = self.verdict is Verdict.CANNOT_TELL
         return self.verdict is Verdict.WORSE or (
             unsure and self.interval is not None and self.interval.high > 1 + SLOWDOWN_LIMIT
@@ -75,16 +75,14 @@ def compare(base: Build, head: Build, plan: Plan, say: Callable[[str], None]) ->
 def _round(base: Build, head: Build, plan: Plan, *, swapped: bool) -> dict[str, Pairs]:
     """A fresh pair of processes and PAIRS pairs of each kind, in the order A B B A ..."""
     with ExitStack() as stack:
-        first, second = (stack.enter_context(_worker(build, plan)) for build in _order(base, head, swapped))
-        workers = (second, first) if swapped else (first, second)
+        # Whose process is started first changes from round to round.
+        started = [stack.enter_context(_worker(build, plan)) for build in ((head, base) if swapped else (base, head))]
+        base_worker, head_worker = reversed(started) if swapped else started
+        workers = (base_worker, head_worker)
         for kind in TIMED:
             for worker in workers:
                 worker.ask(kind)  # warm
         return {kind: [_pair(workers, kind, flip=bool(i % 2)) for i in range(PAIRS)] for kind in TIMED}
-
-
-def _order(base: Build, head: Build, swapped: bool) -> tuple[Build, Build]:
-    return (head, base) if swapped else (base, head)
 
 
 def _pair(workers: tuple[Worker, Worker], kind: str, *, flip: bool) -> tuple[float, float]:
@@ -97,8 +95,6 @@ def _pair(workers: tuple[Worker, Worker], kind: str, *, flip: bool) -> tuple[flo
 
 
 def _timed_metric(kind: str, rounds: Sequence[Mapping[str, Pairs]]) -> Metric:
-    import numpy as np
-
     interval = ratio_interval([done[kind] for done in rounds])
     base_s, head_s = np.median([pair for done in rounds for pair in done[kind]], axis=0).tolist()
     return Metric(TIMED[kind], 1000 * base_s, 1000 * head_s, "ms", judge_ratio(interval), interval)

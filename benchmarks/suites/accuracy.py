@@ -8,11 +8,10 @@ from typing import Any
 from ...models.evaluation.command import audio_files, engine_for, references
 from ...models.evaluation.command import estimate as hits_of
 from ...models.evaluation.scores import score
-from ..measuring import Figure
+from ..measuring import GENERATED, Figure
 
 __all__ = ["GENERATED", "accuracy"]
 
-GENERATED = Path(__file__).parents[1] / "generated"
 WINDOW_S = 0.05
 
 

@@ -12,7 +12,7 @@ from ...runtime.engines.protocol import Engine
 from ...runtime.stream import StreamingTranscriber
 from ..measuring import TRANSCRIBE, Figure, first_line_s, matrix_product_gflops, median, percentiles, write_wav
 from .arithmetic import gflop_per_second
-from .throughput import step_time_s
+from .throughput import BATCHES, step_time_s
 
 __all__ = ["latency"]
 
@@ -21,7 +21,6 @@ P99_LIMITS_MS = {"base": 4.0, "small": 2.0}  # of a 40 ms chunk
 CORE_SHARE = 0.1  # of one core that single-token chunks of `small` may use
 STARTS = 7
 FIRST_HIT_LIMIT_S = 1.0
-BATCHES = (1, 4, 16, 64)
 
 
 def latency(engine: Engine, path: Path | None, chunks: int) -> tuple[list[Figure], dict[str, Any]]:
