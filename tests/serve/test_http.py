@@ -80,13 +80,15 @@ def test_a_broken_file_gives_what_could_be_heard(serve: Callable[..., Serving], 
 
 def test_what_is_wrong_with_a_file_is_said(serve: Callable[..., Serving]) -> None:
     usual, narrow, hasty = serve(), serve(max_upload_bytes=1000), serve(max_upload_s=0.0)
+    # Sent in one piece: urllib takes a refusal in the middle of a longer body for a broken pipe, and never reads it.
+    short = wav(PCM[:2000])
     for server, body, query, status, named in (
         (usual, b"", "", 415, "empty"),
         (usual, b"no audio at all" * 100, "", 415, "not audio that libsndfile reads"),
-        (usual, wav(PCM), "?latency_ms=7", 422, "total latency <= 7 ms"),
-        (usual, wav(PCM), "?latency_ms=soon", 422, "latency_ms"),
-        (narrow, wav(PCM), "", 413, "1000 bytes"),
-        (hasty, wav(PCM), "", 408, "within 0 s"),
+        (usual, short, "?latency_ms=7", 422, "total latency <= 7 ms"),
+        (usual, short, "?latency_ms=soon", 422, "latency_ms"),
+        (narrow, short, "", 413, "1000 bytes"),
+        (hasty, short, "", 408, "within 0 s"),
     ):
         found, told = server.post(body, query)
         assert found == status
