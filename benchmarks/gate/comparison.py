@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..suites.arithmetic import gflop_per_second
 from .builds import Build, Worker
 from .statistics import SLOWDOWN_LIMIT, Interval, Verdict, judge_ratio, judge_stable, ratio_interval
 
@@ -23,6 +24,14 @@ PAIRED_S = 0.01  # hits of both builds this close are one hit
 MATCHED_S = 0.05  # a hit this close to a label is right
 HITS_F, HITS_TOLERANCE = 1.0, 0.002  # agreement of two builds' hits; docs/architecture.md allows reduced precision .998
 F_TOLERANCE = 0.003
+# What a worker counts in its "facts": key, what a person reads, unit, factor; how much more is no change.
+COUNTS = (
+    ("python_calls", "calls of functions in 50 chunks", "", 1.0, 0.03, 0.0),
+    ("instructions", "instructions in 50 chunks", "millions", 1e-6, 0.02, 0.0),
+    ("live_pages", "pages of memory mapped in 50 chunks", "", 1.0, 0.0, 50.0),
+    ("file_pages", "pages of memory mapped in 20 s of a file", "", 1.0, 0.0, 500.0),
+)
+ARITHMETIC_TOLERANCE = 0.01
 
 Side = Mapping[str, Any]
 Pairs = list[tuple[float, float]]
@@ -115,15 +124,34 @@ def _stable_metrics(base: Build, head: Build, plan: Plan) -> Iterator[Metric]:
     yield Metric("hits of HEAD against BASE, F at 10 ms", HITS_F, agreement, "", same)
     scores = [_f([side["labels"], side["hits"]], MATCHED_S) for side in sides]
     yield Metric("F against exact labels, 50 ms", *scores, "", judge_stable(*scores, F_TOLERANCE, more_is_better=True))
-    calls = [side["python_calls"] for side in sides]
-    yield Metric(
-        "calls of functions in 50 chunks", *calls, "", judge_stable(*calls, 0.03 * calls[0], more_is_better=False)
-    )
+    yield from _counts(one, two)
+    work = [gflop_per_second(_model(build, plan)) for build in (base, head)]
+    if None not in work:
+        yield _growing("arithmetic of the model per s of audio", work, "GFLOP", ARITHMETIC_TOLERANCE)
     for what, pattern in (("bundled models", "runtime/assets/*.onnx"), ("runtime's source", "runtime/**/*.py")):
         sizes = [build.size(pattern) / 1e3 for build in (base, head)]
         # Source grows with what it can do; it is shown, and only a jump is a regression.
-        tolerance = (0.02 if "models" in what else 0.5) * sizes[0]
-        yield Metric(f"size of {what}", *sizes, "kB", judge_stable(*sizes, tolerance, more_is_better=False))
+        yield _growing(f"size of {what}", sizes, "kB", 0.02 if "models" in what else 0.5)
+
+
+def _counts(one: Side, two: Side) -> Iterator[Metric]:
+    """What both builds' workers could count: not every machine lets instructions be counted."""
+    for key, name, unit, factor, share, absolute in COUNTS:
+        if one[key] is not None and two[key] is not None:
+            yield _growing(name, [factor * one[key], factor * two[key]], unit, share, absolute)
+
+
+def _growing(name: str, values: Sequence[float], unit: str, share: float, absolute: float = 0.0) -> Metric:
+    """A number that may grow by a share of itself, or by an absolute amount."""
+    base, head = values
+    tolerance = max(share * base, absolute)
+    return Metric(name, base, head, unit, judge_stable(base, head, tolerance, more_is_better=False))
+
+
+def _model(build: Build, plan: Plan) -> Path:
+    """The file of the compared model in a build."""
+    bundled = build.folder / "runtime" / "assets" / f"{plan.model}.onnx"
+    return bundled if bundled.exists() else Path(plan.model)
 
 
 def _f(sides: Sequence[Mapping[str, Sequence[Sequence[Any]]]], within_s: float) -> float:

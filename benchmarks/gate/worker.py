@@ -9,9 +9,14 @@ usage: python worker.py MODEL AUDIO_FOLDER LABELS_FOLDER
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import platform
+import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +28,14 @@ from ghostnote.runtime import Engine, Hit, StreamingTranscriber, open_engine, tr
 FILE_TOKENS = 50
 FILE_S, LIVE_S = 20.0, 2.0
 LATENCY_MS = 100
+LIVE_CHUNKS, WARM_CHUNKS = 50, 10
+# perf_event_open(2): its number by architecture, and what counts instructions of this thread outside the kernel.
+PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+HARDWARE, SIZE, INSTRUCTIONS = 0, 64, 1
+NO_KERNEL_NO_HYPERVISOR = 1 << 5 | 1 << 6
 
 Floats = np.ndarray
+Work = Callable[[], None]
 
 
 def main() -> None:
@@ -49,11 +60,15 @@ def _pcm(files: list[Path], rate: int) -> Floats:
 
 
 def _file_s(engine: Engine, pcm: Floats) -> float:
-    transcriber = StreamingTranscriber(engine, latency_ms=LATENCY_MS, tokens_per_call=FILE_TOKENS)
     start = time.process_time()
+    _fed(engine, pcm)
+    return time.process_time() - start
+
+
+def _fed(engine: Engine, pcm: Floats) -> None:
+    transcriber = StreamingTranscriber(engine, latency_ms=LATENCY_MS, tokens_per_call=FILE_TOKENS)
     transcriber.feed(pcm)
     transcriber.flush()
-    return time.process_time() - start
 
 
 def _live_s(engine: Engine, pcm: Floats) -> float:
@@ -66,12 +81,14 @@ def _live_s(engine: Engine, pcm: Floats) -> float:
 
 
 def _facts(engine: Engine, audio: Path, labels: Path, pcm: Floats) -> dict[str, Any]:
-    hits = {path.stem: _hits(engine, path) for path in sorted(audio.iterdir())}
-    notes = {path.stem: _labels(path) for path in sorted(labels.iterdir())}
+    part = pcm[: round(FILE_S * engine.manifest.sample_rate)]
     return {
-        "hits": hits,
-        "labels": notes,
-        "python_calls": _python_calls(engine, pcm),
+        "hits": {path.stem: _hits(engine, path) for path in sorted(audio.iterdir())},
+        "labels": {path.stem: _labels(path) for path in sorted(labels.iterdir())},
+        "python_calls": python_calls(_live_work(engine, pcm)),
+        "live_pages": pages(_live_work(engine, pcm)),
+        "file_pages": pages(lambda: _fed(engine, part)),
+        "instructions": instructions(_live_work(engine, pcm)),
     }
 
 
@@ -85,24 +102,63 @@ def _labels(path: Path) -> list[list[Any]]:
     return [[float(time_s), code, float(velocity)] for time_s, code, velocity in rows]
 
 
-def _python_calls(engine: Engine, pcm: Floats) -> int:
-    """Calls of functions, Python's and C's, in 50 live chunks: counts work, as instructions would, and never varies."""
+def _live_work(engine: Engine, pcm: Floats) -> Work:
+    """The next 50 chunks of a live stream that has begun."""
+    token = engine.manifest.samples_per_token
+    transcriber = StreamingTranscriber(engine, latency_ms=LATENCY_MS)
+    pieces = [pcm[i * token : (i + 1) * token] for i in range(WARM_CHUNKS + LIVE_CHUNKS)]
+
+    def feed(chosen: list[Floats]) -> None:
+        for piece in chosen:
+            transcriber.feed(piece)
+
+    feed(pieces[:WARM_CHUNKS])
+    return lambda: feed(pieces[WARM_CHUNKS:])
+
+
+def python_calls(work: Work) -> int:
+    """Calls of functions, Python's and C's."""
     count = 0
 
     def note(_frame: object, event: str, _argument: object) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
-    token = engine.manifest.samples_per_token
-    transcriber = StreamingTranscriber(engine, latency_ms=LATENCY_MS)
-    pieces = [pcm[i * token : (i + 1) * token] for i in range(60)]
-    for piece in pieces[:10]:
-        transcriber.feed(piece)
     sys.setprofile(note)
-    for piece in pieces[10:]:
-        transcriber.feed(piece)
+    work()
     sys.setprofile(None)
     return count
+
+
+def pages(work: Work) -> int | None:
+    """Pages of memory that the work has the system map (minor faults): buffers that are kept need none.
+
+    None on Windows, which does not say.
+    """
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def instructions(work: Work) -> int | None:
+    """Instructions of this thread, counted by the processor; None where it, or the system, does not let us."""
+    number = PERF_EVENT_OPEN.get(platform.machine()) if sys.platform == "linux" else None
+    if number is None:
+        return None
+    attributes = struct.pack("=2I7Q", HARDWARE, SIZE, INSTRUCTIONS, 0, 0, 0, NO_KERNEL_NO_HYPERVISOR, 0, 0)
+    counter = ctypes.CDLL(None).syscall(number, attributes, 0, -1, -1, 0)
+    if counter < 0:
+        return None
+    try:
+        before = os.read(counter, 8)
+        work()
+        return int.from_bytes(os.read(counter, 8), sys.byteorder) - int.from_bytes(before, sys.byteorder)
+    finally:
+        os.close(counter)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghostnote.benchmarks.gate import comparison
+from ghostnote.benchmarks.gate import comparison, worker
 from ghostnote.benchmarks.gate.builds import Build, Worker, checked_out
 from ghostnote.benchmarks.gate.command import as_markdown, compare_builds
 from ghostnote.benchmarks.gate.comparison import Metric, Plan, compare
@@ -146,22 +146,53 @@ def generated(root: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_a_worker_counts_the_same_every_time(root: Path, tiny_onnx: Path, generated: tuple[Path, Path]) -> None:
-    with Worker(Build("here", root), str(tiny_onnx), *generated) as worker:
-        first, second = worker.ask("facts"), worker.ask("facts")
-        assert worker.ask("live") > 0
-        assert worker.ask("file") > 0
+    with Worker(Build("here", root), str(tiny_onnx), *generated) as process:
+        first, second = process.ask("facts"), process.ask("facts")
+        assert process.ask("live") > 0
+        assert process.ask("file") > 0
+    for facts in (first, second):
+        assert facts.pop("live_pages") < 50
+        assert facts.pop("file_pages") < 500
+        assert (facts.pop("instructions") or 1e6) > 1e5
     assert first == second
     assert first["python_calls"] > 1000
     assert set(first["hits"]) == set(first["labels"]) == {"clip-000", "clip-001"}
     assert all(len(notes) > 10 for notes in first["labels"].values())
 
 
+def test_pages_tell_kept_buffers_from_new_ones() -> None:
+    kept = np.ones(1_000_000, np.float32)
+    assert (worker.pages(lambda: kept.fill(2)) or 0) < 50
+    fresh = worker.pages(lambda: [np.ones(100_000, np.float32) for _ in range(100)] and None)
+    assert fresh is None or fresh > 1000
+
+
+def test_instructions_are_counted_where_the_machine_lets_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loop(turns: int) -> Callable[[], None]:
+        return lambda: sum(range(turns)) and None
+
+    few, many = worker.instructions(loop(10_000)), worker.instructions(loop(1_000_000))
+    assert few is many is None or 10 < (many or 0) / (few or 1) < 1000
+    monkeypatch.setattr(worker.platform, "machine", lambda: "an unknown one")
+    assert worker.instructions(loop(1)) is None
+
+
+def test_counts_that_one_side_lacks_are_left_out() -> None:
+    counts = {"python_calls": 1000, "instructions": 5e6, "live_pages": 0, "file_pages": 2}
+    found = {m.name: m.verdict for m in comparison._counts(counts, counts | {"instructions": None, "live_pages": 400})}
+    assert "instructions in 50 chunks" not in found
+    assert found.pop("pages of memory mapped in 50 chunks") is Verdict.WORSE
+    assert set(found.values()) == {Verdict.SAME}
+    more = list(comparison._counts(counts, counts | {"instructions": 5.2e6}))
+    assert [m.name for m in more if m.fails] == ["instructions in 50 chunks"]
+
+
 def test_a_build_that_fails_is_named(root: Path, generated: tuple[Path, Path], tmp_path: Path) -> None:
     with (
-        Worker(Build("mine", root), str(tmp_path / "no.onnx"), *generated) as worker,
+        Worker(Build("mine", root), str(tmp_path / "no.onnx"), *generated) as process,
         pytest.raises(RuntimeError, match="mine: measuring 'facts' failed"),
     ):
-        worker.ask("facts")
+        process.ask("facts")
 
 
 def copy_of(root: Path, place: Path, edit: Callable[[Path], None]) -> Build:
