@@ -21,7 +21,7 @@ PYTEST_ARGS ?= -n 2
 
 SOURCES := $(wildcard *.py */*.py */*/*.py runtime/*.html runtime/*/*.html runtime/assets/*.onnx)
 
-.PHONY: help demo test test-all test-gpu lint format types check models bench performance compare doctor bench-gpu wheel clean
+.PHONY: help demo test test-all test-gpu lint format types check models bench performance compare doctor plans bench-gpu against wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,8 +107,16 @@ doctor: $(TEST_VENV)/.installed  ## What this machine can run and build
 test-gpu: $(TEST_VENV)/.installed  ## The tests that need a GPU
 	$(TEST_ENV) $(TEST_VENV)/bin/python -m pytest -m gpu
 
-bench-gpu: $(TEST_VENV)/.installed  ## Calls of many sizes on this GPU, with PyTorch, against its limits; documents in OUT
-	$(GHOSTNOTE) bench gpu $(OUT)
+plans: $(TEST_VENV)/.installed  ## TensorRT plans of the bundled models for this GPU, verified, in OUT/plans
+	for model in base small; do for precision in fp32 fp16; do \
+		$(GHOSTNOTE) export checkpoints/$$model.pt --target tensorrt --precision $$precision --out $(OUT)/plans || exit; \
+	done; done
+
+bench-gpu: $(TEST_VENV)/.installed  ## Calls of many sizes on this GPU, with PyTorch and OUT/plans, against its limits; documents in OUT
+	$(GHOSTNOTE) bench gpu $(OUT) $(foreach plan,$(wildcard $(OUT)/plans/*.plan),--engine $(plan))
+
+against: $(TEST_VENV)/.installed  ## OUT against the stored documents of the same machine and clocks
+	$(GHOSTNOTE) bench against $(OUT) $(if $(TABLE),--markdown $(TABLE))
 
 wheel: $(TEST_VENV)/.installed  ## Build the wheel into dist/
 	rm -rf build

@@ -14,7 +14,7 @@ import typer
 from ..runtime.engines.opening import bundled_models, open_engine
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError
-from .gate.command import compare_builds
+from .gate.command import compare_builds, compare_stored
 from .machine import load_average, machine_card, model_card
 from .measuring import GENERATED, Figure, pin_to_one_core
 from .result import Result
@@ -28,6 +28,7 @@ bench = typer.Typer(
     pretty_exceptions_enable=False,
 )
 bench.command("compare")(compare_builds)
+bench.command("against")(compare_stored)
 
 EngineOption = Annotated[
     Path | None, typer.Option("--engine", help="A model file, or a bundled model: base (default), small.")

@@ -24,6 +24,7 @@ def machine_card() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
+        **({"gpu": gpu} if (gpu := _gpu()) else {}),
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: version for name, version in versions.items() if version},
@@ -60,6 +61,16 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpu() -> str | None:
+    """The first NVIDIA GPU, the clocks that programs get on it, and its power limit; None without one."""
+    fields = "name,clocks.applications.graphics,clocks.applications.memory,power.limit"
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "--id=0"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _commit() -> str:

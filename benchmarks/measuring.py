@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -63,13 +64,19 @@ print(float(np.median(speeds)))
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number; `limit` must not be exceeded, `theory` is the best the machine allows (None: unknown)."""
+    """One measured number; `limit` must not be exceeded, `theory` is the best the machine allows (None: unknown).
+
+    `better` says which way is better of a number steady enough to be held against the stored one of the same device,
+    and `tolerance` which share of it is noise; None of what is a tail, a fact or a difference with a limit.
+    """
 
     name: str
     value: float | None
     unit: str
     limit: float | None = None
     theory: float | None = None
+    better: Literal["less", "more"] | None = None
+    tolerance: float = 0.1
 
     @property
     def verdict(self) -> str:

@@ -20,7 +20,19 @@ Made by `ghostnote bench page` from the documents in benchmarks/baselines; not w
 machine allows: the model's arithmetic at the measured speed of a float32 matrix product, or its bytes at the measured
 speed of copying. How a second of computing is spent: [budget.md](budget.md).
 """
-CARD = ("date", "cpu", "cores", "system", "python", "onnxruntime", "engine", "commit", "load_at_start", "load_at_end")
+CARD = (
+    "date",
+    "cpu",
+    "cores",
+    "gpu",
+    "system",
+    "python",
+    "onnxruntime",
+    "engine",
+    "commit",
+    "load_at_start",
+    "load_at_end",
+)
 README_TABLE = re.compile(r"(?<=<!-- performance -->\n).*?(?=<!-- end of performance -->)", re.DOTALL)
 README_FIGURES = {
     "throughput": ("whole file, times real time", "whole file, cost per s of audio"),

@@ -1,8 +1,9 @@
-"""`ghostnote bench compare BASE HEAD`: does a change make the runtime slower, or its hits worse?"""
+"""`ghostnote bench compare` and `against`: is a build worse than another one, or than what is stored?"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,16 @@ import typer
 
 from ...runtime.errors import InputError
 from ..measuring import GENERATED
+from ..page import read_results
 from .builds import checked_out
 from .comparison import Metric, Plan, compare
 from .statistics import SLOWDOWN_LIMIT, Verdict
+from .stored import against
 
-__all__ = ["compare_builds"]
+__all__ = ["compare_builds", "compare_stored"]
+
+BASELINES = Path(__file__).parents[1] / "baselines"
+MarkdownOption = Annotated[Path | None, typer.Option(help="Write the table here, for a comment.")]
 
 
 def compare_builds(
@@ -26,7 +32,7 @@ def compare_builds(
     audio: Annotated[Path, typer.Option(help="Recordings; default: the generated set.")] = GENERATED / "audio",
     labels: Annotated[Path, typer.Option(help="Their labels, NAME.txt.")] = GENERATED / "labels",
     budget_s: Annotated[float, typer.Option(min=10, help="How long to go on while nothing can be said.")] = 300,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table here, for a comment.")] = None,
+    markdown: MarkdownOption = None,
 ) -> None:
     """Compare two builds: times interleaved, with a bootstrap of their ratio; hits, F and counts exactly.
 
@@ -38,6 +44,24 @@ def compare_builds(
             raise InputError(f"{folder}: no such folder; the generated set comes with a checkout of ghostnote")
     with checked_out(base) as one, checked_out(head) as two:
         metrics = compare(one, two, Plan(engine, audio.resolve(), labels.resolve(), budget_s), _say)
+    _conclude(metrics, base, head, markdown)
+
+
+def compare_stored(
+    results: Annotated[Path, typer.Argument(help="Folder of documents, as `--out` keeps them.")],
+    baselines: Annotated[Path, typer.Option(help="Folder with a folder of documents per machine.")] = BASELINES,
+    markdown: MarkdownOption = None,
+) -> None:
+    """Hold measured documents against the stored ones of the same machine, device and clocks.
+
+    Only where nothing else runs: times are compared as they are. Ends with exit code 1 when a figure is worse by more
+    than its tolerance (times 10 %, F half a per cent), is gone, or exceeds its limit. The last line is one JSON
+    document.
+    """
+    _conclude(against(read_results(results), baselines), "stored", results.name, markdown)
+
+
+def _conclude(metrics: Sequence[Metric], base: str, head: str, markdown: Path | None) -> None:
     table = as_markdown(metrics, base, head)
     sys.stdout.write(table)
     if markdown is not None:
@@ -80,14 +104,19 @@ def _plain(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
     return [
         {
             "name": m.name,
-            "base": m.base,
-            "head": m.head,
+            "base": _known(m.base),
+            "head": _known(m.head),
             "unit": m.unit,
             "verdict": str(m.verdict),
             "ratio": None if m.interval is None else [m.interval.estimate, m.interval.low, m.interval.high],
         }
         for m in metrics
     ]
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN, which is what could not be measured."""
+    return None if math.isnan(value) else value
 
 
 def _say(line: str) -> None:

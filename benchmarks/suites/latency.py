@@ -47,7 +47,17 @@ def chunk_figures(engine: Engine, path: Path | None, count: int) -> tuple[list[F
         at_best = None if arithmetic is None else 1000 * arithmetic * chunk_s / speed
         for name, value in percentiles(wall_ms).items():
             limit = P99_LIMITS_MS.get(manifest.name) if tokens == 2 and name == "p99" else None
-            figures.append(Figure(f"{label}, {name}", value, "ms", limit, at_best if name == "p50" else None))
+            middle = name == "p50"
+            figures.append(
+                Figure(
+                    f"{label}, {name}",
+                    value,
+                    "ms",
+                    limit,
+                    at_best if middle else None,
+                    better="less" if middle else None,
+                )
+            )
         figures.append(Figure(f"{label}, p99 of CPU time", percentiles(cpu_ms)["p99"], "ms"))
         if tokens == 1:
             share = sum(cpu_ms) / len(cpu_ms) / 1000 / chunk_s
@@ -79,7 +89,7 @@ def start_figures(path: Path | None, sample_rate: int) -> list[Figure]:
         waits_s = [first_line_s([*TRANSCRIBE, str(wav), *options]) for _ in range(STARTS)]
     slowest = None if None in waits_s else max(filter(None, waits_s))
     return [
-        Figure("start to first hit, median", median(waits_s), "s", FIRST_HIT_LIMIT_S),
+        Figure("start to first hit, median", median(waits_s), "s", FIRST_HIT_LIMIT_S, better="less"),
         Figure("start to first hit, slowest", slowest, "s"),
     ]
 

@@ -21,5 +21,5 @@ def memory(path: Path | None, sample_rate: int, minutes: float) -> list[Figure]:
             wav = write_wav(Path(folder) / "input.wav", 60 * length, sample_rate)
             command = [*TRANSCRIBE, str(wav), "-o", str(Path(folder) / "hits.mid"), *options]
             name = f"peak memory, {length:g} minute{'' if length == 1 else 's'}"
-            figures.append(Figure(name, peak_memory_mb(command), "MB", LIMIT_MB))
+            figures.append(Figure(name, peak_memory_mb(command), "MB", LIMIT_MB, better="less"))
     return figures

@@ -51,7 +51,7 @@ def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> l
         Figure("streams whose hits differ from a run alone", wrong, f"of {count}", 0),
         Figure("worst time from a token's last sample to its hits", stats.worst_lag_ms, "ms"),
         Figure("feeder behind its schedule, worst", 1000 * behind_s, "ms"),
-        Figure("CPU time per s", cpu_s / seconds, "s"),
+        Figure("CPU time per s", cpu_s / seconds, "s", better="less"),
         Figure("streams per call, mean", stats.stream_calls / stats.calls, ""),
         Figure("engine, share of the time", stats.engine_s / seconds, ""),
         Figure("copying states, share of the engine's time", stats.gather_s / stats.engine_s, "", 0.1),

@@ -54,6 +54,7 @@ def whole_file_figures(
             "GFLOP-eq",
             COST_LIMITS.get(engine.manifest.name),
             theory=arithmetic,
+            better="less",
         ),
     ]
 
@@ -70,7 +71,11 @@ def stream_figures(engine: Engine, repeats: int = 30) -> list[Figure]:
         most = manifest.token_s / (2 * state_bytes / bandwidth)
         figures.append(
             Figure(
-                f"streams per core, {batch} per call of one token", batch * manifest.token_s / step_s, "", theory=most
+                f"streams per core, {batch} per call of one token",
+                batch * manifest.token_s / step_s,
+                "",
+                theory=most,
+                better="more",
             )
         )
     return figures

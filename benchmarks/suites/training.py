@@ -47,6 +47,8 @@ def training(preset: str, sources: dict[str, Path | None], seconds: float) -> li
             torch.cuda.synchronize()
         times_s.append(time.perf_counter() - start)
     return [
-        Figure(f"rendered on {device}, hours of audio per minute", speed.per_minute, ""),
-        Figure(f"loss and gradients on {device}, steps per s", 1 / sorted(times_s)[len(times_s) // 2], ""),
+        Figure(f"rendered on {device}, hours of audio per minute", speed.per_minute, "", better="more"),
+        Figure(
+            f"loss and gradients on {device}, steps per s", 1 / sorted(times_s)[len(times_s) // 2], "", better="more"
+        ),
     ]

@@ -1,0 +1,81 @@
+"""Documents against stored ones: what counts as the same machine, as worse, as gone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from ghostnote.benchmarks import machine
+from ghostnote.benchmarks.gate.command import compare_stored
+from ghostnote.benchmarks.gate.stored import against
+from ghostnote.benchmarks.measuring import Figure
+from ghostnote.benchmarks.result import Result
+from ghostnote.runtime.errors import InputError
+
+CARD = {"cpu": "one", "cores": 2, "gpu": "a GPU, 1980 MHz", "model": "small"}
+
+
+def document(*figures: Figure, **card: object) -> Result:
+    return Result("latency", CARD | card, figures)
+
+
+def verdicts(stored: Result, measured: Result, folder: Path) -> dict[str, str]:
+    stored.write(folder / "baselines" / "device")
+    return {metric.name: str(metric.verdict) for metric in against([measured], folder / "baselines")}
+
+
+@pytest.mark.parametrize(
+    ("better", "value", "verdict"),
+    [("less", 10.9, "same"), ("less", 11.2, "worse"), ("less", 8.0, "better"), ("more", 8.9, "worse")],
+)
+def test_a_tenth_is_noise(tmp_path: Path, better: str, value: float, verdict: str) -> None:
+    stored, measured = (document(Figure("median", ms, "ms", better=better)) for ms in (10.0, value))  # type: ignore[arg-type]
+    assert verdicts(stored, measured, tmp_path) == {"latency small: median": verdict}
+
+
+def test_tails_are_not_compared_but_their_limits_are(tmp_path: Path) -> None:
+    stored = document(Figure("p99", 3.0, "ms", 4.0), Figure("median", 1.0, "ms", better="less"))
+    within = document(Figure("p99", 3.9, "ms", 4.0), Figure("median", 1.0, "ms", better="less"))
+    over = document(Figure("p99", 4.1, "ms", 4.0), Figure("median", 1.0, "ms", better="less"))
+    assert verdicts(stored, within, tmp_path) == {"latency small: median": "same"}
+    assert verdicts(stored, over, tmp_path)["latency small: p99, limit"] == "worse"
+
+
+@pytest.mark.parametrize("figures", [(), (Figure("4096 streams", None, "ms"),)])
+def test_what_is_gone_is_worse(tmp_path: Path, figures: tuple[Figure, ...]) -> None:
+    stored = document(Figure("4096 streams", 7.0, "ms", better="less"))
+    assert verdicts(stored, document(*figures), tmp_path) == {"latency small: 4096 streams": "worse"}
+
+
+def test_another_machine_has_no_say(tmp_path: Path) -> None:
+    stored = document(Figure("median", 1.0, "ms", better="less"))
+    with pytest.raises(InputError, match=r"holds no folder of this machine \(one, 2, a GPU, 1410 MHz\)"):
+        verdicts(stored, document(*stored.figures, gpu="a GPU, 1410 MHz"), tmp_path)
+    with pytest.raises(InputError, match="nothing to compare: the stored documents are latency small"):
+        verdicts(stored, document(*stored.figures, model="base"), tmp_path)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = document(Figure("median", 1.0, "ms", better="less"), Figure("F", 0.9, "", better="more", tolerance=0.005))
+    stored.write(tmp_path / "baselines" / "device")
+    document(Figure("median", 0.7, "ms", better="less")).write(tmp_path / "results")
+    with pytest.raises(typer.Exit):
+        compare_stored(tmp_path / "results", tmp_path / "baselines", tmp_path / "table.md")
+    printed = capsys.readouterr().out
+    assert (tmp_path / "table.md").read_text() in printed
+    last = json.loads(printed.splitlines()[-1])
+    assert last["failed"] == ["latency small: F"]
+    assert [(m["base"], m["head"]) for m in last["metrics"]] == [(1.0, 0.7), (0.9, None)]
+
+
+def test_a_gpu_and_its_clocks_stand_on_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'A GPU, 1980 MHz, 2619 MHz, 700.00 W'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert machine.machine_card()["gpu"] == "A GPU, 1980 MHz, 2619 MHz, 700.00 W"
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert "gpu" not in machine.machine_card()
