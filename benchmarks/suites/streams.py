@@ -2,23 +2,26 @@
 
 Every stream is fed one token at a time in real time, each at a moment of its own within the token's length, from one
 thread, as a server would. Afterwards the hits of every different recording are compared with those of a
-`StreamingTranscriber` alone. A token is late as `PoolStats` says: a pool that keeps up has none.
+`StreamingTranscriber` alone. A token is late as `PoolStats` says: a pool that keeps up has none. On a machine that does
+not always run who wants to run, tokens are late for that alone: beside the longest call stands its computing, and how
+long a process that only sleeps was kept waiting.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...export.signals import drum_like
-from ...runtime.engines.protocol import Engine
+from ...runtime.engines.protocol import Engine, State, StepOutput
 from ...runtime.events import Hit
 from ...runtime.pool import PooledStream, StreamPool
 from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
-from ..measuring import Figure
+from ..measuring import Figure, stalls
 
 __all__ = ["streams"]
 
@@ -36,12 +39,18 @@ def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> l
     length = round(min(seconds, RECORDING_S) * rate) // token * token
     total = round(seconds * rate) // token * token
     recordings = [drum_like(seed, length / rate, rate)[:length] for seed in range(min(count, RECORDINGS))]
-    with StreamPool(engine, max_wait_ms=max_wait_ms, warm_streams=count) as pool:
+    watched = _Watched(engine)
+    with (
+        stalls() as stalled,
+        StreamPool(watched, max_wait_ms=max_wait_ms, warm_streams=count) as pool,  # type: ignore[arg-type]
+    ):
+        watched.longest_s = 0.0  # of the calls that warm it
         members = [pool.open(latency_ms=LATENCY_MS) for _ in range(count)]
         start = time.process_time()
         behind_s, found = _play(members, recordings, total, token, rate)
         cpu_s = time.process_time() - start
         stats = pool.stats()
+        longest_stall_ms, stall_count = stalled()
         for member, hits in zip(members, found, strict=True):
             hits += map(_key, member.flush())
     alone = [_alone(engine, recording, total) for recording in recordings]
@@ -51,11 +60,38 @@ def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> l
         Figure("streams whose hits differ from a run alone", wrong, f"of {count}", 0),
         Figure("worst time from a token's last sample to its hits", stats.worst_lag_ms, "ms"),
         Figure("feeder behind its schedule, worst", 1000 * behind_s, "ms"),
+        Figure("longest call of the engine", 1000 * watched.longest_s, "ms"),
+        Figure("CPU time of that call", 1000 * watched.its_cpu_s, "ms"),
+        Figure("longest oversleep of an idle process beside", longest_stall_ms, "ms"),
+        Figure("oversleeps of it over 10 ms", stall_count, ""),
         Figure("CPU time per s", cpu_s / seconds, "s", better="less"),
         Figure("streams per call, mean", stats.stream_calls / stats.calls, ""),
         Figure("engine, share of the time", stats.engine_s / seconds, ""),
         Figure("copying states, share of the engine's time", stats.gather_s / stats.engine_s, "", 0.1),
     ]
+
+
+class _Watched:
+    """An engine that notes its longest call, and how much of it was computing: the rest it waited for the processor.
+
+    What is told is right with one thread of the engine, which is the caller's.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.longest_s = self.its_cpu_s = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def step(self, audio: Floats, delay: NDArray[np.int64], state: State) -> StepOutput:
+        """One call, timed."""
+        start, cpu_start = time.monotonic(), time.thread_time()
+        output = self._engine.step(audio, delay, state)
+        took_s, cpu_s = time.monotonic() - start, time.thread_time() - cpu_start
+        if took_s > self.longest_s:
+            self.longest_s, self.its_cpu_s = took_s, cpu_s
+        return output
 
 
 def _play(
