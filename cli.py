@@ -51,8 +51,10 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "export": Subcommand(
         "export.command", "export", "Turn a checkpoint into verified ONNX, plans, a Triton repository.", 4
     ),
-    "inspect": Subcommand("export.inspection", "inspect", "Show what a model, checkpoint or plan holds."),
-    "doctor": Subcommand("runtime.doctor", "doctor", "What this machine can transcribe with, and what would add more."),
+    "inspect": Subcommand("export.inspection_command", "inspect", "Show what a model, checkpoint or plan holds."),
+    "doctor": Subcommand(
+        "runtime.doctor_command", "doctor", "What this machine can transcribe with, and what would add more."
+    ),
     "bench": Subcommand("benchmarks.command", "bench", "Latency, throughput, memory, accuracy; two builds compared."),
 }
 

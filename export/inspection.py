@@ -1,4 +1,4 @@
-"""`ghostnote inspect`: what a model file holds, of any kind that the project makes, without running it.
+"""What a model file holds, of any kind that the project makes, without running it.
 
 Files may come from strangers. Nothing is unpickled, no external data is opened, no plan is deserialised, and whatever
 is wrong with a file ends as an error of one line: code 5 where it cannot be read, 7 where it is not a model of ours.
@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.engines.sidecar import read_sidecar, sidecar_of
 from ..runtime.errors import EngineError, GhostnoteError, InputError, ManifestError
@@ -23,7 +21,7 @@ from ..runtime.manifest import Manifest
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["GraphFacts", "Inspection", "Tensor", "examine", "inspect"]
+__all__ = ["GraphFacts", "Inspection", "Tensor", "as_json", "examine"]
 
 # What Python and the libraries raise for contents that nobody wrote in good faith, or that were cut off.
 _UNUSABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
@@ -70,22 +68,6 @@ class Inspection:
         return asdict(self) | {"manifest": self.manifest.to_dict()}
 
 
-def inspect(
-    file: Annotated[Path, typer.Argument(help="A model.onnx, a checkpoint .pt, or a .plan with its .plan.json.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
-) -> None:
-    """Show what a model file holds: manifest, inputs and outputs, precision delivered, operators, size, arithmetic."""
-    found = examine(file)
-    if as_json:
-        with _refusing(file):  # free-form parts may be nested too deeply
-            text = json.dumps(found.to_dict(), ensure_ascii=False)
-        typer.echo(text)
-        return
-    from .inspection_report import show
-
-    show(found)
-
-
 def examine(path: Path) -> Inspection:
     """Look into a model file. Raises InputError where it cannot be read, EngineError where it is not ours."""
     readers = {".onnx": _examine_onnx, ".pt": _examine_checkpoint, ".plan": _examine_plan}
@@ -95,6 +77,12 @@ def examine(path: Path) -> Inspection:
         raise EngineError(f"{path}: not a kind of model file known here; expected a name in .onnx, .pt or .plan")
     with _refusing(path):
         return readers[path.suffix](path)
+
+
+def as_json(found: Inspection) -> str:
+    """One line of JSON. Raises EngineError where the file's free-form parts are nested too deeply for it."""
+    with _refusing(Path(found.file)):
+        return json.dumps(found.to_dict(), ensure_ascii=False)
 
 
 @contextmanager

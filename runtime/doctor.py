@@ -1,4 +1,4 @@
-"""`ghostnote doctor`: what this machine can transcribe and export with, what it cannot and why, and what would help.
+"""What this machine can transcribe and export with, what it cannot and why, and what would help.
 
 Works in the base install. Every inference library is tried in a process of its own (runtime/probes.py), so that one
 which crashes is reported instead of suffered.
@@ -15,17 +15,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Annotated
-
-import typer
+from dataclasses import dataclass, field
 
 from .cuda_driver import Driver, probe_driver
 
-__all__ = ["Diagnosis", "Extra", "Finding", "diagnose", "doctor"]
+__all__ = ["LINE", "Diagnosis", "Extra", "Finding", "diagnose"]
 
 TIMEOUT_S = 120  # the first start of CUDA may take a minute
-UNUSABLE = 7  # the exit code of docs/architecture.md for "no engine"
 LINE = "ghostnote-probe "  # begins every line that a probe says to us; libraries print, too
 _CLASH = "onnxruntime and onnxruntime-gpu are both installed and break each other"
 # `cpu` and `gpu` are shown as engines; `dev` is for those who work on ghostnote.
@@ -92,21 +88,6 @@ class Diagnosis:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "transcribes", any("run" in engine.can for engine in self.engines))
-
-
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
-) -> None:
-    """Try every inference library on this machine; exit code 0 where one of them transcribes, 7 where none does."""
-    found = diagnose()
-    if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
-    else:
-        from .doctor_report import show
-
-        show(found)
-    if not found.transcribes:
-        raise typer.Exit(UNUSABLE)
 
 
 def diagnose(timeout_s: float = TIMEOUT_S) -> Diagnosis:

@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from typer.testing import CliRunner
 
 from ghostnote import cli
-from ghostnote.runtime import doctor, probes
+from ghostnote.runtime import doctor, doctor_command, probes
 from ghostnote.runtime.cuda_driver import Device, Driver
 
 NO_DRIVER = Driver(None, (), "the NVIDIA driver is not installed (here)")
@@ -82,7 +82,7 @@ def test_tables_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     extras = (doctor.Extra("export", {"onnx": "1"}, ("torch",), "pip install 'ghostnote[export]'"),)
     found = doctor.Diagnosis("0.1", "CPython 3", "Linux", ADA, engines, extras)
-    monkeypatch.setattr(doctor, "diagnose", lambda: found)
+    monkeypatch.setattr(doctor_command, "diagnose", lambda: found)
     result = CliRunner().invoke(cli.app, ["doctor"])
     assert result.exit_code == 0
     for words in ("compute capability 8.9", "load, run", "two: pip install two", "pip install 'ghostnote[export]'"):
@@ -250,7 +250,7 @@ def test_extras_name_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_neither_torch_nor_onnx_is_imported() -> None:
     script = (
-        "import sys\nfrom ghostnote.runtime.doctor import doctor\ndoctor(True)\n"
+        "import sys\nfrom ghostnote.runtime.doctor_command import doctor\ndoctor(True)\n"
         "sys.exit(len({'torch', 'onnx', 'onnxruntime', 'numpy'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode == 0

@@ -1,13 +1,33 @@
-"""What `ghostnote doctor` prints for people."""
+"""`ghostnote doctor`: the diagnosis, for people or as JSON."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from .doctor import Diagnosis, Extra, Finding
+from .doctor import Diagnosis, Extra, Finding, diagnose
 
-__all__ = ["show"]
+__all__ = ["doctor", "show"]
+
+UNUSABLE = 7  # the exit code of docs/architecture.md for "no engine"
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+) -> None:
+    """Try every inference library on this machine; exit code 0 where one of them transcribes, 7 where none does."""
+    found = diagnose()
+    if as_json:
+        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+    else:
+        show(found)
+    if not found.transcribes:
+        raise typer.Exit(UNUSABLE)
 
 
 def show(found: Diagnosis) -> None:

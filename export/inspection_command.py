@@ -1,22 +1,39 @@
-"""What `ghostnote inspect` prints for people. Texts out of a file are never taken for markup or control codes."""
+"""`ghostnote inspect`: what was found in a model file, for people or as JSON.
+
+Texts out of a file are never taken for markup or control codes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..runtime.manifest import Manifest
-from .inspection import GraphFacts, Inspection
+from .inspection import GraphFacts, Inspection, as_json, examine
 
-__all__ = ["show"]
+__all__ = ["inspect", "show"]
 
 _KINDS = {"onnx": "ONNX model", "checkpoint": "checkpoint", "plan": "plan"}
 _SCORE_ROWS, _SCORE_DEPTH = 4, 3  # of the free-form scores; --json shows all
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A model.onnx, a checkpoint .pt, or a .plan with its .plan.json.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+) -> None:
+    """Show what a model file holds: manifest, inputs and outputs, precision delivered, operators, size, arithmetic."""
+    found = examine(file)
+    if json:
+        typer.echo(as_json(found))
+    else:
+        show(found)
 
 
 def show(found: Inspection) -> None:
