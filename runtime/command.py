@@ -172,6 +172,7 @@ def _transcribe(
     from .job import run
     from .live.loop import Stage, grid_terminal, open_live_outputs, open_source
     from .outputs import open_outputs
+    from .sinks import Sinks
     from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
     from .terminal import ProgressLine
 
@@ -183,14 +184,15 @@ def _transcribe(
         on_stdout = not request.files
         terminal = grid_terminal(asked, stdout_is_taken=on_stdout and request.stream_format is not None)
         drawn = on_stdout and terminal is sys.stdout  # in the place of the list
-        outputs = open_outputs(request, engine, transcriber, reader, silent=drawn)
-        sink = open_live_outputs(asked, outputs.sink, terminal, Stage(reader, manifest, transcriber), _warn)
         shown = terminal is not None or (on_stdout and sys.stdout.isatty())
         progress = ProgressLine(reader.duration_s, shown=sys.stderr.isatty() and not shown)
+        sinks = Sinks(_warn)
         try:
-            report = run(reader, transcriber, sink, interruption=interruption, watch=progress, hear=outputs.hear)
+            hear = open_outputs(sinks, request, engine, transcriber, reader, silent=drawn)
+            sink = open_live_outputs(sinks, asked, terminal, Stage(reader, manifest, transcriber))
+            report = run(reader, transcriber, sink, interruption=interruption, watch=progress, hear=hear)
         except BaseException:
-            sink.discard()
+            sinks.discard()
             raise
         finally:
             progress.clear()
