@@ -124,9 +124,11 @@ def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn is to run the application: its own limits belong to ours."""
     import uvicorn
 
+    from .frames import LimitedProtocol
+
     return uvicorn.Config(
         app,
-        ws="websockets-sansio",  # the implementation with flow control in both directions
+        ws=LimitedProtocol,
         ws_max_size=settings.max_message_bytes,
         ws_per_message_deflate=False,  # PCM does not shrink, and what unpacks to much more than it weighs is no gift
         timeout_graceful_shutdown=_CLOSING_S,
