@@ -33,12 +33,12 @@ def open_source(options: LiveOptions, source: str | None, sample_rate: int, raw:
     if options.live:
         from ..capture import CaptureReader
 
-        return CaptureReader(sample_rate, device=options.device, inputs=options.inputs, block_ms=options.block_ms)
+        return CaptureReader(sample_rate, device=options.input_device, inputs=options.inputs, block_ms=options.block_ms)
     assert source is not None  # `LiveOptions.check`
     if options.follow:
         from ..follow import follow
 
-        return follow(Path(source), sample_rate, raw=raw, timeout_s=options.follow_timeout_s)
+        return follow(Path(source), sample_rate, raw=raw, timeout_s=options.follow_timeout)
     from ..audio import AudioReader
 
     return AudioReader(source, sample_rate, raw=raw)
