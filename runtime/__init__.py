@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from .events import Hit
     from .job import transcribe_file
     from .manifest import Manifest
-    from .pool import BacklogError, PooledStream, PoolFullError, PoolStats, StreamPool
+    from .pool import PoolFullError, PoolStats, StreamPool
+    from .pooled_stream import BacklogError, PooledStream
     from .stream import StreamingTranscriber
     from .writers import write_hits
 
 _HOME = {
     "AsyncStream": "asynchronous",
     "AudioReader": "audio",
-    "BacklogError": "pool",
+    "BacklogError": "pooled_stream",
     "Engine": "engines.protocol",
     "EngineError": "errors",
     "GhostnoteError": "errors",
@@ -46,7 +47,7 @@ _HOME = {
     "OutputError": "errors",
     "PoolFullError": "pool",
     "PoolStats": "pool",
-    "PooledStream": "pool",
+    "PooledStream": "pooled_stream",
     "StepOutput": "engines.protocol",
     "StreamPool": "pool",
     "StreamingDecoder": "decoder",

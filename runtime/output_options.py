@@ -19,20 +19,7 @@ if TYPE_CHECKING:
     from .manifest import Manifest
     from .writers import FormatOptions
 
-__all__ = [
-    "FormatName",
-    "FormatOption",
-    "MeterOption",
-    "MidiTracks",
-    "MidiTracksOption",
-    "NoteMapOption",
-    "OutputOption",
-    "OutputRequest",
-    "QuantizeOption",
-    "ReportOption",
-    "ScoreRequest",
-    "TempoOption",
-]
+__all__ = ["FormatName", "MidiTracks", "OutputOptions", "OutputRequest", "ScoreOptions"]
 
 
 class FormatName(StrEnum):
@@ -53,45 +40,47 @@ class MidiTracks(StrEnum):
     DRUMS = "drums"
 
 
-OutputOption = Annotated[
-    list[Path] | None,
-    typer.Option("--output", "-o", help="File to write; its ending chooses the format. May be repeated."),
-]
-FormatOption = Annotated[
-    FormatName | None, typer.Option("--format", help="Output format, whatever the file is called.")
-]
-TempoOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="BPM|FILE",
-        help="MIDI, MusicXML: quarter notes per minute, or a tempo map: lines of seconds,bpm[,meter], or a .mid.",
-    ),
-]
-MeterOption = Annotated[
-    str | None, typer.Option(metavar="4/4", help="Meter where the tempo map says none. Default: 4/4.")
-]
-QuantizeOption = Annotated[
-    str | None,
-    typer.Option(metavar="1/16", help="MIDI, MusicXML: snap to this note value (1/12: triplets). Needs --tempo."),
-]
-MidiTracksOption = Annotated[MidiTracks, typer.Option(help="MIDI: all hits in one track, or a track per drum.")]
-NoteMapOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="MIDI notes other than General MIDI's: lines of CODE NOTE, or JSON.")
-]
-ReportOption = Annotated[
-    Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look at and listen to, in one file.")
-]
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """Which outputs there are, as given; see the options' help texts."""
+
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("--output", "-o", help="File to write; its ending chooses the format. May be repeated."),
+    ] = None
+    form: Annotated[FormatName | None, typer.Option("--format", help="Output format, whatever the file is called.")] = (
+        None
+    )
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look at and listen to, in one file.")
+    ] = None
 
 
-@dataclass(frozen=True)
-class ScoreRequest:
-    """Musical time and notes, as asked for."""
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """Musical time and notes, as given; see the options' help texts."""
 
-    tempo: str | None = None
-    meter: str | None = None
-    quantize: str | None = None
-    midi_tracks: MidiTracks = MidiTracks.ONE
-    note_map: Path | None = None
+    tempo: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BPM|FILE",
+            help="MIDI, MusicXML: quarter notes per minute, or a tempo map: lines of seconds,bpm[,meter], or a .mid.",
+        ),
+    ] = None
+    meter: Annotated[
+        str | None, typer.Option(metavar="4/4", help="Meter where the tempo map says none. Default: 4/4.")
+    ] = None
+    quantize: Annotated[
+        str | None,
+        typer.Option(metavar="1/16", help="MIDI, MusicXML: snap to this note value (1/12: triplets). Needs --tempo."),
+    ] = None
+    midi_tracks: Annotated[MidiTracks, typer.Option(help="MIDI: all hits in one track, or a track per drum.")] = (
+        MidiTracks.ONE
+    )
+    note_map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="MIDI notes other than General MIDI's: lines of CODE NOTE, or JSON."),
+    ] = None
 
     def check(self, formats: set[str]) -> None:
         """Raise UsageError where an option has nothing to act on among the formats."""
@@ -130,16 +119,14 @@ class OutputRequest:
     files: tuple[tuple[Path, str], ...]
     stream_format: str | None  # None: JSON lines, or a list on a terminal
     report: Path | None
-    score: ScoreRequest
+    score: ScoreOptions
 
     @classmethod
-    def of(
-        cls, outputs: list[Path] | None, form: FormatName | None, report: Path | None, score: ScoreRequest
-    ) -> OutputRequest:
+    def of(cls, options: OutputOptions, score: ScoreOptions) -> OutputRequest:
         """What the options ask for. Raises UsageError where they contradict each other."""
         from .writers import format_for
 
-        paths = outputs or []
+        paths, form, report = options.output or [], options.form, options.report
         if form is not None and len(paths) > 1:
             raise UsageError("--format names the format of one output; with several, their endings choose")
         if form is FormatName.MIDI and not paths and sys.stdout is not None and sys.stdout.isatty():

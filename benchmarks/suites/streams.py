@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ...export.signals import drum_like
 from ...runtime.engines.protocol import Engine, State, StepOutput
 from ...runtime.events import Hit
-from ...runtime.pool import PooledStream, StreamPool
+from ...runtime.pool import StreamPool
+from ...runtime.pooled_stream import PooledStream
 from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from ..measuring import Figure, stalls
 

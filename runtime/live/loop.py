@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -11,12 +10,11 @@ from typing import IO
 from ..errors import OutputError
 from ..manifest import Manifest
 from ..pcm import PcmFormat
+from ..sinks import Sinks
 from ..source import Source
 from ..stream import StreamingTranscriber
-from ..writers import Sink
 from .meter import MeasuredSink, Meter
 from .options import LiveOptions
-from .tee import Tee
 
 __all__ = ["Stage", "describe_devices", "grid_terminal", "open_live_outputs", "open_source"]
 
@@ -35,12 +33,12 @@ def open_source(options: LiveOptions, source: str | None, sample_rate: int, raw:
     if options.live:
         from ..capture import CaptureReader
 
-        return CaptureReader(sample_rate, device=options.device, inputs=options.inputs, block_ms=options.block_ms)
+        return CaptureReader(sample_rate, device=options.input_device, inputs=options.inputs, block_ms=options.block_ms)
     assert source is not None  # `LiveOptions.check`
     if options.follow:
         from ..follow import follow
 
-        return follow(Path(source), sample_rate, raw=raw, timeout_s=options.follow_timeout_s)
+        return follow(Path(source), sample_rate, raw=raw, timeout_s=options.follow_timeout)
     from ..audio import AudioReader
 
     return AudioReader(source, sample_rate, raw=raw)
@@ -60,40 +58,32 @@ def grid_terminal(options: LiveOptions, *, stdout_is_taken: bool) -> IO[str] | N
     return sys.stderr if options.grid and sys.stderr.isatty() else None
 
 
-def open_live_outputs(
-    options: LiveOptions, results: Sink, terminal: IO[str] | None, stage: Stage, warn: Callable[[str], None]
-) -> MeasuredSink:
-    """The live outputs beside the sink for the results, all measured.
+def open_live_outputs(sinks: Sinks, options: LiveOptions, terminal: IO[str] | None, stage: Stage) -> MeasuredSink:
+    """Add the live outputs to the sinks, and measure all of these. Raises OutputError and UsageError.
 
-    `terminal` is where the grid goes. Raises OutputError and UsageError, having discarded all, `results` too.
+    `terminal` is where the grid goes.
     """
     meter = Meter(stage.source, lambda: stage.transcriber.samples_processed)
-    live: list[Sink] = []
-    try:
-        _open_players(options, stage.manifest, live)
-        if terminal is not None:
-            from .grid import Grid, GridSink
+    _add_players(sinks, options, stage.manifest)
+    if terminal is not None:
+        from .grid import Grid, GridSink
 
-            grid = Grid(stage.manifest, stage.source, meter, stage.transcriber.total_latency_ms)
-            live.append(GridSink(grid, terminal))
-    except BaseException:
-        for sink in (*live, results):
-            sink.discard()
-        raise
-    return MeasuredSink(meter, Tee([results], live, warn) if live else results)
+        grid = Grid(stage.manifest, stage.source, meter, stage.transcriber.total_latency_ms)
+        sinks.add(GridSink(grid, terminal), optional=True)
+    return MeasuredSink(meter, sinks)
 
 
-def _open_players(options: LiveOptions, manifest: Manifest, live: list[Sink]) -> None:
-    """Append MIDI ports and OSC, as asked for."""
+def _add_players(sinks: Sinks, options: LiveOptions, manifest: Manifest) -> None:
+    """MIDI ports and OSC, as asked for."""
     for name, virtual in ((options.midi_port, False), (options.midi_virtual, True)):
         if name is not None:
             from .midi_port import MidiPortSink
 
-            live.append(MidiPortSink(name, manifest, virtual=virtual))
+            sinks.add(MidiPortSink(name, manifest, virtual=virtual), optional=True)
     if options.osc is not None:
         from .osc import OscSink
 
-        live.append(OscSink(options.osc, manifest))
+        sinks.add(OscSink(options.osc, manifest), optional=True)
 
 
 def describe_devices() -> str:

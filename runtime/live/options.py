@@ -9,79 +9,60 @@ import typer
 
 from ..errors import UsageError
 
-__all__ = [
-    "BlockMs",
-    "Follow",
-    "FollowTimeout",
-    "Grid",
-    "InputChannels",
-    "InputDevice",
-    "ListDevices",
-    "Live",
-    "LiveOptions",
-    "MidiPort",
-    "MidiVirtual",
-    "Osc",
-]
+__all__ = ["LiveOptions"]
 
 _SOURCE = "Live input"
 _OUTPUT = "Live output"
-
-Live = Annotated[
-    bool, typer.Option("--live", help="Listen to a microphone or interface instead of INPUT.", rich_help_panel=_SOURCE)
-]
-InputDevice = Annotated[
-    str | None, typer.Option(help="Index or part of the name of the device.", rich_help_panel=_SOURCE)
-]
-InputChannels = Annotated[
-    str | None,
-    typer.Option(help="Inputs of the device to mix, from 1, as in 3,4. Default: 1,2.", rich_help_panel=_SOURCE),
-]
-BlockMs = Annotated[
-    float, typer.Option(min=1, max=1000, help="Audio that the device delivers at a time.", rich_help_panel=_SOURCE)
-]
-ListDevices = Annotated[
-    bool, typer.Option("--list-devices", help="Show input devices and MIDI ports, and exit.", rich_help_panel=_SOURCE)
-]
-Follow = Annotated[
-    bool,
-    typer.Option("--follow", help="Go on reading INPUT (WAV or raw PCM) while it grows.", rich_help_panel=_SOURCE),
-]
-FollowTimeout = Annotated[
-    float | None,
-    typer.Option(min=0, help="Seconds without growth after which it is complete.", rich_help_panel=_SOURCE),
-]
-Grid = Annotated[
-    bool | None,
-    typer.Option(help="Draw a drum grid on the terminal. Default: with --live and --follow.", rich_help_panel=_OUTPUT),
-]
-MidiPort = Annotated[
-    str | None, typer.Option(help="Play hits to this MIDI port; a part of its name will do.", rich_help_panel=_OUTPUT)
-]
-MidiVirtual = Annotated[
-    str | None,
-    typer.Option(help="Play hits to a new MIDI port of this name (not on Windows).", rich_help_panel=_OUTPUT),
-]
-Osc = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="Send hits as OSC messages /ghostnote/hit.", rich_help_panel=_OUTPUT),
-]
 
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
     """What was asked for, as given; see the options' help texts."""
 
-    live: bool
-    device: str | None
-    channels: str | None
-    block_ms: float
-    follow: bool
-    follow_timeout_s: float | None
-    grid: bool | None
-    midi_port: str | None
-    midi_virtual: str | None
-    osc: str | None
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Listen to a microphone or interface instead of INPUT.", rich_help_panel=_SOURCE),
+    ] = False
+    input_device: Annotated[
+        str | None, typer.Option(help="Index or part of the name of the device.", rich_help_panel=_SOURCE)
+    ] = None
+    input_channels: Annotated[
+        str | None,
+        typer.Option(help="Inputs of the device to mix, from 1, as in 3,4. Default: 1,2.", rich_help_panel=_SOURCE),
+    ] = None
+    block_ms: Annotated[
+        float, typer.Option(min=1, max=1000, help="Audio that the device delivers at a time.", rich_help_panel=_SOURCE)
+    ] = 10
+    list_devices: Annotated[
+        bool,
+        typer.Option("--list-devices", help="Show input devices and MIDI ports, and exit.", rich_help_panel=_SOURCE),
+    ] = False
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Go on reading INPUT (WAV or raw PCM) while it grows.", rich_help_panel=_SOURCE),
+    ] = False
+    follow_timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds without growth after which it is complete.", rich_help_panel=_SOURCE),
+    ] = None
+    grid: Annotated[
+        bool | None,
+        typer.Option(
+            help="Draw a drum grid on the terminal. Default: with --live and --follow.", rich_help_panel=_OUTPUT
+        ),
+    ] = None
+    midi_port: Annotated[
+        str | None,
+        typer.Option(help="Play hits to this MIDI port; a part of its name will do.", rich_help_panel=_OUTPUT),
+    ] = None
+    midi_virtual: Annotated[
+        str | None,
+        typer.Option(help="Play hits to a new MIDI port of this name (not on Windows).", rich_help_panel=_OUTPUT),
+    ] = None
+    osc: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Send hits as OSC messages /ghostnote/hit.", rich_help_panel=_OUTPUT),
+    ] = None
 
     def check(self, source: str | None) -> None:
         """Raises UsageError where they contradict each other or INPUT."""
@@ -91,17 +72,17 @@ class LiveOptions:
             raise UsageError("no input: name an audio file, - for standard input, or give --live")
         if self.follow and source == "-":
             raise UsageError("--follow needs a file; standard input is live without it")
-        if not self.live and (self.device is not None or self.channels is not None):
+        if not self.live and (self.input_device is not None or self.input_channels is not None):
             raise UsageError("--input-device and --input-channels belong to --live")
-        if self.follow_timeout_s is not None and not self.follow:
+        if self.follow_timeout is not None and not self.follow:
             raise UsageError("--follow-timeout belongs to --follow")
 
     @property
     def inputs(self) -> list[int] | None:
         """Channels of the device to mix, from 1. Raises UsageError."""
-        if self.channels is None:
+        if self.input_channels is None:
             return None
-        words = [word.strip() for word in self.channels.split(",")]
+        words = [word.strip() for word in self.input_channels.split(",")]
         if not all(word.isdecimal() and int(word) > 0 for word in words):
-            raise UsageError(f"--input-channels '{self.channels}': expected numbers from 1, for example 3 or 3,4")
+            raise UsageError(f"--input-channels '{self.input_channels}': expected numbers from 1, for example 3 or 3,4")
         return [int(word) for word in words]

@@ -20,9 +20,9 @@ from starlette.requests import ClientDisconnect
 from ... import __version__
 from ..errors import GhostnoteError, InputError, OutputError, UsageError
 from ..pool import PoolFullError, StreamPool
-from . import uploads
+from . import frames, uploads
 from .metrics import Metrics
-from .protocol import classes, full
+from .protocol import Problem, SessionError, classes, full
 from .session import Disconnected, Session
 from .settings import Settings
 
@@ -82,7 +82,7 @@ class _SocketConnection:
     async def receive(self) -> str | bytes:
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
-            raise Disconnected
+            raise _flood() if message.get("reason") == frames.FLOOD else Disconnected
         text: str | None = message.get("text")
         return message["bytes"] if text is None else text
 
@@ -97,6 +97,14 @@ class _SocketConnection:
             await self._socket.close(code, reason)
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: the other side closed first
             raise Disconnected from None
+
+
+def _flood() -> SessionError:
+    return SessionError(
+        Problem.FLOOD,
+        f"more than {frames.FRAMES_PER_S} small messages, fragments or pings per second; send audio in messages of "
+        f"{frames.LARGE_BYTES} bytes or more, or in real time",
+    )
 
 
 def create_app(pool: StreamPool, settings: Settings | None = None, metrics: Metrics | None = None) -> FastAPI:

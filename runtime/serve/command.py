@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["configure", "serve"]
 
 _MAX_WAIT_MS = 5.0  # streams are gathered into one call for so long
+_WARM_STREAMS = 64  # that the engine is run with before anybody waits; one thread hears hardly more of them live
 _GOODBYE_S = 10.0  # for reporting and ending all sessions at the end
 _CLOSING_S = 3  # for closing what connections are then left
 _UNTAKEN_MS = 30_000  # a connection whose peer takes nothing for so long is dropped by the kernel
@@ -66,13 +67,14 @@ def serve(
         max_upload_bytes=round(1e6 * max_upload_mb),
         allowed_origins=tuple(allow_origin or ()),
     )
+    warm_streams = min(max_sessions, _WARM_STREAMS)
     metrics = Metrics()
     opened = MeteredEngine(open_engine(engine, threads=threads), metrics)
     opened.manifest.delay_for_latency(latency_ms)  # refuse now what no session could have
     try:
         with (
             _listen(host, port) as listener,
-            StreamPool(opened, max_wait_ms=_MAX_WAIT_MS, max_streams=max_sessions) as pool,
+            StreamPool(opened, max_wait_ms=_MAX_WAIT_MS, max_streams=max_sessions, warm_streams=warm_streams) as pool,
         ):
             shown = f"[{host}]" if ":" in host else host
             greeting = f"listening on http://{shown}:{listener.getsockname()[1]}/  ({opened.describe()})"
@@ -122,9 +124,11 @@ def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn is to run the application: its own limits belong to ours."""
     import uvicorn
 
+    from .frames import LimitedProtocol
+
     return uvicorn.Config(
         app,
-        ws="websockets-sansio",  # the implementation with flow control in both directions
+        ws=LimitedProtocol,
         ws_max_size=settings.max_message_bytes,
         ws_per_message_deflate=False,  # PCM does not shrink, and what unpacks to much more than it weighs is no gift
         timeout_graceful_shutdown=_CLOSING_S,

@@ -43,6 +43,7 @@ class Problem(Enum):
     IDLE = ("idle", 1008)
     TOO_LONG = ("too_long", 1008)
     STALLED = ("stalled", 1008)
+    FLOOD = ("flood", 1008)
     ENGINE = ("engine", 1011)
 
     def __init__(self, code: str, close_code: int) -> None:

@@ -48,7 +48,7 @@ class Connection(Protocol):
     """What a session needs of a WebSocket. All methods raise Disconnected once the client is gone."""
 
     async def receive(self) -> str | bytes:
-        """The next message."""
+        """The next message. Raises SessionError when the client sends too much."""
 
     async def send(self, text: str) -> None:
         """Hand over a text message; waits while the client is slow to take earlier ones."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..audio import AudioReader
 from ..errors import GhostnoteError, InputError, OutputError
 from ..events import Hit
-from ..pool import PooledStream
+from ..pooled_stream import PooledStream
 from ..writers import json_fields
 
 __all__ = ["TooLargeError", "TooSlowError", "Transcript", "save", "transcribe"]

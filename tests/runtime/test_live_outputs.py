@@ -1,11 +1,10 @@
-"""Live outputs: several at once, MIDI notes, OSC messages, measurements."""
+"""Live outputs: MIDI notes, OSC messages, measurements."""
 
 from __future__ import annotations
 
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import click_model
@@ -17,83 +16,10 @@ from ghostnote.runtime.live import meter, midi_port
 from ghostnote.runtime.live.meter import MeasuredSink, Meter
 from ghostnote.runtime.live.midi_port import MidiPortSink
 from ghostnote.runtime.live.osc import OscSink, parse_target
-from ghostnote.runtime.live.tee import Tee
 from ghostnote.runtime.source import Moment
 
 MANIFEST = click_model.make_manifest()
 HITS = [Hit(0.5, "BD", 0.9, 0.8), Hit(0.75, "CHH", 0.25, 0.7)]
-
-
-@dataclass
-class Recorder:
-    """A sink that remembers, and fails when told to."""
-
-    fail_at: int = 99  # the write that fails
-    error: Exception = field(default_factory=lambda: OutputError("no room"))
-    hits: list[Hit] = field(default_factory=list)
-    writes: int = 0
-    end: str = ""
-
-    def write(self, hits):
-        self.writes += 1
-        if self.writes == self.fail_at:
-            raise self.error
-        self.hits += hits
-
-    def close(self):
-        self.end += "closed"
-
-    def discard(self):
-        self.end += "discarded"
-
-
-# Several at once
-
-
-def test_all_get_everything() -> None:
-    sinks = [Recorder(), Recorder(), Recorder()]
-    tee = Tee(sinks[:1], sinks[1:], pytest.fail)
-    tee.write(iter(HITS))
-    tee.write([])
-    tee.close()
-    assert [(sink.hits, sink.end) for sink in sinks] == [(HITS, "closed")] * 3
-
-
-def test_an_optional_sink_that_fails_is_dropped_with_one_warning() -> None:
-    good, bad, warnings = Recorder(), Recorder(fail_at=2), []
-    tee = Tee([good], [bad], warnings.append)
-    for _ in range(4):
-        tee.write(HITS)
-    tee.close()
-    assert (bad.writes, bad.end, len(good.hits), good.end) == (2, "discarded", 8, "closed")
-    assert warnings == ["no room; going on without it"]
-
-
-def test_a_required_sink_that_fails_does_not_take_the_others_with_it() -> None:
-    good, bad, warnings = Recorder(), Recorder(fail_at=2), []
-    tee = Tee([bad, good], [], warnings.append)
-    for _ in range(4):
-        tee.write(HITS)
-    with pytest.raises(OutputError, match="no room"):
-        tee.close()
-    assert (bad.end, len(good.hits), good.end) == ("discarded", 8, "closed")
-    assert warnings == ["no room; the other outputs go on"]
-
-
-@pytest.mark.parametrize("error", [OutputError("no room"), BrokenPipeError()])
-def test_nothing_is_left_to_go_on_for(error: Exception) -> None:
-    with pytest.raises(type(error)):
-        Tee([Recorder(fail_at=1, error=error)], [], pytest.fail).write(HITS)
-
-
-def test_a_closed_pipe_is_no_warning_and_the_rest_goes_on() -> None:
-    player = Recorder()
-    tee = Tee([Recorder(fail_at=1, error=BrokenPipeError())], [player], pytest.fail)
-    tee.write(HITS)
-    tee.write(HITS)
-    with pytest.raises(BrokenPipeError):
-        tee.close()
-    assert (len(player.hits), player.end) == (4, "closed")
 
 
 # Measurements
@@ -103,7 +29,7 @@ def test_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that was sound at 10.00 s and taken at 10.01 s ends 2.00 s into the stream; hits are known at 10.03 s."""
     monkeypatch.setattr(meter.time, "perf_counter", lambda: 10.03)
     source, processed = SimpleNamespace(is_live=True, newest=None, overruns=2), iter((0, 882))
-    sink = MeasuredSink(Meter(source, lambda: next(processed)), Recorder())
+    sink = MeasuredSink(Meter(source, lambda: next(processed)), SimpleNamespace(write=len))
     sink.write([])
     assert (sink.meter.compute, sink.meter.latency, sink.meter.describe()) == (None, None, None)
     source.newest = Moment(position_s=1.99, heard_at_s=9.99, taken_at_s=10.0)

@@ -205,7 +205,7 @@ def test_back_pressure(click_engine: Engine, clicks: Clicks, alone: list[list[Hi
 def test_hits_that_nobody_reads_stop_their_stream_only(
     pool: StreamPool, clicks: Clicks, alone: list[list[Hit]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ghostnote.runtime.pool._UNREAD_HITS", 10)
+    monkeypatch.setattr("ghostnote.runtime.pool_schedule._UNREAD_HITS", 10)
     deaf, other = pool.open(0), pool.open(1)
     with pytest.raises(BacklogError):
         deaf.feed(clicks.pcm, timeout=0.3)
@@ -280,24 +280,6 @@ def test_a_waiting_thread_hears_that_the_pool_closes(engine: Watched) -> None:
     pool.close()
     thread.join(timeout=10)
     assert len(errors) == 1
-
-
-def test_few_survivors_do_not_keep_a_large_state(click_engine: Engine, clicks: Clicks) -> None:
-    """After most streams of a call have gone or stalled, the rest is copied out and the large state let go."""
-    with StreamPool(Watched(click_engine), max_wait_ms=300) as pool:
-        streams = [pool.open() for _ in range(8)]
-        for stream in streams:
-            stream.feed(clicks.pcm[:TOKEN])
-        while pool.stats().tokens < 8:
-            time.sleep(0.001)
-        for stream in streams[2:]:
-            stream.close()
-        streams[0].feed(clicks.pcm[TOKEN : 2 * TOKEN])
-        while pool.stats().tokens < 9:
-            time.sleep(0.001)
-        held = streams[1].held
-        assert held is not None
-        assert len(held.members) == 1
 
 
 def test_lateness_is_counted(click_engine: Engine, clicks: Clicks) -> None:

@@ -20,8 +20,24 @@ from websockets.sync.client import ClientConnection
 
 from ghostnote.runtime import Engine
 from ghostnote.runtime.engines.protocol import StepOutput
+from ghostnote.runtime.serve import frames
+from ghostnote.runtime.serve.frames import LARGE_BYTES, Allowance
 
 PCM = clicks(2.5)
+
+
+HANDSHAKE = (
+    b"GET /v1/transcribe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def _frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
+    """A WebSocket frame from a client, masked with zeros (RFC 6455, 5.2)."""
+    first = opcode | (0x80 if final else 0)
+    if len(payload) < 126:  # the only way for pings and pongs
+        return bytes((first, 0x80 | len(payload))) + bytes(4) + payload
+    return bytes((first, 0x80 | 127)) + len(payload).to_bytes(8, "big") + bytes(4) + payload
 
 
 def stream_while(server: Serving, fault: Callable[[], None]) -> list[Message]:
@@ -192,15 +208,70 @@ def test_a_client_that_does_not_read_is_ended(serve: Callable[..., Serving], cli
     raw.close()
 
 
-HANDSHAKE = (
-    b"GET /v1/transcribe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(_frame(2, b"\0"), id="bytes"),
+        pytest.param(_frame(2, b""), id="empty"),
+        pytest.param(_frame(2, bytes(LARGE_BYTES - 1)), id="little"),
+        pytest.param(_frame(9, b""), id="pings"),
+        pytest.param(_frame(10, bytes(125)), id="pongs"),
+        pytest.param(_frame(2, b"", final=False) + 10_000 * _frame(0, b"", final=False), id="fragments"),
+    ],
 )
+def test_frames_without_end_end_their_own_session_only(
+    serve: Callable[..., Serving], click_engine: Engine, flood: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever costs the server more than it carries; what was heard before it is reported."""
+    monkeypatch.setattr(frames, "FRAMES_PER_S", 200)  # which the slowest machine can read
+    server, heard = serve(), PCM[:40_000]
+    block = flood * max(1, 65536 // len(flood))
+    answer = b""
+
+    def fault() -> None:
+        nonlocal answer
+        with sockets.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+            client.sendall(HANDSHAKE)
+            client.recv(4096)
+            client.sendall(_frame(1, start_message().encode()) + _frame(2, heard.tobytes()))
+            with suppress(ConnectionError):  # cut off while it sends
+                while True:
+                    client.sendall(block)
+            with suppress(ConnectionError):
+                while received := client.recv(65536):
+                    answer += received
+
+    assert hits_of(stream_while(server, fault)) == alone(click_engine, PCM)
+    assert b'"code": "flood"' in answer
+    assert answer.endswith((1008).to_bytes(2, "big") + b"flood")
+    certain = [hit for hit in alone(click_engine, heard) if hit["time"] < 0.6]
+    assert answer.count(b'"type": "hit"') >= len(certain) > 0
+    assert 'kind="flood"' in server.metrics.text().decode()
+    wait_until(lambda: server.pool.stats().streams == 0)
 
 
-def _frame(opcode: int, payload: bytes) -> bytes:
-    """A WebSocket frame from a client, masked with zeros (RFC 6455, 5.2)."""
-    return bytes((0x80 | opcode, 0x80 | 127)) + len(payload).to_bytes(8, "big") + bytes(4) + payload
+def test_who_sends_by_the_quantum_of_a_browser_is_no_flood(serve: Callable[..., Serving], click_engine: Engine) -> None:
+    """Twenty seconds of an audio worklet that was cut off and sends all at once, and larger pieces without end."""
+    server, late = serve(), clicks(20)
+    with server.connect() as socket:
+        assert hits_of(converse(socket, late.tobytes(), sizes=(4 * 128,))) == alone(click_engine, late)
+    with server.connect() as socket:
+        *_, end = converse(socket, bytes(9000 * LARGE_BYTES), sizes=(LARGE_BYTES,))
+    assert end["type"] == "end"
+
+
+def test_an_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(frames.time, "monotonic", lambda: now)
+    allowance = Allowance(per_s=10, burst=40)
+    assert allowance.take(40)
+    assert not allowance.take(1)
+    now += 0.5
+    assert allowance.take(4)
+    assert not allowance.take(1)
+    now += 1000
+    assert allowance.take(40)
+    assert not allowance.take(1)
 
 
 def test_who_vanishes_leaves_a_free_place(serve: Callable[..., Serving], click_engine: Engine) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket as sockets
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,12 @@ def test_a_signal_ends_every_session_with_all_that_was_heard(
         assert messages[-1]["type"] == "end"
         assert messages[-1]["reason"] == "shutdown"
     assert first.close_code == 1001
+
+
+def test_the_engine_is_warm_before_anybody_comes(process: Callable) -> None:
+    with process() as (_, port), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        (calls,) = re.findall(r"^ghostnote_engine_call_seconds_count (.*)$", response.read().decode(), re.MULTILINE)
+    assert float(calls) > 0
 
 
 def test_half_a_request_does_not_keep_the_server_alive(process: Callable) -> None:

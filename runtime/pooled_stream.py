@@ -1,0 +1,151 @@
+"""A stream of a pool, as its owner sees it."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import GhostnoteError
+from .events import Hit
+from .pool_schedule import Member, Schedule
+from .stream import check_pcm
+
+__all__ = ["BacklogError", "PooledStream"]
+
+Floats = NDArray[np.float32]
+
+
+class BacklogError(GhostnoteError):
+    """Audio comes faster than it is heard; `taken` samples of the call were accepted, the rest was not."""
+
+    def __init__(self, message: str, taken: int) -> None:
+        super().__init__(message)
+        self.taken = taken
+
+
+class PooledStream:
+    """One stream of a pool; made by `StreamPool.open`. Any thread may call it, one at a time."""
+
+    def __init__(self, schedule: Schedule, member: Member) -> None:
+        self._schedule = schedule
+        self._member = member
+
+    @property
+    def total_latency_ms(self) -> float:
+        """Worst case from attack to report with the chosen delay, without transport, waiting and computing."""
+        return self._member.stream.total_latency_ms
+
+    @property
+    def samples_fed(self) -> int:
+        """Samples taken since the start."""
+        return self._member.stream.fed
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream was finished and all its hits are found."""
+        with self._schedule.lock:
+            return self._member.stream.ended
+
+    def feed(self, pcm: Floats, timeout: float | None = None) -> None:
+        """Take samples [n], waiting for room. Raises BacklogError after `timeout` seconds, EngineError, ValueError."""
+        pcm = check_pcm(pcm)
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._schedule.lock:
+            taken = self._push(pcm)
+            while taken < len(pcm):
+                if not self._wait(end):
+                    raise BacklogError(
+                        f"the stream's buffer is full: {taken} of {len(pcm)} samples taken within {timeout:g} s; "
+                        "feed in real time, read the hits, or wait longer",
+                        taken,
+                    )
+                taken += self._push(pcm[taken:])
+
+    def offer(self, pcm: Floats) -> int:
+        """Take as many of the samples [n] as there is room for, without waiting; how many. Raises EngineError."""
+        pcm = check_pcm(pcm)
+        with self._schedule.lock:
+            return self._push(pcm)
+
+    def read(self, timeout: float = 0.0) -> list[Hit]:
+        """Hits found since the last read; waits up to `timeout` seconds for one. Order as in `StreamingTranscriber`.
+
+        Raises EngineError once the hits before it were read.
+        """
+        end = time.monotonic() + timeout
+        with self._schedule.lock:
+            while not self._member.hits and not self._member.stream.ended:
+                self.check()
+                if not self._wait(end):
+                    break
+            return self._drain()
+
+    def finish(self) -> None:
+        """No more samples will come; `read` gives what is still to be found, until `ended`. Raises EngineError."""
+        with self._schedule.lock:
+            self.check()
+            self._member.finish()
+            self._schedule.offer(self._member)
+
+    def flush(self) -> list[Hit]:
+        """End of the stream: wait for all hits not yet read. Feeding again needs `reset`.
+
+        Raises EngineError; the hits found before are still there to `read`.
+        """
+        with self._schedule.lock:
+            self.finish()
+            while not self._member.stream.ended:
+                self._wait(None)
+                self.check()
+            return self._drain()
+
+    def reset(self) -> None:
+        """Forget everything, unread hits too: the next sample is the first of a new stream. Raises EngineError."""
+        with self._schedule.lock:
+            while self._member.busy:
+                self._wait(None)
+            self.check()
+            self._schedule.rewind(self._member)
+
+    def check(self) -> None:
+        """Raise what ended the stream, if anything did."""
+        if self._member.error is not None:
+            raise self._member.error
+
+    def close(self) -> None:
+        """Leave the pool; unread hits can still be read. Closing twice does no harm."""
+        with self._schedule.lock:
+            self._schedule.leave(self._member)
+
+    def __enter__(self) -> PooledStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _push(self, pcm: Floats) -> int:
+        self.check()
+        if self._member.stream.finished:
+            raise RuntimeError("this stream was flushed; call reset() before feeding another")
+        taken = self._member.push(pcm)
+        self._schedule.offer(self._member)
+        return taken
+
+    def _wait(self, end: float | None) -> bool:
+        """Wait for any change; False when the time is over."""
+        left_s = None if end is None else end - time.monotonic()
+        if left_s is not None and left_s <= 0:
+            return False
+        self._member.changed.wait(left_s)
+        return True
+
+    def _drain(self) -> list[Hit]:
+        hits = list(self._member.hits)
+        self._member.hits.clear()
+        self._schedule.offer(self._member)  # it may have been kept waiting because nobody read
+        return hits
