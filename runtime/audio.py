@@ -43,8 +43,8 @@ class AudioReader:
     """Iterates mono float32 blocks [n] at `sample_rate` from `source`: a path, "-" for standard input, or a stream.
 
     `raw` says that the source is headerless PCM. Standard input and other pipes are WAV otherwise. Opening raises
-    InputError for what is missing, not audio, empty, or not at 8 to 192 kHz; iterating raises it when decoding fails half-way, after having
-    yielded what came before.
+    InputError for what is missing, not audio, empty, or not at 8 to 192 kHz; iterating raises it when decoding fails
+    half-way, after having yielded what came before.
     """
 
     def __init__(self, source: str | Path | NamedStream, sample_rate: int, *, raw: PcmFormat | None = None) -> None:
@@ -158,7 +158,7 @@ class AudioReader:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: empty (0 bytes); expected audio")
         try:
-            self._file = soundfile.SoundFile(os.fsencode(path))  # soundfile takes no names that are not UTF-8 as text
+            self._file = soundfile.SoundFile(os.fsencode(path))  # as text: UTF-8 names only
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw, which soundfile asks parameters for
             hint = "; for raw PCM give --raw-format, --rate and --channels" if path.suffix == ".raw" else ""
             raise InputError(f"{path}: not audio that libsndfile reads ({_reason(error)}){hint}") from None

@@ -64,7 +64,7 @@ class AtomicFile:
             raise IsADirectoryError(0, "is a folder")
         if self._path.exists() and not self._path.is_file():
             return self._path.open("wb")
-        self._target = self._path.resolve()  # through a link, as writing in place would
+        self._target = Path(os.path.realpath(self._path))  # through a link; `resolve` raises on one to itself
         if self._target.exists() and not os.access(self._target, os.W_OK):
             raise PermissionError(0, "is write-protected")
         # Not tempfile's: its files are private (0600), and this one becomes the result.

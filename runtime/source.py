@@ -16,7 +16,7 @@ __all__ = ["HIGHEST_RATE", "LOWEST_RATE", "Conditioner", "Moment", "Source", "do
 
 Floats = NDArray[np.float32]
 
-# Hz of what comes in. Below, a few samples would become as many as the memory holds; above, the resampler's filter would.
+# Hz of what comes in. Resampling from far below makes gigabytes of a small block, from far above it never ends.
 LOWEST_RATE, HIGHEST_RATE = 8000, 192_000
 
 
