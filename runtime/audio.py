@@ -185,8 +185,8 @@ class AudioReader:
             raise InputError(f"{self.name}: {self.channels} channels; expected at most {_MAX_CHANNELS}")
         if not LOWEST_RATE <= self.source_rate <= HIGHEST_RATE:
             raise InputError(
-                f"{self.name}: {self.source_rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz; correct the rate, or "
-                "resample the audio"
+                f"{self.name}: {self.source_rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz; correct the "
+                "rate, or resample the audio"
             )
 
     def _source_blocks(self) -> Iterator[Floats]:
