@@ -21,7 +21,7 @@ from .errors import InputError
 from .pcm import ByteStream, PcmFormat, read_pcm, read_wav_header
 from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
-__all__ = ["STDIN", "AudioReader", "NamedStream"]
+__all__ = ["STDIN", "AudioReader", "NamedStream", "read_audio"]
 
 Floats = NDArray[np.float32]
 
@@ -225,6 +225,12 @@ class AudioReader:
 
     def _position_s(self) -> float:
         return self._frames_read / self.source_rate
+
+
+def read_audio(source: str | Path, sample_rate: int) -> Floats:
+    """All of a recording, mono float32 [n] at `sample_rate`. Raises InputError, also half-way."""
+    with AudioReader(source, sample_rate) as reader:
+        return np.concatenate([np.zeros(0, np.float32), *reader])
 
 
 def _name(source: str | Path | NamedStream) -> str:
