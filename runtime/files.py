@@ -12,7 +12,7 @@ from typing import BinaryIO
 from .errors import OutputError
 from .salvage import Keep
 
-__all__ = ["AtomicFile"]
+__all__ = ["AtomicFile", "make_folder"]
 
 
 class AtomicFile:
@@ -87,3 +87,11 @@ class AtomicFile:
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()})")
+
+
+def make_folder(path: Path) -> None:
+    """A folder for results, with those above it, where it is not there yet. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be made a folder ({error.strerror})") from None
