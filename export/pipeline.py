@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.resources
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..runtime.audio import AudioReader
+from ..runtime.audio import read_audio
 from ..runtime.cuda_driver import probe_driver
 from ..runtime.engines.flavours import FLAVOURS, dotted
 from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime
@@ -324,8 +325,9 @@ def _done(artifact: Artifact) -> str:
 def _recordings(paths: tuple[Path, ...], sample_rate: int) -> dict[str, np.ndarray]:
     """The bundled example and the user's recordings, mono [N] at the model's rate. Raises InputError."""
     with importlib.resources.as_file(importlib.resources.files("ghostnote") / "examples" / "groove.flac") as example:
-        files = [example, *paths]
-        return {path.name: np.concatenate(list(AudioReader(path, sample_rate))) for path in files}
+        names = Counter([example.name, *(path.name for path in paths)])
+        tried = {example.name: example} | {str(path) if names[path.name] > 1 else path.name: path for path in paths}
+        return {name: read_audio(path, sample_rate) for name, path in tried.items()}
 
 
 def _need_onnxruntime() -> None:

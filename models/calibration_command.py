@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..runtime.errors import UsageError
+from ..runtime.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from .config import ModelConfig
@@ -43,6 +43,10 @@ def calibrate(
 
     if bool(audio) != bool(labels):
         raise UsageError("recordings need both --audio and --labels; give both, or neither for renders")
+    names = [folder.name for folder in audio or ()]  # what the figures are told by
+    if len(set(names)) < len(names):
+        raise UsageError(f"two folders are called {max(names, key=names.count)}; give each --audio a name of its own")
+    checkpoints.check_place(out)
     loaded = checkpoints.load(checkpoint, kind=None)
     if audio and labels:
         found = [(folder.name, recordings_of(folder, labels, loaded.config.sample_rate)) for folder in audio]
@@ -74,13 +78,13 @@ def _renders(config: ModelConfig, sources: Sources, clips: int) -> list[Batch]:
 
 def recordings_of(audio: Path, labels: Path, sample_rate: int) -> Recordings:
     """Every recording with its labels. Raises InputError where one of them is missing or cannot be read."""
-    import numpy as np
     import torch
 
-    from ..runtime.audio import AudioReader
+    from ..runtime.audio import read_audio
     from .evaluation.command import audio_files, references
 
     wanted = references(labels)
     found = audio_files(audio, wanted)
-    blocks = {name: list(AudioReader(path, sample_rate)) for name, path in found.items()}
-    return {name: (torch.from_numpy(np.concatenate(parts)), wanted[name]) for name, parts in blocks.items()}
+    if not found:
+        raise InputError(f"{audio}: holds no recordings of {', '.join(wanted)}")
+    return {name: (torch.from_numpy(read_audio(path, sample_rate)), wanted[name]) for name, path in found.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..runtime.errors import InputError
+from ..runtime.errors import InputError, OutputError
 from ..runtime.manifest import Manifest
 from ..runtime.vocabulary import NOTE_OF, PARENTS
 from .config import FrameGrid, ModelConfig
 from .kinds import KINDS, STREAMING
 from .transformer import state_shapes
 
-__all__ = ["FORMAT", "Checkpoint", "load", "save"]
+__all__ = ["FORMAT", "Checkpoint", "check_place", "load", "save"]
 
 FORMAT = 2  # 2: says which kind of model it holds
 LOOKAHEAD_FRAMES = 1  # the decoder's rule for a local maximum
@@ -95,8 +96,15 @@ class Checkpoint:
         return digest.hexdigest()
 
 
+def check_place(path: Path) -> None:
+    """Before work whose result goes to `path`: raise OutputError where there is no folder for it."""
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent}: is no folder; make it first")
+
+
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write aside and rename, so that an interrupted save never costs the last good one."""
+    """Write aside and rename, so that an interrupted save never costs the last good one. Raises OutputError."""
+    check_place(path)
     document = {
         "format": FORMAT,
         "kind": checkpoint.config.kind,
@@ -108,8 +116,14 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "training": checkpoint.training,
     }
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(document, aside)
-    aside.replace(path)
+    try:
+        torch.save(document, aside)
+        aside.replace(path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: what torch makes of a full disk or a missing right
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise OutputError(f"{path}: cannot be written ({reason})") from error
 
 
 def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:

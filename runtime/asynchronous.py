@@ -12,6 +12,7 @@ One task may feed while another reads. A task that is cancelled while it waits l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from types import TracebackType
 
 import numpy as np
@@ -110,7 +111,7 @@ class AsyncStream:
 
     def _notify(self) -> None:
         """From the pool's thread."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more, and the pool has others
             self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:

@@ -6,6 +6,7 @@ holds back some input (about 10 ms at 48 kHz, 0.1 s at 8 kHz): live use at the m
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 from .pcm import ByteStream, PcmFormat, read_pcm, read_wav_header
-from .source import Conditioner, Moment
+from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
-__all__ = ["STDIN", "AudioReader", "NamedStream"]
+__all__ = ["STDIN", "AudioReader", "NamedStream", "read_audio"]
 
 Floats = NDArray[np.float32]
 
@@ -42,13 +43,14 @@ class AudioReader:
     """Iterates mono float32 blocks [n] at `sample_rate` from `source`: a path, "-" for standard input, or a stream.
 
     `raw` says that the source is headerless PCM. Standard input and other pipes are WAV otherwise. Opening raises
-    InputError for what is missing, not audio, or empty; iterating raises it when decoding fails half-way, after having
-    yielded what came before.
+    InputError for what is missing, not audio, empty, or not at 8 to 192 kHz; iterating raises it when decoding fails
+    half-way, after having yielded what came before.
     """
 
     def __init__(self, source: str | Path | NamedStream, sample_rate: int, *, raw: PcmFormat | None = None) -> None:
         self.name = _name(source)
         self._stream: NamedStream | BinaryIO | None = None  # a pipe, or raw PCM
+        self._is_stdin = False
         self._file: Any = None  # a soundfile.SoundFile
         self._frames_read = 0
         self.newest: Moment | None = None
@@ -56,10 +58,7 @@ class AudioReader:
         self.warnings: list[str] = []
         try:
             self._open(source, raw)
-            if self.channels > _MAX_CHANNELS or self.source_rate < 1:
-                raise InputError(
-                    f"{self.name}: {self.channels} channels at {self.source_rate} Hz; the header is damaged"
-                )
+            self._check_format()
         except BaseException:
             self.close()
             raise
@@ -92,7 +91,7 @@ class AudioReader:
         """Close what was opened; standard input stays open."""
         if self._file is not None:
             self._file.close()
-        if self._stream is not None and self._stream is not sys.stdin.buffer:
+        if self._stream is not None and not self._is_stdin:
             self._stream.close()
 
     def __iter__(self) -> Iterator[Floats]:
@@ -117,7 +116,9 @@ class AudioReader:
             return
         if str(source) == STDIN:
             if sys.stdin is None or sys.stdin.isatty():
-                raise InputError("standard input is a terminal; pipe WAV or raw PCM into it, or name a file")
+                found = "closed" if sys.stdin is None else "a terminal"
+                raise InputError(f"standard input is {found}; pipe WAV or raw PCM into it, or name a file")
+            self._is_stdin = True
             self._open_stream(sys.stdin.buffer, raw)
             return
         path = Path(source)
@@ -140,7 +141,10 @@ class AudioReader:
         self._data_bytes: int | None = None
         pcm = raw
         if pcm is None:
-            header = read_wav_header(stream, self.name)
+            try:
+                header = read_wav_header(stream, self.name)
+            except OSError as error:
+                raise InputError(f"{self.name}: cannot be read ({error.strerror})") from None
             pcm, self._data_bytes = header.pcm, header.data_bytes
             if pcm is None:
                 raise InputError(f"{self.name}: WAV encoding not supported on a pipe; expected PCM 8..32 bit or float")
@@ -154,7 +158,7 @@ class AudioReader:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: empty (0 bytes); expected audio")
         try:
-            self._file = soundfile.SoundFile(str(path))
+            self._file = soundfile.SoundFile(os.fsencode(path))  # as text: UTF-8 names only
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw, which soundfile asks parameters for
             hint = "; for raw PCM give --raw-format, --rate and --channels" if path.suffix == ".raw" else ""
             raise InputError(f"{path}: not audio that libsndfile reads ({_reason(error)}){hint}") from None
@@ -175,6 +179,15 @@ class AudioReader:
         if header.pcm is None or header.data_bytes is None:
             return frames
         return max(frames, header.data_bytes // header.pcm.frame_bytes)
+
+    def _check_format(self) -> None:
+        if self.channels > _MAX_CHANNELS:
+            raise InputError(f"{self.name}: {self.channels} channels; expected at most {_MAX_CHANNELS}")
+        if not LOWEST_RATE <= self.source_rate <= HIGHEST_RATE:
+            raise InputError(
+                f"{self.name}: {self.source_rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz; correct the "
+                "rate, or resample the audio"
+            )
 
     def _source_blocks(self) -> Iterator[Floats]:
         """Blocks [n, channels] at the source's rate."""
@@ -212,6 +225,12 @@ class AudioReader:
 
     def _position_s(self) -> float:
         return self._frames_read / self.source_rate
+
+
+def read_audio(source: str | Path, sample_rate: int) -> Floats:
+    """All of a recording, mono float32 [n] at `sample_rate`. Raises InputError, also half-way."""
+    with AudioReader(source, sample_rate) as reader:
+        return np.concatenate([np.zeros(0, np.float32), *reader])
 
 
 def _name(source: str | Path | NamedStream) -> str:

@@ -103,7 +103,7 @@ def _transcribe(
     from .outputs import open_outputs
     from .sinks import Sinks
     from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
-    from .terminal import ProgressLine
+    from .terminal import ProgressLine, is_terminal
 
     engine = open_engine(hearing.engine, threads=hearing.threads, device=hearing.device)
     manifest = engine.manifest
@@ -112,9 +112,9 @@ def _transcribe(
         transcriber = StreamingTranscriber(engine, latency_ms=hearing.latency_ms, tokens_per_call=per_call)
         on_stdout = not request.files
         terminal = grid_terminal(live, stdout_is_taken=on_stdout and request.stream_format is not None)
-        drawn = on_stdout and terminal is sys.stdout  # in the place of the list
-        shown = terminal is not None or (on_stdout and sys.stdout.isatty())
-        progress = ProgressLine(reader.duration_s, shown=sys.stderr.isatty() and not shown)
+        drawn = on_stdout and terminal is not None and terminal is sys.stdout  # in the place of the list
+        shown = terminal is not None or (on_stdout and is_terminal(sys.stdout))
+        progress = ProgressLine(reader.duration_s, shown=is_terminal(sys.stderr) and not shown)
         sinks = Sinks(_warn)
         try:
             hear = open_outputs(sinks, request, engine, transcriber, reader, silent=drawn)

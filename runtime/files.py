@@ -12,7 +12,7 @@ from typing import BinaryIO
 from .errors import OutputError
 from .salvage import Keep
 
-__all__ = ["AtomicFile"]
+__all__ = ["AtomicFile", "make_folder"]
 
 
 class AtomicFile:
@@ -64,7 +64,7 @@ class AtomicFile:
             raise IsADirectoryError(0, "is a folder")
         if self._path.exists() and not self._path.is_file():
             return self._path.open("wb")
-        self._target = self._path.resolve()  # through a link, as writing in place would
+        self._target = Path(os.path.realpath(self._path))  # through a link; `resolve` raises on one to itself
         if self._target.exists() and not os.access(self._target, os.W_OK):
             raise PermissionError(0, "is write-protected")
         # Not tempfile's: its files are private (0600), and this one becomes the result.
@@ -87,3 +87,11 @@ class AtomicFile:
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()})")
+
+
+def make_folder(path: Path) -> None:
+    """A folder for results, with those above it, where it is not there yet. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be made a folder ({error.strerror})") from None

@@ -5,6 +5,7 @@ Nothing heavy is imported here: `--help` shows these.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import UsageError
+from .terminal import is_terminal
 
 if TYPE_CHECKING:
     from .manifest import Manifest
@@ -129,10 +131,10 @@ class OutputRequest:
         paths, form, report = options.output or [], options.form, options.report
         if form is not None and len(paths) > 1:
             raise UsageError("--format names the format of one output; with several, their endings choose")
-        if form is FormatName.MIDI and not paths and sys.stdout is not None and sys.stdout.isatty():
+        if form is FormatName.MIDI and not paths and is_terminal(sys.stdout):
             raise UsageError("MIDI is no text for a terminal: name a file with -o")
         files = tuple((path, format_for(path) if form is None else str(form)) for path in paths)
-        places = [path.resolve() for path in (*paths, *([report] if report else []))]
+        places = [os.path.realpath(path) for path in (*paths, *([report] if report else []))]
         if len(set(places)) < len(places):
             raise UsageError("the same file is named for two outputs; give each its own")
         score.check({name for _, name in files} | ({str(form)} if form else set()))

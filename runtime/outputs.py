@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .errors import OutputError
 from .output_options import OutputRequest
 from .sinks import Sinks
+from .terminal import TerminalSink, is_terminal
 from .writers import TIMED_FORMATS, FileSink, FormatOptions, OrderedFormat, Sink, StreamSink, make_format
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ def open_outputs(
 def _standard_output(name: str | None, manifest: Manifest, options: FormatOptions) -> Sink:
     if sys.stdout is None:
         raise OutputError("standard output is closed; name a file with -o")
-    if name is None and sys.stdout.isatty():
-        from .terminal import TerminalSink
-
+    if name is None and is_terminal(sys.stdout):
         return TerminalSink()
     form = make_format(name or "jsonl", manifest, options)
     # Lines go out as soon as they are known, a file that is made at the end is made of sorted hits.

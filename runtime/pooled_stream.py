@@ -105,9 +105,10 @@ class PooledStream:
     def reset(self) -> None:
         """Forget everything, unread hits too: the next sample is the first of a new stream. Raises EngineError."""
         with self._schedule.lock:
+            self.check()
             while self._member.busy:
                 self._wait(None)
-            self.check()
+                self.check()  # it may have left while it was in its call
             self._schedule.rewind(self._member)
 
     def check(self) -> None:

@@ -26,11 +26,6 @@ class Grid:
     name: str
     ticks: int
 
-    @property
-    def is_triplet(self) -> bool:
-        """Whether three of its cells fill what two of the next binary value do."""
-        return TICKS_PER_WHOLE // self.ticks % 3 == 0
-
 
 def parse_grid(text: str) -> Grid:
     """A grid by name, e.g. 1/16. Raises UsageError."""

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from .stream import silence_non_finite
 
-__all__ = ["Conditioner", "Moment", "Source", "downmix"]
+__all__ = ["HIGHEST_RATE", "LOWEST_RATE", "Conditioner", "Moment", "Source", "downmix"]
 
 Floats = NDArray[np.float32]
+
+# Hz of what comes in. Resampling from far below makes gigabytes of a small block, from far above it never ends.
+LOWEST_RATE, HIGHEST_RATE = 8000, 192_000
 
 
 @dataclass(frozen=True, slots=True)

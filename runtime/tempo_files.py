@@ -89,7 +89,7 @@ def _from_midi(path: Path, meter: Meter) -> TempoMap:
         file = mido.MidiFile(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
+    except (OSError, EOFError, ValueError, KeyError, IndexError, mido.KeySignatureError) as error:
         raise InputError(f"{path}: cannot be read as a MIDI file ({error})") from None
     if file.type == 2 or file.ticks_per_beat <= 0:
         raise InputError(f"{path}: has no common tempo map; expected MIDI of type 0 or 1 with ticks per quarter note")

@@ -5,15 +5,27 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .events import Hit
-from .job import Report
 from .vocabulary import NAME_OF
 
-__all__ = ["ProgressLine", "TerminalSink", "describe"]
+if TYPE_CHECKING:
+    from .job import Report
+
+__all__ = ["ProgressLine", "TerminalSink", "describe", "is_terminal", "shows_unicode"]
 
 _BAR = "▏▎▍▌▋▊▉█"
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether a person sees what is written to it. None: a standard stream that whoever started us had closed."""
+    return stream is not None and stream.isatty()
+
+
+def shows_unicode(console: Any) -> bool:
+    """Whether a rich console's terminal has more than the letters of its language."""
+    return str(console.encoding).lower().startswith("utf")
 
 
 class TerminalSink:
@@ -23,6 +35,7 @@ class TerminalSink:
         from rich.console import Console
 
         self._console: Any = Console(highlight=False)
+        self._bar = _bar if shows_unicode(self._console) else _plain_bar
         self._console.print(f"[bold]{'time':>10}  {'class':<5} {'drum':<14} velocity[/bold]")
 
     def write(self, hits: Iterable[Hit]) -> None:
@@ -30,7 +43,7 @@ class TerminalSink:
         for hit in hits:
             name = NAME_OF.get(hit.code, "")
             self._console.print(
-                f"{hit.time_s:>8.3f} s  [cyan]{hit.code:<5}[/cyan] {name:<14} [green]{_bar(hit.velocity)}[/green]"
+                f"{hit.time_s:>8.3f} s  [cyan]{hit.code:<5}[/cyan] {name:<14} [green]{self._bar(hit.velocity)}[/green]"
             )
 
     def close(self) -> None:
@@ -76,3 +89,7 @@ def describe(report: Report, total_latency_ms: float) -> str:
 def _bar(velocity: float) -> str:
     eighths = max(1, round(velocity * 64))
     return "█" * (eighths // 8) + (_BAR[eighths % 8 - 1] if eighths % 8 else "")
+
+
+def _plain_bar(velocity: float) -> str:
+    return "#" * max(1, round(velocity * 8))

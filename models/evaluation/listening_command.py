@@ -23,9 +23,7 @@ def listen(
     seed: Annotated[int, typer.Option(help="Draws the excerpts and the kit.")] = 0,
 ) -> None:
     """Write a page for listeners: excerpts in random order, versions unnamed, answers saved as JSON."""
-    import numpy as np
-
-    from ...runtime.audio import AudioReader
+    from ...runtime.audio import read_audio
     from .listening import MODES, SAMPLE_RATE, page, read_hits
 
     if mode not in (*MODES, "both"):
@@ -33,8 +31,7 @@ def listen(
     systems = {str(path): read_hits(path) for path in (hits, against) if path is not None}
     if against is not None and len(systems) < 2:
         raise UsageError(f"{hits} is compared with itself; name another file with --against")
-    with AudioReader(recording, SAMPLE_RATE) as reader:
-        audio = np.concatenate(list(reader))
+    audio = read_audio(recording, SAMPLE_RATE)
     html = page(
         audio,
         systems,

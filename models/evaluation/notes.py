@@ -106,7 +106,7 @@ def _read_midi(path: Path) -> list[Note]:
                 notes.append((message.channel, Note(time_s, str(message.note), message.velocity / 127)))
     except OSError as error:
         raise LabelError(f"{path}: cannot be read ({error.strerror or error}); expected a MIDI file") from None
-    except (EOFError, IndexError, KeyError, ValueError) as error:
+    except (EOFError, IndexError, KeyError, ValueError, mido.KeySignatureError) as error:
         raise LabelError(f"{path}: not a MIDI file ({error})") from None
     drums = [note for channel, note in notes if channel == _DRUM_CHANNEL]
     return drums or [note for _, note in notes]

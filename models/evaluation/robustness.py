@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.audio import AudioReader
+from ...runtime.audio import read_audio
 from ...runtime.engines.protocol import Engine
 from .channels import Channel, Unavailable
 from .hearing import Listener, hear, notes_at
@@ -29,11 +29,7 @@ NO_VIEWS = "views can be silenced in a .pt checkpoint of a DrumTransformer only"
 
 def recordings(audio: Mapping[str, Path], references: Mapping[str, Sequence[Note]], rate: int) -> Recordings:
     """Every recording as mono samples at the engine's rate, with its references. Raises InputError."""
-    loaded = {}
-    for name, path in audio.items():
-        with AudioReader(path, rate) as reader:
-            loaded[name] = (np.concatenate([np.zeros(0, np.float32), *reader]), references[name])
-    return loaded
+    return {name: (read_audio(path, rate), references[name]) for name, path in audio.items()}
 
 
 def table(

@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import TrialState
 
 from ...runtime.errors import UsageError
+from ...runtime.files import make_folder
 from .space import Space, suggest
 
 __all__ = ["FINISHED", "Infeasible", "Report", "TrialRun", "open_study", "search"]
@@ -36,7 +37,7 @@ TrialRun = Callable[[dict[str, Any], Path, Report], None]
 def open_study(folder: Path, settings: dict[str, Any], seed: int) -> optuna.Study:
     """The study in a folder, made where there is none. Raises UsageError for one made with other `settings`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     study = optuna.create_study(
         study_name=STUDY,
         storage=f"sqlite:///{folder.resolve() / FILE}",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ...runtime.errors import UsageError
+from ...runtime.files import make_folder
 
 __all__ = ["ablate"]
 
@@ -54,7 +55,7 @@ def ablate(
     sources = Sources(kits, grooves, backing, cache or folder / "cache", rendering, store=store, distinct=distinct)
     course = replace(Recipe(), steps=steps, clips=clips, seed=seed, precision=precision)
     course = replace(course, warmup_steps=max(1, min(course.warmup_steps, steps // 4)))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     found = recordings_of(audio, labels, PRESETS["base"].sample_rate) if audio and labels else {}
     settings = {"renders": renders, "recordings": sorted(found), "distinct": distinct if store else None}
     ablations = Ablations(folder, preset, course, sources, settings)

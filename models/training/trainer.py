@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ...runtime.errors import UsageError
+from ...runtime.files import make_folder
 from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
 from ..config import FrameGrid
@@ -67,7 +68,7 @@ class Trainer:
         that of the config's kind. Raises UsageError for what does not go together or cannot be had here.
         """
         check_trackers(trackers)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.accelerator = _accelerator(recipe.precision, [JsonLines(folder / "metrics.jsonl"), *trackers])
         self.recipe, self.folder, self.sources, self.provenance = recipe, folder, sources, provenance
         self.config = config

@@ -10,6 +10,7 @@ from typing import IO, Any
 from ..events import Hit
 from ..manifest import Manifest
 from ..source import Source
+from ..terminal import is_terminal, shows_unicode
 from ..vocabulary import CLASSES
 from .meter import Meter
 
@@ -92,19 +93,21 @@ class Grid:
         rows = dict.fromkeys(id(row) for row in self._row_of.values())
         by_id = {id(row): row for row in self._row_of.values()}
         return [
-            self._title(now_s),
+            self._title(now_s, unicode=unicode),
             *(self._line(by_id[key], now_s, columns, unicode=unicode) for key in rows),
             self._ruler(now_s, columns),
             self._status(),
         ]
 
-    def _title(self, now_s: float) -> Any:
+    def _title(self, now_s: float, *, unicode: bool) -> Any:
         from rich.text import Text
 
         minutes, seconds = divmod(int(now_s), 60)
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"{minutes:02d}:{seconds:02d}", "bold")
-        return text.append(f"  {self._model}, listening to {self._source.name}", "dim")
+        encoding = "utf-8" if unicode else "ascii"  # a file's name may be neither
+        name = self._source.name.encode(encoding, "replace").decode(encoding)
+        return text.append(f"  {self._model}, listening to {name}", "dim")
 
     def _line(self, row: Row, now_s: float, columns: int, *, unicode: bool) -> Any:
         from rich.text import Text
@@ -169,13 +172,13 @@ class GridSink:
 
         self._grid = grid
         console = Console(file=terminal, highlight=False)
-        self._unicode = console.encoding.lower().startswith("utf")
+        self._unicode = shows_unicode(console)
         self._live = Live(
             get_renderable=lambda: self._picture(console.width),
             console=console,
             refresh_per_second=_COLUMNS_PER_S,
             redirect_stdout=False,
-            redirect_stderr=sys.stderr.isatty(),  # warnings go above the grid
+            redirect_stderr=is_terminal(sys.stderr),  # warnings go above the grid
             vertical_overflow="crop",
         )
         self._live.start()

@@ -13,6 +13,7 @@ from ..pcm import PcmFormat
 from ..sinks import Sinks
 from ..source import Source
 from ..stream import StreamingTranscriber
+from ..terminal import is_terminal
 from .meter import MeasuredSink, Meter
 from .options import LiveOptions
 
@@ -53,9 +54,9 @@ def grid_terminal(options: LiveOptions, *, stdout_is_taken: bool) -> IO[str] | N
     wanted = (options.live or options.follow) if options.grid is None else options.grid
     if not wanted:
         return None
-    if sys.stdout is not None and sys.stdout.isatty() and not stdout_is_taken:
+    if is_terminal(sys.stdout) and not stdout_is_taken:
         return sys.stdout
-    return sys.stderr if options.grid and sys.stderr.isatty() else None
+    return sys.stderr if options.grid and is_terminal(sys.stderr) else None
 
 
 def open_live_outputs(sinks: Sinks, options: LiveOptions, terminal: IO[str] | None, stage: Stage) -> MeasuredSink:

@@ -11,6 +11,7 @@ from typing import Any
 from ..events import Hit
 from ..manifest import Manifest
 from ..pcm import PcmFormat
+from ..source import HIGHEST_RATE, LOWEST_RATE
 from ..vocabulary import CLASSES
 from ..writers import json_fields
 
@@ -28,7 +29,6 @@ __all__ = [
 ]
 
 ENCODINGS = ("f32le", "s16le")
-LOWEST_RATE, HIGHEST_RATE = 8000, 192_000  # Hz, as for files
 MAX_CHANNELS = 32
 _MAX_TEXT = 4096  # characters of a JSON message; none of ours comes near
 _NAMES = {drum.code: drum.name for drum in CLASSES}

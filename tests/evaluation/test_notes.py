@@ -57,9 +57,12 @@ def test_without_a_drum_channel_every_note_counts(tmp_path: Path) -> None:
 
 
 def test_what_is_no_midi_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "t.mid").write_bytes(b"RIFF and more")
-    with pytest.raises(LabelError, match=r"t\.mid"):
-        read_notes(tmp_path / "t.mid")
+    track = b"\0\xff\x59\x02\x7f\x7f" + b"\0\xff\x2f\0"  # a key of 127 sharps
+    midi = b"MThd\0\0\0\x06\0\0\0\x01\x03\xc0MTrk" + len(track).to_bytes(4, "big") + track
+    for data in (b"RIFF and more", midi):
+        (tmp_path / "t.mid").write_bytes(data)
+        with pytest.raises(LabelError, match=r"t\.mid"):
+            read_notes(tmp_path / "t.mid")
 
 
 def test_a_folder_of_both_prefers_text(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import soundfile
 from host_device import plan_engine
 from tiny import tiny_checkpoint, write_tiny_checkpoint
 from typer.testing import CliRunner
@@ -440,3 +441,13 @@ def test_killed_at_any_time_leaves_whole_files_or_none(tmp_path: Path, seconds: 
         if (tmp_path / name).exists():
             onnx.checker.check_model(onnx.load(tmp_path / name), full_check=True)
             assert onnx_export.read_graph(tmp_path / name)[1].verified
+
+
+def test_recordings_of_one_name_are_all_tried(tmp_path: Path) -> None:
+    paths = (tmp_path / "a" / "groove.flac", tmp_path / "b" / "groove.flac")
+    for path in paths:
+        path.parent.mkdir()
+        soundfile.write(path, np.zeros(100), 44_100)
+    tried = pipeline._recordings(paths, 44_100)
+    assert [len(audio) for audio in tried.values()][1:] == [100, 100]
+    assert list(tried)[1:] == [str(path) for path in paths]

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from ghostnote import cli
 from ghostnote.models.averaging import averaged
-from ghostnote.models.checkpoint import Checkpoint, load
+from ghostnote.models.checkpoint import Checkpoint, load, save
 from ghostnote.models.config import PRESETS
 from ghostnote.models.transformer import DrumTransformer
-from ghostnote.runtime.errors import UsageError
+from ghostnote.runtime.errors import OutputError, UsageError
 
 
 def test_every_weight_is_the_mean_and_sources_are_told() -> None:
@@ -49,3 +49,13 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["average", *paths, "-o", str(tmp_path / "mean.pt")])
     assert result.exit_code == 0, result.output
     assert load(tmp_path / "mean.pt").provenance["averaged_with"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    path = write_tiny_checkpoint(tmp_path / "a.pt")
+    with pytest.raises(OutputError, match="absent: is no folder"):
+        save(tmp_path / "absent" / "b.pt", load(path))
+    (tmp_path / "taken.pt").mkdir()
+    with pytest.raises(OutputError, match=r"taken\.pt: cannot be written"):
+        save(tmp_path / "taken.pt", load(path))
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.pt", "taken.pt"]

@@ -106,3 +106,21 @@ def test_recordings_without_labels_are_refused(tmp_path):
 
     with pytest.raises(UsageError, match="both --audio and --labels"):
         calibrate(tmp_path / "in.pt", tmp_path / "out.pt", audio=[tmp_path])
+
+
+def test_recordings_that_cannot_be_calibrated_on(tmp_path):
+    from ghostnote.models import checkpoint as checkpoints
+    from ghostnote.models.calibration_command import calibrate
+    from ghostnote.runtime.errors import InputError, OutputError, UsageError
+
+    source, labels = tmp_path / "in.pt", tmp_path / "labels"
+    checkpoints.save(source, tiny_checkpoint())
+    for folder in ("labels", "audio", "more/audio"):
+        (tmp_path / folder).mkdir(parents=True)
+    (labels / "a.txt").write_text("0.5\tSD\n")
+    with pytest.raises(InputError, match="audio: holds no recordings of a"):
+        calibrate(source, tmp_path / "out.pt", audio=[tmp_path / "audio"], labels=labels)
+    with pytest.raises(UsageError, match="two folders are called audio"):
+        calibrate(source, tmp_path / "out.pt", audio=[tmp_path / "audio", tmp_path / "more/audio"], labels=labels)
+    with pytest.raises(OutputError, match="no folder"):
+        calibrate(source, tmp_path / "absent/out.pt", clips=8)

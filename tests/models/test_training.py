@@ -338,3 +338,13 @@ def test_a_newer_format_is_refused(tmp_path):
     torch.save({"format": 99, "config": {}}, path)
     with pytest.raises(InputError, match="upgrade"):
         checkpoints.load(path)
+
+
+@pytest.mark.parametrize("command", ["train", "ablate"])
+def test_a_place_where_no_folder_can_be(command, tmp_path, monkeypatch, capsys):
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setattr(sys, "argv", ["ghostnote", command, str(tmp_path / "taken" / "run"), "--steps", "1"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 6
+    assert "run: cannot be made a folder" in capsys.readouterr().err

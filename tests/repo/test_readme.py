@@ -62,6 +62,11 @@ def test_links_lead_to_files(root: Path, document: str) -> None:
     assert [link for link in _LINK.findall(path.read_text()) if not (path.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_blocks_of_code_end(root: Path, document: str) -> None:
+    assert len(re.findall(r"^```", (root / document).read_text(), re.MULTILINE)) % 2 == 0
+
+
 def test_ci_and_pre_commit_run_the_same_checks(root: Path) -> None:
     ci = re.findall(r"^make ([a-z]+)\b", (root / ".ci/run").read_text(), re.MULTILINE)
     hooks = re.findall(r"make --silent (\w+)", (root / ".pre-commit-config.yaml").read_text())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -288,6 +290,41 @@ def test_absurd_headers(stdin) -> None:
     stdin(good[:22] + struct.pack("<H", 5000) + good[24:])
     with pytest.raises(InputError, match="5000 channels"):
         read("-")
+
+
+@pytest.mark.parametrize("rate", [1, 7999, 192_001, 10**20])
+@pytest.mark.parametrize("live", [False, True])
+def test_rates_that_no_sound_has(rate: int, live: bool, stdin, tmp_path: Path) -> None:
+    """A sample per second would become 44100 of the model's each: a small file, all of the memory."""
+    path = tmp_path / "a.wav"
+    if rate < 1 << 20:
+        soundfile.write(path, noise(100), rate)
+    stdin(bytes(100))
+    with pytest.raises(InputError, match=f"{rate} Hz; expected 8000 to 192000 Hz"):
+        read("-", raw=PcmFormat("u8", rate, 1)) if live or not path.exists() else read(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")  # as older systems wrote it
+    soundfile.write(os.fsencode(path), noise(100), RATE)
+    assert len(read(path)) == 100
+
+
+def test_a_pipe_that_fails_in_its_header() -> None:
+    def fail(_: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(InputError, match=r"a pipe: cannot be read \(Input/output error\)"):
+        AudioReader(SimpleNamespace(name="a pipe", read=fail, read1=fail, close=lambda: None), RATE)
+
+
+def test_without_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as Python leaves it where the descriptor is closed
+    with pytest.raises(InputError, match="standard input is closed"):
+        read("-")
+    (tmp_path / "a.raw").write_bytes(bytes(100))
+    assert len(read(tmp_path / "a.raw", raw=PcmFormat("u8", RATE, 1))) == 100
 
 
 def test_empty_raw_input(stdin) -> None:

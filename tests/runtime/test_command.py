@@ -140,6 +140,20 @@ def test_terminal_gets_a_list(click_wav: Path, start: Start, clicks: Clicks) -> 
     assert "hits (BD" in lines[-1]
 
 
+def test_terminal_without_unicode_gets_plain_bars(click_wav: Path, start: Start, clicks: Clicks) -> None:
+    leader, follower = pty.openpty()
+    process = start(click_wav, stdout=follower, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    os.close(follower)
+    text = b""
+    while chunk := _read_terminal(leader):
+        text += chunk
+    os.close(leader)
+    process.communicate()
+    assert process.returncode == 0
+    assert text.count(b"#\x1b") == 2 * len(clicks.attacks)
+    assert text.isascii()
+
+
 def _read_terminal(leader: int) -> bytes:
     try:
         return os.read(leader, 65536)

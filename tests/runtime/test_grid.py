@@ -28,8 +28,16 @@ class Terminal(io.StringIO):
         return True
 
 
-def grid_at(now_s: float, hits: list[Hit], *, parents=PARENTS, latency_ms: float = 100, overruns: int = 0) -> Grid:
-    source = SimpleNamespace(is_live=True, newest=Moment(now_s, 0.0, 1.0), overruns=overruns, name="Fake Interface")
+def grid_at(
+    now_s: float,
+    hits: list[Hit],
+    *,
+    parents=PARENTS,
+    latency_ms: float = 100,
+    overruns: int = 0,
+    name: str = "Fake Interface",
+) -> Grid:
+    source = SimpleNamespace(is_live=True, newest=Moment(now_s, 0.0, 1.0), overruns=overruns, name=name)
     manifest = SimpleNamespace(name="base", decoder=SimpleNamespace(parents=parents))
     grid = Grid(manifest, source, Meter(source, iter(range(1, 99)).__next__), latency_ms)
     grid.add(hits)
@@ -50,6 +58,12 @@ def test_a_row_per_parent_in_the_order_of_notation() -> None:
     alone = rows_of([(code,) for code in CODES])
     assert len({id(row) for row in alone.values()}) == 18
     assert alone["CRC"].name == "crash cymbal"
+
+
+def test_a_name_that_the_terminal_cannot_show() -> None:
+    grid = grid_at(1.0, [], name="caf\xe9 \udcff.wav")
+    assert grid.lines(80)[0].plain.endswith("listening to caf\xe9 ?.wav")
+    assert grid.lines(80, unicode=False)[0].plain.endswith("listening to caf? ?.wav")
 
 
 def test_a_hit_stands_at_its_time_as_high_as_it_is_loud() -> None:

@@ -57,6 +57,12 @@ def test_all_formats_in_one_run(go: Go, click_wav: Path, clicks: Clicks, tmp_pat
     assert "/*DATA*/null" not in (tmp_path / "r.html").read_text()
 
 
+def test_a_link_to_itself_is_replaced(go: Go, click_wav: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").symlink_to("a.csv")
+    assert go(click_wav, "-o", tmp_path / "a.csv").exit_code == 0
+    assert (tmp_path / "a.csv").read_text().startswith("time,class")
+
+
 def test_midi_on_standard_output_is_sorted(go: Go, click_wav: Path, clicks: Clicks, tmp_path: Path) -> None:
     """Hits are found out of order by up to two frames, and a MIDI file cannot go back."""
     go(click_wav, "-o", tmp_path / "a.mid")

@@ -282,6 +282,40 @@ def test_a_waiting_thread_hears_that_the_pool_closes(engine: Watched) -> None:
     assert len(errors) == 1
 
 
+def test_a_stream_that_waits_to_begin_anew_hears_that_the_pool_closes(
+    click_engine: Engine, clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Watched(click_engine)
+    called, go_on = threading.Event(), threading.Event()
+
+    def step(audio: np.ndarray, delay: np.ndarray, state: State) -> StepOutput:
+        called.set()
+        assert go_on.wait(20)
+        return click_engine.step(audio, delay, state)
+
+    monkeypatch.setattr(engine, "step", step)
+    pool = StreamPool(engine, max_wait_ms=1)
+    stream = pool.open()
+    stream.feed(clicks.pcm[:TOKEN])
+    assert called.wait(20)  # the stream is in a call, and `reset` has to wait for its end
+    errors: list[BaseException] = []
+
+    def reset() -> None:
+        try:
+            stream.reset()
+        except EngineError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=target, daemon=True) for target in (reset, pool.close)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    go_on.set()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert [str(error) for error in errors] == ["the pool was closed"]
+
+
 def test_lateness_is_counted(click_engine: Engine, clicks: Clicks) -> None:
     with StreamPool(Watched(click_engine, step_s=0.1), max_wait_ms=1) as pool:
         pool.open().feed(clicks.pcm[: 3 * TOKEN])
@@ -330,3 +364,32 @@ def test_asyncio_flush_errors_and_cancelling(engine: Watched, clicks: Clicks, al
 
     with StreamPool(engine) as pool:
         asyncio.run(scenario(pool))
+
+
+def test_an_event_loop_that_ends_does_not_end_the_pool(
+    pool: StreamPool, clicks: Clicks, alone: list[list[Hit]]
+) -> None:
+    async def leave_behind() -> AsyncStream:
+        return AsyncStream(pool, 1)
+
+    class ClosingLoop:
+        """Closed between the look at it and the call."""
+
+        def is_closed(self) -> bool:
+            return False
+
+        def call_soon_threadsafe(self, _: object) -> None:
+            raise RuntimeError("Event loop is closed")
+
+    left = asyncio.run(leave_behind())
+    left._loop = ClosingLoop()
+    left._stream.feed(clicks.pcm)
+    with pool.open(1) as stream:
+        stream.feed(clicks.pcm, timeout=10)
+        stream.finish()
+        hits: list[Hit] = []
+        while not stream.ended or hits != alone[1]:
+            found = stream.read(timeout=5)
+            assert found or stream.ended
+            hits += found
+    assert hits == alone[1]

@@ -110,6 +110,20 @@ def test_full_standard_output(start: Start, click_wav: Path) -> None:
     assert errors.splitlines() == [b"error: standard output: cannot be written (No space left on device)"]
 
 
+def test_closed_standard_output(start: Start, click_wav: Path, tmp_path: Path) -> None:
+    process = start(click_wav, prelude="import sys; sys.stdout = None")  # as Python leaves it for `>&-`
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (6, b"error: standard output is closed; name a file with -o\n")
+    assert start(click_wav, "-o", tmp_path / "a.csv", prelude="import sys; sys.stdout = None").wait(20) == 0
+
+
+@pytest.mark.parametrize("words", [(), ("--grid",)])
+def test_closed_standard_error(words: tuple[str, ...], start: Start, click_wav: Path, tmp_path: Path) -> None:
+    process = start(click_wav, *words, "-o", tmp_path / "a.csv", prelude="import sys; sys.stderr = None")
+    assert process.wait(20) == 0
+    assert (tmp_path / "a.csv").read_text().count("\n") > 1
+
+
 _PROBE = """
 import json, sys
 import ghostnote.runtime
