@@ -68,6 +68,7 @@ def transcribe(
                 return
             live.check(source)
             request = OutputRequest.of(outputs, score)
+            request.spare(source)
             code = _transcribe(source, request, hearing, raw.resolve(), live, interruption)
         except Interrupted:
             _say("interrupted before any audio was read")

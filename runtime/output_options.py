@@ -140,6 +140,14 @@ class OutputRequest:
         score.check({name for _, name in files} | ({str(form)} if form else set()))
         return cls(files, None if form is None else str(form), report, score)
 
+    def spare(self, source: str | None) -> None:
+        """Raises UsageError where an output would replace the input."""
+        if source is None or not os.path.exists(source):
+            return
+        for path in self.names:
+            if os.path.exists(path) and os.path.samefile(path, source):
+                raise UsageError(f"{path} is the input, which writing hits would replace; give the output another name")
+
     @property
     def names(self) -> list[Path]:
         """Every file that is going to be written."""

@@ -98,6 +98,18 @@ def test_options_that_contradict(
     assert [path.name for path in tmp_path.iterdir()] == [click_wav.name]
 
 
+@pytest.mark.parametrize("option", ["--output", "--report"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_no_output_replaces_the_input(option: str, linked: bool, go: Go, click_wav: Path, tmp_path: Path) -> None:
+    before, name = click_wav.read_bytes(), click_wav
+    if linked:
+        name = tmp_path / "link.wav"
+        name.symlink_to(click_wav)
+    wanted = go(click_wav, "--format", "csv", option, name) if option == "--output" else go(click_wav, option, name)
+    assert "is the input, which writing hits would replace" in error_of(wanted, 2)
+    assert click_wav.read_bytes() == before
+
+
 def test_bad_files_are_known_before_the_work(go: Go, click_wav: Path, tmp_path: Path) -> None:
     (tmp_path / "map").write_text("0,120\noops\n")
     (tmp_path / "notes").write_text("SDX 3\n")
