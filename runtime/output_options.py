@@ -142,10 +142,10 @@ class OutputRequest:
 
     def spare(self, source: str | None) -> None:
         """Raises UsageError where an output would replace the input."""
-        if source is None or not os.path.exists(source):
+        if source is None or not Path(source).exists():
             return
         for path in self.names:
-            if os.path.exists(path) and os.path.samefile(path, source):
+            if path.exists() and path.samefile(source):
                 raise UsageError(f"{path} is the input, which writing hits would replace; give the output another name")
 
     @property
