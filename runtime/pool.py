@@ -122,7 +122,7 @@ class StreamPool:
         """A new stream. Raises PoolFullError, UsageError where no delay fits, EngineError when the pool is closed.
 
         `notify` is called from the pool's thread after each change of the stream: room, hits, end, error. It must be
-        quick and must not call the stream.
+        quick, must not raise and must not call the stream.
         """
         stream = Stream(self._manifest, delay_index, latency_ms=latency_ms, capacity_tokens=self._capacity_tokens)
         with self._schedule.lock:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -136,10 +135,3 @@ def said(socket: ClientConnection) -> list[Message]:
             messages.append(json.loads(socket.recv(timeout=20)))
     except ConnectionClosed:
         return messages
-
-
-def wait_until(holds: Callable[[], bool], within_s: float = 10.0) -> None:
-    ends_at = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < ends_at
-        time.sleep(0.01)

@@ -14,6 +14,7 @@ import pytest
 from click_model import RATE, TOKEN, Clicks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from ghostnote.runtime import (
     AsyncStream,
@@ -150,8 +151,8 @@ def test_streams_in_step_share_calls_and_copy_nothing(click_engine: Engine, clic
         for turn, part in enumerate(laws.cut(20 * TOKEN, laws.every(TOKEN))):
             for stream in streams:
                 stream.feed(clicks.pcm[part])
-            while pool.stats().tokens < 5 * (turn + 1):
-                time.sleep(0.001)
+            heard = 5 * (turn + 1)
+            wait_until(lambda heard=heard: pool.stats().tokens >= heard)  # type: ignore[misc]
         stats = pool.stats()
     assert engine.batches[-15:] == [5] * 15
     assert stats.stream_calls == sum(engine.batches) == 100
@@ -222,8 +223,7 @@ def test_an_error_ends_the_guilty_stream_only(pool: StreamPool, clicks: Clicks, 
     streams = [pool.open(2) for _ in range(4)]
     for stream in streams:
         stream.feed(clicks.pcm[: 50 * TOKEN])
-    while pool.stats().tokens < 4 * 50:
-        time.sleep(0.001)
+    wait_until(lambda: pool.stats().tokens >= 4 * 50)
     streams[1].feed(np.full(RATE, 11, np.float32))
     hits, error = read_until_error(streams[1])  # first what was heard, then why it ended
     assert hits == [hit for hit in alone[2] if hit in hits]
@@ -319,8 +319,7 @@ def test_a_stream_that_waits_to_begin_anew_hears_that_the_pool_closes(
 def test_lateness_is_counted(click_engine: Engine, clicks: Clicks) -> None:
     with StreamPool(Watched(click_engine, step_s=0.1), max_wait_ms=1) as pool:
         pool.open().feed(clicks.pcm[: 3 * TOKEN])
-        while pool.stats().tokens < 3:
-            time.sleep(0.01)
+        wait_until(lambda: pool.stats().tokens >= 3)
         stats = pool.stats()
     assert stats.late_tokens == 3
     assert stats.worst_lag_ms >= 100

@@ -14,7 +14,8 @@ import click_model
 import numpy as np
 import psutil
 import pytest
-from serving import Message, Serving, alone, clicks, converse, hits_of, said, start_message, wait_until
+from serving import Message, Serving, alone, clicks, converse, hits_of, said, start_message
+from waiting import wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 

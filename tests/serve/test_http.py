@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from serving import Serving, alone, clicks, converse, wait_until
+from serving import Serving, alone, clicks, converse
+from waiting import wait_until
 
 from ghostnote.runtime import Engine
 
