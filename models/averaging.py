@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..runtime.errors import UsageError
+from .lineage import descended
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -48,8 +49,5 @@ def averaged(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
         else value
         for name, value in last.weights.items()
     }
-    sources: list[dict[str, Any]] = [
-        {"weights_sha256": checkpoint.weights_sha256(), **checkpoint.provenance} for checkpoint in checkpoints[:-1]
-    ]
-    provenance = {**last.provenance, "averaged_with": sources}
+    provenance = descended(last.provenance, "averaged_with", *checkpoints[:-1])
     return replace(last, weights=weights, provenance=provenance, scores={}, thresholds=[], training={})

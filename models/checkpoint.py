@@ -21,6 +21,7 @@ from ..runtime.manifest import Manifest
 from ..runtime.vocabulary import NOTE_OF, PARENTS
 from .config import FrameGrid, ModelConfig
 from .kinds import KINDS, STREAMING
+from .lineage import flat
 from .transformer import state_shapes
 
 __all__ = ["FORMAT", "Checkpoint", "check_place", "load", "save"]
@@ -40,7 +41,7 @@ class Checkpoint:
 
     config: FrameGrid
     weights: dict[str, Tensor]
-    provenance: dict[str, Any] = field(default_factory=dict)  # data, licences, recipe, commit, date
+    provenance: dict[str, Any] = field(default_factory=dict)  # data, licences, recipe, commit; lineage.py
     scores: dict[str, Any] = field(default_factory=dict)
     thresholds: list[list[float]] = field(default_factory=list)  # [delays][parents], probabilities
     training: dict[str, Any] = field(default_factory=dict)  # optimiser, step: only in checkpoints to resume from
@@ -146,4 +147,5 @@ def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:
         raise InputError(f"{path}: a checkpoint of a newer version than this one; upgrade ghostnote")
     if kind not in (None, found):
         raise InputError(f"{path}: holds a model of kind {found}, expected {kind}; give a checkpoint of that kind")
-    return Checkpoint(**document | {"config": KINDS[found].config.from_dict(document["config"])})
+    config = KINDS[found].config.from_dict(document["config"])
+    return Checkpoint(**document | {"config": config, "provenance": flat(document["provenance"])})

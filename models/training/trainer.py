@@ -30,6 +30,7 @@ from ..data.dataset import Batch, RenderedBatches, Sources
 from ..data.recorded import MixedBatches, RecordedClips
 from ..data.store import StoredBatches
 from ..kinds import KINDS
+from ..lineage import descended
 from .optimizers import optimizers
 from .steps import Recipe, Step
 from .tracking import JsonLines, check_trackers
@@ -80,9 +81,9 @@ class Trainer:
         module = self.build(config, recipe)
         if parent:
             _start_from(module, parent, config)
-            self.provenance = {**self.provenance, "parent": _ancestry(parent)}
+            self.provenance = descended(self.provenance, "parent", parent)
         if teacher:
-            self.provenance = {**self.provenance, "teacher": _ancestry(teacher)}
+            self.provenance = descended(self.provenance, "teacher", teacher)
         self.module, *self.optimizers = self.accelerator.prepare(module, *optimizers(module, recipe))
         self.average = {name: value.detach().clone() for name, value in self._model().state_dict().items()}
         self.step, self.best, self.run_id = 0, math.inf, uuid.uuid4().hex
@@ -249,7 +250,8 @@ class Trainer:
         if last.provenance.get("corpora") != self.provenance.get("corpora"):
             raise UsageError(f"{path} learnt from other recordings, or another share; give the same, or another folder")
         if origin:  # a resumed run still says where it came from
-            self.provenance = {**self.provenance, "parent": origin}
+            known = last.provenance.get("ancestors", {}) | self.provenance.get("ancestors", {})
+            self.provenance = {**self.provenance, "parent": origin, "ancestors": known}
         self.accelerator.unwrap_model(self.module).load_state_dict(last.training["module"])
         for optimizer, state in zip(self.optimizers, last.training["optimizers"], strict=True):
             optimizer.load_state_dict(state)
@@ -320,8 +322,3 @@ def _corpora(sources: Sources) -> dict[str, Any]:
         for kind, found in sources.corpora.items()
     }
     return {"share": sources.corpus_share, **kinds}
-
-
-def _ancestry(parent: Checkpoint) -> dict[str, Any]:
-    """What the provenance keeps of weights that a run started from or learnt from: their hash, how they were made."""
-    return {"weights_sha256": parent.weights_sha256(), **parent.provenance}

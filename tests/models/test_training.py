@@ -225,7 +225,7 @@ def test_a_distilled_run_resumes_with_its_teacher_only(tmp_path):
         trainer(tmp_path)
     resumed = trainer(tmp_path, teacher=teacher)
     assert resumed.step == 1
-    assert resumed.provenance["teacher"]["weights_sha256"] == teacher.weights_sha256()
+    assert resumed.provenance["teacher"] == teacher.weights_sha256()
 
 
 def test_a_teacher_on_other_frames_is_refused(tmp_path):
@@ -247,11 +247,12 @@ def test_a_run_starts_from_a_checkpoint_with_a_fresh_schedule(tmp_path):
     assert tuned.step == 0
     assert not any(optimizer.state_dict()["state"] for optimizer in tuned.optimizers)
     assert all(torch.equal(value, parent.weights[name]) for name, value in tuned.average.items())
-    made = checkpoints.load(tuned.run()).provenance["parent"]
-    assert (made["weights_sha256"], made["step"]) == (parent.weights_sha256(), parent.provenance["step"])
+    made = checkpoints.load(tuned.run()).provenance
+    assert made["parent"] == parent.weights_sha256()
+    assert made["ancestors"][made["parent"]]["step"] == parent.provenance["step"]
     resumed = trainer(tmp_path / "tuned", replace(RECIPE, seed=5))  # needs not be told again
     assert resumed.step == 6
-    assert resumed.provenance["parent"] == made
+    assert [resumed.provenance[key] for key in ("parent", "ancestors")] == [made["parent"], made["ancestors"]]
 
 
 def test_alignment_layers_come_along_only_from_a_checkpoint_that_has_them(tmp_path):
