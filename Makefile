@@ -66,6 +66,8 @@ FIRST := $(TRAINING) --distinct 2000
 SECOND := $(TRAINING) --distinct 3000 --seed 1
 LATE := --learning-rate 1e-3 --margin-ms 1.5
 THIRD := $(TRAINING) --distinct 2000 --seed 2 $(LATE)
+FOURTH := $(TRAINING) --distinct 4500 --seed 3 --margin-ms 1.5
+FIFTH := $(TRAINING) --distinct 1400 --seed 4 --margin-ms 1.5
 POLISH := --steps 500 --learning-rate 5e-4 --margin-ms 1.5
 SMALL := --preset small --teacher
 
@@ -75,14 +77,18 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-3 $(SECOND) --init runs/base-2/best.pt --steps 6000 --one-delay-steps 2000
 	$(GHOSTNOTE) train runs/base-4 $(SECOND) $(POLISH) --init runs/base-3/best.pt
 	$(GHOSTNOTE) train runs/base-5 $(THIRD) --init runs/base-4/best.pt --steps 2000 --one-delay-steps 600
-	$(GHOSTNOTE) average runs/base-4/best.pt runs/base-5/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-4/best.pt runs/base-5/best.pt -o runs/base-45.pt
+	$(GHOSTNOTE) train runs/base-6 $(FOURTH) --init runs/base-45.pt --steps 4500 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-45.pt runs/base-6/best.pt runs/base-6/best.pt -o runs/base-456.pt
+	$(GHOSTNOTE) train runs/base-7 $(FIFTH) --init runs/base-456.pt --steps 1400 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(SMALL) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(SMALL) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(SMALL) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
 	$(GHOSTNOTE) train runs/small-4 $(SECOND) $(SMALL) runs/base-3/best.pt $(POLISH) --init runs/small-3/best.pt
-	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(SMALL) runs/base.pt --init runs/small-4/best.pt --steps 900
-	$(GHOSTNOTE) train runs/small-6 $(THIRD) $(SMALL) runs/base.pt --init runs/small-5/best.pt --steps 4000
-	$(GHOSTNOTE) train runs/small-7 $(SECOND) $(LATE) $(SMALL) runs/base.pt --init runs/small-6/best.pt --steps 2800
+	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(SMALL) runs/base-45.pt --init runs/small-4/best.pt --steps 900
+	$(GHOSTNOTE) train runs/small-6 $(THIRD) $(SMALL) runs/base-45.pt --init runs/small-5/best.pt --steps 4000
+	$(GHOSTNOTE) train runs/small-7 $(SECOND) $(LATE) $(SMALL) runs/base-45.pt --init runs/small-6/best.pt --steps 2800
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small-7/best.pt -o checkpoints/small.pt $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
