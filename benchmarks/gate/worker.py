@@ -42,10 +42,11 @@ def main() -> None:
     """Answer requests until the input ends."""
     model, audio, labels = sys.argv[1:]
     engine = open_engine(model)
-    pcm = _pcm(sorted(Path(audio).iterdir()), engine.manifest.sample_rate)
+    rate = engine.manifest.sample_rate
+    pcm = _pcm(sorted(Path(audio).iterdir()), rate)[: round(FILE_S * rate)]
     answers = {
-        "file": lambda: _file_s(engine, pcm[: round(FILE_S * engine.manifest.sample_rate)]),
-        "live": lambda: _live_s(engine, pcm[: round(LIVE_S * engine.manifest.sample_rate)]),
+        "file": lambda: _file_s(engine, pcm),
+        "live": lambda: _live_s(engine, pcm[: round(LIVE_S * rate)]),
         "facts": lambda: _facts(engine, Path(audio), Path(labels), pcm),
     }
     for line in sys.stdin:
@@ -81,13 +82,12 @@ def _live_s(engine: Engine, pcm: Floats) -> float:
 
 
 def _facts(engine: Engine, audio: Path, labels: Path, pcm: Floats) -> dict[str, Any]:
-    part = pcm[: round(FILE_S * engine.manifest.sample_rate)]
     return {
         "hits": {path.stem: _hits(engine, path) for path in sorted(audio.iterdir())},
         "labels": {path.stem: _labels(path) for path in sorted(labels.iterdir())},
         "python_calls": python_calls(_live_work(engine, pcm)),
         "live_pages": pages(_live_work(engine, pcm)),
-        "file_pages": pages(lambda: _fed(engine, part)),
+        "file_pages": pages(lambda: _fed(engine, pcm)),
         "instructions": instructions(_live_work(engine, pcm)),
     }
 

@@ -126,10 +126,7 @@ def test_terminal_gets_a_list(click_wav: Path, start: Start, clicks: Clicks) -> 
     leader, follower = pty.openpty()
     process = start(click_wav, stdout=follower, stderr=follower)
     os.close(follower)
-    text = b""
-    while chunk := _read_terminal(leader):
-        text += chunk
-    os.close(leader)
+    text = _shown(leader)
     process.communicate()
     assert process.returncode == 0
     lines = text.decode().splitlines()
@@ -144,14 +141,20 @@ def test_terminal_without_unicode_gets_plain_bars(click_wav: Path, start: Start,
     leader, follower = pty.openpty()
     process = start(click_wav, stdout=follower, env=os.environ | {"PYTHONIOENCODING": "ascii"})
     os.close(follower)
-    text = b""
-    while chunk := _read_terminal(leader):
-        text += chunk
-    os.close(leader)
+    text = _shown(leader)
     process.communicate()
     assert process.returncode == 0
     assert text.count(b"#\x1b") == 2 * len(clicks.attacks)
     assert text.isascii()
+
+
+def _shown(leader: int) -> bytes:
+    """All that is written to a terminal, which is closed afterwards."""
+    text = b""
+    while chunk := _read_terminal(leader):
+        text += chunk
+    os.close(leader)
+    return text
 
 
 def _read_terminal(leader: int) -> bytes:
