@@ -168,10 +168,7 @@ def test_progress_on_a_terminal_only(click_wav: Path, start: Start, tmp_path: Pa
     leader, follower = pty.openpty()
     process = start(click_wav, "-o", tmp_path / "a.mid", stderr=follower)
     os.close(follower)
-    text = b""
-    while chunk := _read_terminal(leader):
-        text += chunk
-    os.close(leader)
+    text = _shown(leader)
     process.communicate()
     assert b" / 6 s" in text
     assert text.decode().rstrip().endswith("a.mid")
