@@ -17,8 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,7 +39,6 @@ __all__ = [
     "percentiles",
     "pin_to_one_core",
     "resident_mb",
-    "stalls",
     "write_wav",
 ]
 
@@ -61,19 +59,6 @@ while not speeds or time.perf_counter() < end:
         np.matmul(a, b, out=c)
     speeds.append(8 * 2 * n**3 / (time.process_time() - start) / 1e9)
 print(float(np.median(speeds)))
-"""
-
-# A process that sleeps a millisecond at a time until its input ends: how much longer its sleeps were is the machine's
-# doing. Of a process of its own, because threads of the measured one would wait for its interpreter lock.
-SLEEPER = """
-import sys, threading, time
-over, done = [], threading.Event()
-threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
-while not done.is_set():
-    start = time.monotonic()
-    time.sleep(0.001)
-    over.append(1000 * (time.monotonic() - start) - 1)
-print(max(over), sum(ms > 10 for ms in over))
 """
 
 
@@ -118,22 +103,6 @@ def copy_gigabytes_per_s(megabytes: int = 64, repeats: int = 9) -> float:
         np.copyto(target, source)
         times_s.append(time.perf_counter() - start)
     return source.nbytes / statistics.median(times_s) / 1e9
-
-
-@contextmanager
-def stalls() -> Iterator[Callable[[], tuple[float, int]]]:
-    """What the machine itself does meanwhile: when asked, the longest oversleep of an idle process, ms, and how many
-    were over 10 ms."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-    def told() -> tuple[float, int]:
-        longest_ms, count = process.communicate()[0].split()
-        return float(longest_ms), int(count)
-
-    with process:
-        yield told  # leaving closes its input, which ends it, if nobody asked
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
