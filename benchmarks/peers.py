@@ -25,7 +25,7 @@ import numpy as np
 import soundfile
 import typer
 
-from ..models.evaluation.command import audio_files, references
+from ..models.evaluation.inputs import audio_files, references
 from ..models.evaluation.notes import labels_of, read_notes
 from ..models.evaluation.scores import score
 from ..runtime.errors import GhostnoteError, InputError, UsageError

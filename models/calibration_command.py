@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..runtime.errors import InputError, UsageError
+from ..runtime.option_groups import flattened
+from .source_options import SourceOptions
 
 if TYPE_CHECKING:
     from .config import ModelConfig
@@ -19,26 +22,27 @@ __all__ = ["calibrate", "recordings_of"]
 CALIBRATION_SEED = 2
 
 
+@dataclass(frozen=True, slots=True)
+class SoloOptions(SourceOptions):
+    """Renders of solo drums, unless another recipe is named."""
+
+    recipe: Annotated[str, typer.Option(help="Render recipe: plain, solo, production, or a TOML file.")] = "solo"
+
+
+@flattened
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `ghostnote train`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the calibrated checkpoint goes.")],
+    *,
     audio: Annotated[
         list[Path] | None, typer.Option(help="Recordings NAME.*, with --labels; else renders. May be repeated.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="References NAME.txt: lines of seconds and label.")] = None,
-    kits: Annotated[Path | None, typer.Option(help="Kits folder; its validation rows are rendered.")] = None,
-    grooves: Annotated[Path | None, typer.Option(help="Grooves folder; its validation rows are rendered.")] = None,
-    backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
-    recipe: Annotated[
-        str, typer.Option(help="Recipe of the renders: plain, solo, production, or a TOML file.")
-    ] = "solo",
-    clips: Annotated[int, typer.Option(min=8, help="Clips to render.")] = 192,
-    cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
+    clips: Annotated[int, typer.Option(min=8, help="Clips to render, of the validation rows.")] = 192,
+    origin: SoloOptions,
 ) -> None:
     """Choose the thresholds and the default delay where F is best: on held-out renders, or on labelled recordings."""
     from . import checkpoint as checkpoints
-    from .data.dataset import Sources
-    from .data.recipe import RenderRecipe
     from .thresholds import calibrated, calibrated_on_recordings
 
     if bool(audio) != bool(labels):
@@ -55,9 +59,7 @@ def calibrate(
         tables = result.scores["threshold_recordings"]["by_folder"]
         what = "pooled F of five classes, leave one track out"
     else:
-        result = calibrated(
-            loaded, _renders(loaded.config, Sources(kits, grooves, backing, cache, RenderRecipe.load(recipe)), clips)
-        )
+        result = calibrated(loaded, _renders(loaded.config, origin.sources(), clips))
         tables = {"renders, +-25 ms": result.scores["validation_renders"]["pooled_f"]}
         what = "pooled F of the parents"
     checkpoints.save(out, result)
@@ -81,7 +83,7 @@ def recordings_of(audio: Path, labels: Path, sample_rate: int) -> Recordings:
     import torch
 
     from ..runtime.audio import read_audio
-    from .evaluation.command import audio_files, references
+    from .evaluation.inputs import audio_files, references
 
     wanted = references(labels)
     found = audio_files(audio, wanted)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import OutputError
 from .salvage import Keep
 
-__all__ = ["AtomicFile", "make_folder"]
+__all__ = ["AtomicFile", "make_folder", "text_file"]
 
 
 class AtomicFile:
@@ -95,3 +95,26 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be made a folder ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def text_file(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """What writes a text to `path`, with the folders above it; nothing where it is None.
+
+    Opened before the work whose result the text is: a place that cannot be written is known then. Left without a
+    text, what was there stays. Raises OutputError.
+    """
+    if path is None:
+        yield lambda _text: None
+        return
+    make_folder(path.parent)
+    file = AtomicFile(path)
+
+    def write(text: str) -> None:
+        file.write([text.encode()])
+        file.close()
+
+    try:
+        yield write
+    finally:
+        file.discard()

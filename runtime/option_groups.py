@@ -14,12 +14,15 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
     """The command as typer takes it: a parameter that is a dataclass becomes a parameter per field.
 
     A field is declared as a parameter would be, `threads: Annotated[int, typer.Option(min=1)] = 1`, and has a default;
-    its name becomes the option's and occurs once in the command.
+    its name becomes the option's and occurs once in the command. What comes back can be called with such names, too.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
 
-    def run(**given: Any) -> None:
+    def run(*positional: Any, **named: Any) -> None:
+        bound = signature.bind(*positional, **named)
+        bound.apply_defaults()
+        given = bound.arguments
         grouped = {
             name: group(**{field.name: given.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
@@ -34,7 +37,8 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
                 yield parameter.replace(annotation=hints[name])
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = inspect.Signature(list(parameters()))  # type: ignore[attr-defined]
+    signature = inspect.Signature(list(parameters()))
+    run.__signature__ = signature  # type: ignore[attr-defined]
     return run
 
 

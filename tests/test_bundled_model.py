@@ -16,7 +16,7 @@ import soundfile
 from marked import marked_hits
 
 from ghostnote.models.evaluation import pooled_f, read_folder, score
-from ghostnote.models.evaluation.command import estimate
+from ghostnote.models.evaluation.opening import estimate
 from ghostnote.runtime import Engine, EngineError, StreamingTranscriber, bundled_models, open_engine, transcribe_file
 from ghostnote.runtime.vocabulary import CODES, PARENTS
 

@@ -11,7 +11,9 @@ from tiny import write_tiny_checkpoint
 
 from ghostnote.export.signals import drum_like
 from ghostnote.models import evaluation
-from ghostnote.models.evaluation.command import engine_for, estimate, evaluate
+from ghostnote.models.evaluation import command
+from ghostnote.models.evaluation.command import evaluate
+from ghostnote.models.evaluation.opening import engine_for, estimate
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.errors import InputError, OutputError, UsageError
 
@@ -108,10 +110,14 @@ def test_a_missing_recording_is_named(recordings: Path, tiny_onnx: Path, tmp_pat
         evaluate(recordings, tmp_path / "labels", engine=tiny_onnx)
 
 
-def test_an_unwritable_json(tmp_path: Path) -> None:
+@pytest.mark.parametrize("result", ["json_file", "report", "estimates"])
+def test_a_place_that_cannot_be_written_is_known_before_the_work(
+    recordings: Path, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str
+) -> None:
+    monkeypatch.setattr(command, "listen", lambda *_, **__: pytest.fail("listened"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        evaluate(ESTIMATES, REFERENCES, json_file=tmp_path / "file" / "scores.json")
+    with pytest.raises(OutputError, match="file: cannot be made a folder"):
+        evaluate(recordings, tmp_path / "labels", engine=tiny_onnx, **{result: tmp_path / "file" / "result"})
 
 
 def test_times_are_whole_microseconds(recordings: Path, tiny_engine: OnnxRuntimeEngine) -> None:

@@ -243,7 +243,7 @@ def test_the_command_writes_a_page(tmp_path: Path, recording: np.ndarray, tiny_e
         listen(tmp_path / "x.wav", tmp_path / "a.jsonl", out, mode="mushra")
     with pytest.raises(UsageError, match="compared with itself"):
         listen(tmp_path / "x.wav", tmp_path / "a.jsonl", out, against=tmp_path / "a.jsonl")
-    with pytest.raises(OutputError, match=r"page\.html"):
+    with pytest.raises(OutputError, match=r"x\.wav: cannot be made a folder"):
         listen(tmp_path / "x.wav", tmp_path / "a.jsonl", tmp_path / "x.wav" / "page.html")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...models.evaluation.command import audio_files, engine_for, references
-from ...models.evaluation.command import estimate as hits_of
+from ...models.evaluation.inputs import audio_files, references
+from ...models.evaluation.opening import engine_for
+from ...models.evaluation.opening import estimate as hits_of
 from ...models.evaluation.scores import score
 from ..measuring import GENERATED, Figure
 

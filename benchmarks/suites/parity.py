@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...export.parity import TOLERANCES, check_parity, trials
-from ...models.evaluation.command import engine_for
+from ...models.evaluation.opening import engine_for
 from ...runtime.errors import UsageError
 from ...runtime.manifest import Manifest
 from ..measuring import Figure

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...runtime.errors import OutputError, UsageError
+from ...runtime.option_groups import flattened
+from ..source_options import StagedSourceOptions
 
 if TYPE_CHECKING:
     from .dataset import RenderedBatches, Sources
@@ -18,30 +20,22 @@ SPLITS = ("train", "validation")
 TIMED_SECONDS = 10.0
 
 
+@flattened
 def preview_data(
     out_dir: Annotated[Path, typer.Argument(help="Folder for NAME.flac, NAME.txt and NAME.png.")],
+    *,
     clips: Annotated[int, typer.Option(min=1, help="Clips to write.")] = 8,
-    kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
-    grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
-    backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
-    recipe: Annotated[str, typer.Option(help="Render recipe: plain, solo, production, or a TOML file.")] = "production",
-    without: Annotated[
-        list[str] | None, typer.Option(help="Stage of the recipe to leave out; may be repeated.")
-    ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
     split: Annotated[str, typer.Option(help="train or validation.")] = "train",
     seed: Annotated[int, typer.Option(help="Seed of the data, as in `ghostnote train`.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: the GPU if there is one.")] = None,
+    origin: StagedSourceOptions,
 ) -> None:
     """Write clips as training hears them: audio, labels, and a spectrogram with every hit drawn in."""
-    from .dataset import Sources
     from .preview import examples, rendering_speed, write
-    from .recipe import RenderRecipe
 
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}; expected {' or '.join(SPLITS)}")
-    sources = Sources(kits, grooves, backing, cache, RenderRecipe.load(recipe).without(*without or ()))
-    batches = _batches(sources, split, seed, device)
+    batches = _batches(origin.sources(), split, seed, device)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         for number, example in enumerate(examples(batches, clips)):

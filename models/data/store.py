@@ -141,7 +141,8 @@ def _folder(store: Path, rendered: RenderedBatches, sources: Sources) -> Path:
     """The folder of these renders, with a description beside them. Another state of the renderer's code has another."""
     stages = {name: dict(stage) for name, stage in rendered.recipe.stages.items() if name != "reuse"}
     tables = {name: _digest(getattr(sources, name), table) for name, table in TABLES.items()}
-    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    modules = [path for path in sorted(Path(__file__).parent.glob("*.py")) if not path.stem.endswith("_command")]
+    code = b"".join(path.read_bytes() for path in modules)
     about = {
         "stages": stages,
         "clips": rendered.clips,

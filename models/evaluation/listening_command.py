@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ...runtime.errors import OutputError, UsageError
+from ...runtime.errors import UsageError
+from ...runtime.files import text_file
 
 __all__ = ["listen"]
 
@@ -31,19 +32,16 @@ def listen(
     systems = {str(path): read_hits(path) for path in (hits, against) if path is not None}
     if against is not None and len(systems) < 2:
         raise UsageError(f"{hits} is compared with itself; name another file with --against")
-    audio = read_audio(recording, SAMPLE_RATE)
-    html = page(
-        audio,
-        systems,
-        title=recording.name,
-        modes=MODES if mode == "both" else (mode,),
-        trials=trials,
-        length_s=min(excerpt_s, len(audio) / SAMPLE_RATE),
-        seed=seed,
-    )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror})") from None
+    with text_file(out) as write:
+        audio = read_audio(recording, SAMPLE_RATE)
+        html = page(
+            audio,
+            systems,
+            title=recording.name,
+            modes=MODES if mode == "both" else (mode,),
+            trials=trials,
+            length_s=min(excerpt_s, len(audio) / SAMPLE_RATE),
+            seed=seed,
+        )
+        write(html)
     typer.echo(f"{out}: {len(html) / 1e6:.1f} MB; open it in a browser")

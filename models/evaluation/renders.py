@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from .analysis import Track
 from .notes import Note
 
 if TYPE_CHECKING:
-    from ..data.dataset import Batch
+    from ..data.dataset import Batch, Sources
 
 __all__ = ["rendered_tracks"]
 
@@ -24,26 +23,18 @@ TOKENS = 384  # 7.68 s per clip
 SEED = 3  # of its own: these clips chose neither weights nor thresholds
 
 
-def rendered_tracks(manifest: Manifest, sources: Mapping[str, Path | None], recipe: str, clips: int) -> Iterator[Track]:
-    """`clips` validation renders of a recipe, from the folders of `Sources` (None: generated).
+def rendered_tracks(manifest: Manifest, sources: Sources, clips: int) -> Iterator[Track]:
+    """`clips` validation renders.
 
     Raises UsageError for a model at a rate that is not rendered.
     """
     from ..config import PRESETS
-    from ..data.dataset import RenderedBatches, Sources
-    from ..data.recipe import RenderRecipe
+    from ..data.dataset import RenderedBatches
 
     config = PRESETS["base"]  # only its clock matters here
     if manifest.sample_rate != config.sample_rate:
         raise UsageError(f"renders are at {config.sample_rate} Hz, the model takes {manifest.sample_rate} Hz")
-    batches = RenderedBatches(
-        config,
-        Sources(**sources, recipe=RenderRecipe.load(recipe)),
-        clips=CLIPS_PER_BATCH,
-        tokens=TOKENS,
-        split="validation",
-        seed=SEED,
-    )
+    batches = RenderedBatches(config, sources, clips=CLIPS_PER_BATCH, tokens=TOKENS, split="validation", seed=SEED)
     for number in range(clips):
         index, row = divmod(number, CLIPS_PER_BATCH)
         if row == 0:

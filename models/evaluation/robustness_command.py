@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ...runtime.errors import InputError, OutputError, UsageError
+from ...runtime.errors import InputError, UsageError
+from ...runtime.files import text_file
+from ...runtime.option_groups import flattened
+from .options import ListenerOptions
 from .scores import GROUPS
 
 __all__ = ["robustness"]
@@ -18,12 +21,12 @@ WINDOW_S = 0.05
 VIEWS = ("tone", "attack", "wave")  # rows that are there, if empty, for engines whose views cannot be silenced
 
 
+@flattened
 def robustness(
     audio_dir: Annotated[Path, typer.Argument(help="Recordings NAME.*")],
     labels_dir: Annotated[Path, typer.Argument(help="References NAME.txt or NAME.mid.")],
-    engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file, or bundled: base (default), small.")] = None,
-    latency_ms: Annotated[float | None, typer.Option(help="Largest total latency. Default: most accurate.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    *,
+    hearing: ListenerOptions,
     classes: Annotated[str, typer.Option(help="five, three or all (18).")] = "five",
     tracks: Annotated[str, typer.Option(help="Names of the tracks to score, A,B. Default: all.")] = "",
     backing: Annotated[
@@ -36,36 +39,32 @@ def robustness(
     """Score an engine after each channel that a recording may have gone through: F and its drop, at +-50 ms."""
     from . import robustness as measure
     from .channels import channels
-    from .command import about, audio_files, delay_for, engine_for, read_references
     from .hearing import WholeFile
+    from .inputs import audio_files, read_references
+    from .opening import about, delay_for, engine_for
 
     group = _group(classes)
     wanted = read_references(labels_dir, tracks)
     audio = audio_files(audio_dir, wanted)
     if not audio:
         raise InputError(f"{audio_dir}: holds no recordings of {', '.join(sorted(wanted))}")
-    listener = engine_for(engine, threads)
-    manifest = listener.manifest
-    delay = delay_for(listener, latency_ms)
-    is_checkpoint = engine is not None and engine.suffix == ".pt" and not isinstance(listener, WholeFile)
-    blinded: Mapping[str, Any] = measure.without_views(engine) if engine and is_checkpoint else {}
-    rows = measure.table(
-        listener,
-        blinded or dict.fromkeys(VIEWS),
-        measure.recordings(audio, wanted, manifest.sample_rate),
-        channels(backing, cache),
-        delay,
-        window_s=WINDOW_S,
-        group=group,
-        watch=_tell,
-    )
-    facts = about(listener, delay) | {
-        "window_s": WINDOW_S,
-        "classes": group,
-        "tracks": sorted(wanted),
-    }
-    if out:
-        _write(out, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    listener = engine_for(hearing.engine, hearing.threads)
+    delay = delay_for(listener, hearing.latency_ms)
+    is_checkpoint = hearing.engine and hearing.engine.suffix == ".pt" and not isinstance(listener, WholeFile)
+    blinded: Mapping[str, Any] = measure.without_views(hearing.engine) if hearing.engine and is_checkpoint else {}
+    with text_file(out) as write:
+        rows = measure.table(
+            listener,
+            blinded or dict.fromkeys(VIEWS),
+            measure.recordings(audio, wanted, listener.manifest.sample_rate),
+            channels(backing, cache),
+            delay,
+            window_s=WINDOW_S,
+            group=group,
+            watch=_tell,
+        )
+        facts = about(listener, delay) | {"window_s": WINDOW_S, "classes": group, "tracks": sorted(wanted)}
+        write(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     _show(facts, rows, as_markdown=as_markdown)
 
 
@@ -110,11 +109,3 @@ def _show(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, as_mar
     for row in rows:
         if "not_available" in row:
             console.print(f"{row['channel']}: {row['not_available']}", soft_wrap=True)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -8,34 +8,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...runtime.errors import UsageError
+from ...runtime.option_groups import flattened
+from ..source_options import SourceOptions
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from ..data.dataset import Sources
     from .trials import Start
 
 __all__ = ["sweep"]
 
 
+@flattened
 def sweep(
     folder: Annotated[Path, typer.Argument(help="Folder of the sweep; an interrupted one in it goes on.")],
+    *,
     trials: Annotated[int, typer.Option(min=1, help="Trials to finish in all, earlier calls included.")] = 30,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of a trial.")] = 400,
     space: Annotated[Path | None, typer.Option(help="TOML file of ranges. Default: the package's.")] = None,
     preset: Annotated[str, typer.Option(help="Model shape to start from: small, base or large.")] = "small",
-    kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None,
-    grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None,
-    backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None,
-    recipe: Annotated[str, typer.Option(help="Render recipe: plain, solo, production, or a TOML file.")] = "production",
-    cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the search, the weights and the data.")] = 0,
+    origin: SourceOptions,
 ) -> None:
     """Search settings for the lowest onset loss on validation renders, one short training run per trial."""
     from .report import draw, write_tables
     from .search import open_study, search
     from .space import DEFAULT, load
 
-    start = _start(preset, steps, seed, recipe, kits, grooves, backing, cache or folder / "cache")
+    start = _start(preset, steps, seed, origin.sources(folder / "cache"))
     ranges = load(space or DEFAULT, start.known())
     study = open_study(folder, _settings(start, ranges), seed)
 
@@ -49,28 +50,17 @@ def sweep(
     typer.echo(f"{folder / 'results.md'}, results.csv, results.png; best: {_best(study)}")
 
 
-def _start(
-    preset: str,
-    steps: int,
-    seed: int,
-    recipe: str,
-    kits: Path | None,
-    grooves: Path | None,
-    backing: Path | None,
-    cache: Path,
-) -> Start:
+def _start(preset: str, steps: int, seed: int, sources: Sources) -> Start:
     from dataclasses import replace
 
     from ..config import PRESETS
-    from ..data.dataset import Sources
-    from ..data.recipe import RenderRecipe
     from ..training.trainer import Recipe
     from .trials import Start, short
 
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
     course = replace(short(Recipe(), steps), seed=seed)
-    return Start(PRESETS[preset], course, Sources(kits, grooves, backing, cache, RenderRecipe.load(recipe)))
+    return Start(PRESETS[preset], course, sources)
 
 
 def _settings(start: Start, ranges: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from ghostnote.benchmarks import peers
 from ghostnote.benchmarks.peers import Peer, measure
-from ghostnote.models.evaluation.command import references
+from ghostnote.models.evaluation.inputs import references
 from ghostnote.runtime import InputError
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1].replace('audio', 'labels').replace('.wav', '.txt'), sys.argv[2])"

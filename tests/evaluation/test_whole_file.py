@@ -15,9 +15,10 @@ from ghostnote.models import checkpoint as checkpoints
 from ghostnote.models.baselines import onsets_and_frames as oaf
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.models.evaluation.channels import Channel
-from ghostnote.models.evaluation.command import engine_for, evaluate
+from ghostnote.models.evaluation.command import evaluate
 from ghostnote.models.evaluation.hearing import WholeFile, hear, notes_at
 from ghostnote.models.evaluation.notes import in_order, note_of
+from ghostnote.models.evaluation.opening import engine_for
 from ghostnote.models.evaluation.robustness_command import robustness
 from ghostnote.models.whole_file import whole_file_hits
 from ghostnote.runtime.audio import AudioReader

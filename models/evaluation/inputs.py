@@ -1,0 +1,45 @@
+"""Folders of references and recordings, by the names of tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...runtime.errors import InputError
+from .notes import Note, labels_of, read_note_folder
+from .options import listed
+
+__all__ = ["audio_files", "complete", "read_references", "references"]
+
+
+def references(labels_dir: Path, tracks: str = "") -> dict[str, list[tuple[float, str]]]:
+    """Labels of the named tracks (A,B), or of all. Raises InputError where there are none."""
+    return {name: labels_of(notes) for name, notes in read_references(labels_dir, tracks).items()}
+
+
+def read_references(labels_dir: Path, tracks: str = "") -> dict[str, list[Note]]:
+    """Notes of the named tracks (A,B), or of all. Raises InputError where there are none."""
+    found = complete(labels_dir, listed(tracks))
+    if not found:
+        raise InputError(f"{labels_dir}: holds no references NAME.txt or NAME.mid")
+    return found
+
+
+def complete(folder: Path, wanted: Iterable[str]) -> dict[str, list[Note]]:
+    """Notes of all the wanted tracks (none: of all there are). Raises InputError where one is missing."""
+    found = read_note_folder(folder, wanted)
+    if missing := sorted(set(wanted) - set(found)):
+        raise InputError(f"{folder}: no labels for {', '.join(missing)}")
+    return found
+
+
+def audio_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The recording of each track; none at all where the folder holds estimates."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected recordings NAME.* or estimates NAME.txt")
+    wanted = set(names)
+    files = {path.stem: path for path in sorted(folder.iterdir()) if path.stem in wanted and path.suffix != ".txt"}
+    missing = sorted(wanted - set(files))
+    if files and missing:
+        raise InputError(f"{folder}: no recordings of {', '.join(missing)}")
+    return files
