@@ -116,7 +116,7 @@ def test_a_place_that_cannot_be_written_is_known_before_the_work(
 ) -> None:
     monkeypatch.setattr(command, "listen", lambda *_, **__: pytest.fail("listened"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file: cannot be made a folder"):
+    with pytest.raises(OutputError, match="cannot be made a folder"):
         evaluate(recordings, tmp_path / "labels", engine=tiny_onnx, **{result: tmp_path / "file" / "result"})
 
 
