@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..models.revision import changed, commit
 from ..runtime.engines.opening import model_file
 from ..runtime.engines.protocol import Engine
 
@@ -75,12 +76,5 @@ def _gpu() -> str | None:
 
 def _commit() -> str:
     """Short hash of the checkout that runs, with a + where files differ from it."""
-    try:
-        return _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown (not a git checkout)"
-
-
-def _git(*arguments: str) -> str:
-    folder = Path(__file__).parent
-    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    known = commit()
+    return "unknown (not a git checkout)" if known == "unknown" else known[:7] + ("+" if changed() else "")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrate", "recordings_of"]
 
 CALIBRATION_SEED = 2
+CLIPS_PER_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def calibrate(
         list[Path] | None, typer.Option(help="Recordings NAME.*, with --labels; else renders. May be repeated.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="References NAME.txt: lines of seconds and label.")] = None,
-    clips: Annotated[int, typer.Option(min=8, help="Clips to render, of the validation rows.")] = 192,
+    clips: Annotated[int, typer.Option(min=8, help="Clips to render, in whole batches of 8.")] = 192,
     origin: SoloOptions,
 ) -> None:
     """Choose the thresholds and the default delay where F is best: on held-out renders, or on labelled recordings."""
@@ -73,9 +74,9 @@ def _renders(config: ModelConfig, sources: Sources, clips: int) -> list[Batch]:
 
     # A seed of its own: these clips chose neither the weights nor the step that was kept.
     renders = RenderedBatches(
-        config, sources, clips=8, tokens=Recipe().tokens, split="validation", seed=CALIBRATION_SEED
+        config, sources, clips=CLIPS_PER_BATCH, tokens=Recipe().tokens, split="validation", seed=CALIBRATION_SEED
     )
-    return [renders[i] for i in range(clips // 8)]
+    return [renders[i] for i in range(-(-clips // CLIPS_PER_BATCH))]
 
 
 def recordings_of(audio: Path, labels: Path, sample_rate: int) -> Recordings:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +30,8 @@ LOOKAHEAD_FRAMES = 1  # the decoder's rule for a local maximum
 REFRACTORY_FRAMES = 3
 DEFAULT_THRESHOLD = 0.5
 ALSO_THRESHOLD = 0.8  # two toms or cymbals at once are rarer than doubt between them
-# What torch.load raises for bytes that are no checkpoint, or one that would run code.
-UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError)
+# What a file holds besides its format and kind. What has a default may be absent.
+FIELDS = {"config": dict, "weights": dict, "provenance": dict, "scores": dict, "thresholds": list, "training": dict}
 
 
 @dataclass
@@ -98,9 +97,13 @@ class Checkpoint:
 
 
 def check_place(path: Path) -> None:
-    """Before work whose result goes to `path`: raise OutputError where there is no folder for it."""
+    """Before work whose result goes to `path`: raise OutputError where it cannot be written."""
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent}: is no folder; make it first")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file in it")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path.parent}: cannot be written to; name a file elsewhere")
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -128,7 +131,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:
-    """Read a checkpoint. Raises InputError for a missing file, one that is not ours, or one of a newer format.
+    """Read a checkpoint. Raises InputError for a missing file, one that is damaged or not ours, or of a newer format.
 
     Also for one of another kind of model than asked for; `kind=None` takes any.
     """
@@ -136,16 +139,30 @@ def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:
         raise InputError(f"{path}: no such checkpoint; give a .pt file written by `ghostnote train`")
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
+    except Exception as error:  # bytes that are no checkpoint, or one that would run code, raise nearly anything
         raise InputError(
             f"{path}: not a ghostnote checkpoint ({type(error).__name__}); expected a .pt of `ghostnote train`"
         ) from error
     if not isinstance(document, dict) or "format" not in document or "config" not in document:
         raise InputError(f"{path}: a torch file, but not a ghostnote checkpoint; expected a .pt of `ghostnote train`")
-    found = document.pop("kind", STREAMING)
-    if document.pop("format") > FORMAT or found not in KINDS:
+    form, found = document.pop("format"), document.pop("kind", STREAMING)
+    if form not in range(FORMAT + 1) or found not in KINDS:
         raise InputError(f"{path}: a checkpoint of a newer version than this one; upgrade ghostnote")
     if kind not in (None, found):
         raise InputError(f"{path}: holds a model of kind {found}, expected {kind}; give a checkpoint of that kind")
-    config = KINDS[found].config.from_dict(document["config"])
-    return Checkpoint(**document | {"config": config, "provenance": flat(document["provenance"])})
+    try:
+        return _checked(found, document)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: weights that do not fit
+        raise InputError(f"{path}: a damaged checkpoint ({' '.join(str(error).split())}); take another copy") from error
+
+
+def _checked(kind: str, document: dict[str, Any]) -> Checkpoint:
+    """The checkpoint of a document. Raises TypeError, ValueError or RuntimeError where it could not be used."""
+    for name, value in document.items():
+        if not isinstance(value, FIELDS.get(name, ())):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+    config = KINDS[kind].config.from_dict(document["config"])
+    checkpoint = Checkpoint(**document | {"config": config, "provenance": flat(document.get("provenance", {}))})
+    with torch.random.fork_rng(devices=[]):  # or reading a file would change what is drawn after it
+        checkpoint.model()
+    return checkpoint

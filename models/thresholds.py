@@ -22,10 +22,11 @@ from ..runtime.manifest import Manifest
 from ..runtime.vocabulary import CODES, PARENTS
 from .checkpoint import Checkpoint
 from .data.dataset import Batch
+from .evaluation.hearing import at_threshold
 from .evaluation.scores import Labels, match, score
 from .whole_file import Arrays, whole_outputs
 
-__all__ = ["GRID", "Recordings", "at_threshold", "calibrated", "calibrated_on_recordings"]
+__all__ = ["GRID", "Recordings", "calibrated", "calibrated_on_recordings"]
 
 GRID = tuple(np.round(np.arange(0.1, 0.91, 0.05), 2).tolist())
 WINDOW_S = 0.025
@@ -118,12 +119,6 @@ def _leave_one_out(counts: np.ndarray, tracks: np.ndarray) -> np.ndarray:
 
 def _by_latency(manifest: Manifest, scores: Sequence[float]) -> dict[str, float]:
     return {f"{manifest.total_latency_ms(d):g} ms": round(f, 4) for d, f in enumerate(scores)}
-
-
-def at_threshold(manifest: Manifest, threshold: float) -> Manifest:
-    """The manifest with one threshold for everything."""
-    same = tuple(tuple([threshold] * len(PARENTS)) for _ in manifest.delays_ms)
-    return replace(manifest, decoder=replace(manifest.decoder, thresholds=same))
 
 
 def _references(batch: Batch, *, ignored: bool) -> list[Labels]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,40 @@ def test_a_missing_recording_is_named(recordings: Path, tiny_onnx: Path, tmp_pat
     (recordings / "two.wav").unlink()
     with pytest.raises(InputError, match="no recordings of two"):
         evaluate(recordings, tmp_path / "labels", engine=tiny_onnx)
+
+
+def test_a_recording_is_told_from_what_lies_beside_it(recordings: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    (recordings / "one.mid").write_bytes(b"labels, say")
+    (recordings / "two.yaml").write_text("notes: none")
+    out = tmp_path / "s.json"
+    evaluate(recordings, tmp_path / "labels", engine=tiny_onnx, json_file=out)
+    assert json.loads(out.read_text())["results"]
+    soundfile.write(recordings / "one.flac", drum_like(3, 1.0), 44100)
+    with pytest.raises(InputError, match=r"one\.flac and one\.wav are one track"):
+        evaluate(recordings, tmp_path / "labels", engine=tiny_onnx)
+
+
+@pytest.mark.parametrize("window", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_window_is_a_length(window: float) -> None:
+    with pytest.raises(UsageError, match="expected seconds above 0"):
+        evaluate(ESTIMATES, REFERENCES, window=[0.05, window])
+
+
+def test_a_label_without_a_time_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("0.5\tBD\nnan\tSD\n")
+    with pytest.raises(InputError, match="nan is no time"):
+        evaluate(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(("library", "report"), [("mir_eval", None), ("matplotlib", "page.html")])
+def test_a_library_is_missed_before_the_work(
+    recordings: Path, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, report: str | None
+) -> None:
+    monkeypatch.setattr(command, "listen", lambda *_, **__: pytest.fail("listened"))
+    monkeypatch.setitem(sys.modules, library, None)
+    place = tmp_path / report if report else None
+    with pytest.raises(ModuleNotFoundError):
+        evaluate(recordings, tmp_path / "labels", engine=tiny_onnx, report=place)
 
 
 @pytest.mark.parametrize("result", ["json_file", "report", "estimates"])

@@ -22,7 +22,9 @@ __all__ = [
     "wrong_folder",
 ]
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff"})
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
+)
 
 
 def wrong_folder(folder: Path, corpus: str, expected: str) -> InputError:

@@ -18,6 +18,7 @@ import mido
 import numpy as np
 
 from ...runtime.errors import InputError
+from ...runtime.files import make_folder
 from ...runtime.vocabulary import code_of_note, index_of
 from .performance import Performance, merged
 
@@ -149,7 +150,7 @@ def _cache_path(root: Path, rows: list[dict[str, str]], cache_dir: Path) -> Path
 
 def _pack(performances: list[Performance], path: Path) -> None:
     """Write performances to one .npz, atomically: training may start in several processes at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
     np.savez_compressed(
         temporary,

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...runtime.errors import InputError
+from ...runtime.files import make_folder
 
 __all__ = ["SAMPLE_RATE", "packed", "read_table", "save_whole", "to_int16"]
 
@@ -48,7 +49,7 @@ def packed(folder: Path, rows: Sequence[dict[str, str]], name: str, cache: Path 
 
 def save_whole(path: Path, array: np.ndarray) -> None:
     """Save an array so that other processes see all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f"{path.stem}-{os.getpid()}.npy")
     np.save(partial, array)
     partial.replace(path)

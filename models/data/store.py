@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...runtime.errors import UsageError
+from ...runtime.files import make_folder
 from . import effects
 from .dataset import Batch, RenderedBatches, Sources
 from .recipe import Draws, Settings
@@ -152,7 +153,7 @@ def _folder(store: Path, rendered: RenderedBatches, sources: Sources) -> Path:
     }
     text = json.dumps(about, indent=1) + "\n"
     folder = store / f"{rendered.recipe.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     (folder / "renders.json").write_text(text, encoding="utf-8")
     return folder
 

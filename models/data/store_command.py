@@ -19,7 +19,7 @@ def render_data(
     store: Annotated[Path, typer.Argument(help="Folder that keeps the renders, as for `ghostnote train --store`.")],
     *,
     distinct: Annotated[int, typer.Option(min=1, help="Batches to keep.")] = 2000,
-    clips: Annotated[int, typer.Option(help="Clips per batch, as in `ghostnote train`.")] = 8,
+    clips: Annotated[int, typer.Option(min=1, help="Clips per batch, as in `ghostnote train`.")] = 8,
     processes: Annotated[int | None, typer.Option(min=1, help="Default: one per core.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the data, as in `ghostnote train`.")] = 0,
     origin: StagedSourceOptions,

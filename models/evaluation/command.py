@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,8 @@ def evaluate(
     results: ResultOptions,
 ) -> None:
     """Score an engine, or a folder of estimates, against labelled recordings: F per class, pooled, and timing."""
+    for library in ("mir_eval", *(["matplotlib"] if results.report else [])):
+        importlib.import_module(library)  # one that is missing is told before the work that it is needed after
     task = _Task.of(audio_dir, labels_dir, origin, scoring, optional=rendering.renders > 0)
     listens = bool(task.audio or rendering.renders)
     if audio_dir and not task.audio and (hearing.engine or hearing.latency_ms is not None or rendering.renders):

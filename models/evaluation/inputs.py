@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...runtime.errors import InputError
+from ..corpora.folders import AUDIO_SUFFIXES
 from .notes import Note, labels_of, read_note_folder
 from .options import listed
 
@@ -34,11 +35,20 @@ def complete(folder: Path, wanted: Iterable[str]) -> dict[str, list[Note]]:
 
 
 def audio_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """The recording of each track; none at all where the folder holds estimates."""
+    """The recording of each track; none at all where the folder holds estimates.
+
+    Raises InputError where some are missing, and where a track has two.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected recordings NAME.* or estimates NAME.txt")
     wanted = set(names)
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.stem in wanted and path.suffix != ".txt"}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.stem not in wanted or path.suffix.lower() not in AUDIO_SUFFIXES:
+            continue
+        if path.stem in files:
+            raise InputError(f"{folder}: {files[path.stem].name} and {path.name} are one track; keep one of them")
+        files[path.stem] = path
     missing = sorted(wanted - set(files))
     if files and missing:
         raise InputError(f"{folder}: no recordings of {', '.join(missing)}")

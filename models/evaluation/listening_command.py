@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,8 @@ def listen(
 
     if mode not in (*MODES, "both"):
         raise UsageError(f"unknown mode {mode!r}; expected {', '.join(MODES)} or both")
+    if not math.isfinite(excerpt_s):
+        raise UsageError(f"--excerpt-s {excerpt_s:g}: expected seconds")
     systems = {str(path): read_hits(path) for path in (hits, against) if path is not None}
     if against is not None and len(systems) < 2:
         raise UsageError(f"{hits} is compared with itself; name another file with --against")

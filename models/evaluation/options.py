@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -54,8 +55,11 @@ class ScoringOptions:
     against: Annotated[Path | None, typer.Option(help="Estimates NAME.txt of a second system to compare with.")] = None
 
     def rules(self) -> Rules:
-        """Raises UsageError for classes that do not exist, before anything is transcribed."""
-        rules = Rules((self._group(),), tuple(self.window or (0.05, 0.025)), listed(self.labelled))
+        """Raises UsageError for classes and windows that make no sense, before anything is transcribed."""
+        windows_s = tuple(self.window or (0.05, 0.025))
+        if not all(0 < window_s < math.inf for window_s in windows_s):  # NaN neither
+            raise UsageError(f"--window {' '.join(f'{w:g}' for w in windows_s)}: expected seconds above 0, such as .05")
+        rules = Rules((self._group(),), windows_s, listed(self.labelled))
         rules.names(rules.group)
         return rules
 

@@ -18,6 +18,7 @@ Needs numpy; mir_eval (extra `eval`) only when a score is computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -227,11 +228,18 @@ def read_labels(path: Path) -> list[tuple[float, str]]:
     """Read `seconds label [...]` lines; shorter lines are skipped. Raises LabelError."""
     try:
         rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        return [(float(row[0]), row[1]) for row in rows if len(row) >= 2]
+        return [(_seconds(row[0]), row[1]) for row in rows if len(row) >= 2]
     except OSError as error:
         raise LabelError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # UnicodeDecodeError is one
         raise LabelError(f"{path}: not a label file ({error}); expected lines 'seconds<TAB>label'") from None
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{text} is no time")
+    return seconds
 
 
 def read_folder(folder: Path, tracks: Iterable[str] = ()) -> dict[str, list[tuple[float, str]]]:

@@ -17,17 +17,18 @@ from typing import Any
 import torch
 
 from ...runtime.decoder import decode
-from ...runtime.errors import UsageError
+from ...runtime.errors import InputError, UsageError
 from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
 from ..config import FrameGrid
 from ..data.dataset import Sources, main_delay
 from ..data.recipe import RenderRecipe
 from ..evaluation.analysis import Track, forgiven
+from ..evaluation.hearing import at_threshold
 from ..evaluation.notes import labels_of, note_of
 from ..evaluation.scores import score
 from ..kinds import KINDS, STREAMING
-from ..thresholds import GRID, Recordings, at_threshold, calibrated_on_recordings
+from ..thresholds import GRID, Recordings, calibrated_on_recordings
 from ..whole_file import whole_outputs
 from .steps import Recipe
 from .trainer import Trainer
@@ -89,10 +90,13 @@ class Ablations:
         self.rows: dict[str, dict[str, Any]] = {}
         path = folder / "ablations.json"
         if path.exists():
-            document = json.loads(path.read_text())
-            if document["settings"] != json.loads(json.dumps(self.settings)):
+            try:
+                document = json.loads(path.read_text())
+                settings, self.rows = document["settings"], document["variants"]
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                raise InputError(f"{path}: no document of ablations ({error}); give another folder") from None
+            if settings != json.loads(json.dumps(self.settings)):
                 raise UsageError(f"{path} was made with other settings; give the same ones, or another folder")
-            self.rows = document["variants"]
 
     def run(
         self,

@@ -27,7 +27,7 @@ def ablate(
     audio: Annotated[Path | None, typer.Option(help="Recordings NAME.*, with --labels, to score on, too.")] = None,
     labels: Annotated[Path | None, typer.Option(help="References NAME.txt: lines of seconds and label.")] = None,
     renders: Annotated[int, typer.Option(min=2, help="Validation renders to score on.")] = 96,
-    clips: Annotated[int, typer.Option(help="Clips per step, all processes together.")] = 8,
+    clips: Annotated[int, typer.Option(min=1, help="Clips per step, all processes together.")] = 8,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (mixed precision).")] = "no",
     seed: Annotated[int, typer.Option(help="Seed of weights and data, the same for all.")] = 0,
     kept: StoreOptions,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from ...runtime.errors import UsageError
 from ...runtime.option_groups import flattened
+from ..revision import commit
 from ..source_options import StagedSourceOptions, StoreOptions
 from .options import CourseOptions, RecordingOptions
 
@@ -92,13 +92,10 @@ def _size(trainer: Trainer) -> str:
 def provenance(sources: Sources) -> dict[str, Any]:
     """What the weights are made from, as the manifest and the model card will say."""
     given = [name for name in ("kits", "grooves", "backing") if getattr(sources, name)]
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
         "data": {name: LICENCES[name] for name in [*given, "own"]},
         "rendering": sources.recipe.to_dict(),
         "distinct_batches": sources.distinct if sources.store else None,  # None: no batch comes twice
-        "commit": commit or "unknown",
+        "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }

@@ -19,14 +19,14 @@ __all__ = ["CourseOptions", "RecordingOptions"]
 class CourseOptions:
     """How is trained; see `Recipe`."""
 
-    steps: Annotated[int, typer.Option(help="Steps of the whole run (the schedule's length).")] = 8000
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the whole run (the schedule's length).")] = 8000
     one_delay_steps: Annotated[
         int, typer.Option(min=0, help="First steps that train total latency 100 ms only; later ones all latencies.")
     ] = 0
     margin_ms: Annotated[
         float, typer.Option(min=0, max=4, help="Attacks this little after a frame's start count as the one before.")
     ] = 0.0
-    clips: Annotated[int, typer.Option(help="Clips per step, all processes together.")] = 8
+    clips: Annotated[int, typer.Option(min=1, help="Clips per step, all processes together.")] = 8
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Peak of the schedule.")] = None
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (mixed precision).")] = "no"
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ...runtime.errors import UsageError
+from ...runtime.errors import GhostnoteError, UsageError
 from ...runtime.files import make_folder
 from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
@@ -35,7 +35,7 @@ from .optimizers import optimizers
 from .steps import Recipe, Step
 from .tracking import JsonLines, check_trackers
 
-__all__ = ["PRECISIONS", "Recipe", "Trainer"]
+__all__ = ["PRECISIONS", "Recipe", "Trainer", "TrainingError"]
 
 PRECISIONS = ("no", "bf16", "fp16")
 PROJECT = "ghostnote"  # under which trackers file the runs
@@ -43,6 +43,10 @@ PROJECT = "ghostnote"  # under which trackers file the runs
 CPU_WORKERS = 2  # processes that render, where the network trains on the CPU
 
 OnValidation = Callable[[int, dict[str, float]], None]
+
+
+class TrainingError(GhostnoteError):
+    """A run that made no weights."""
 
 
 class Trainer:
@@ -94,7 +98,7 @@ class Trainer:
 
         `on_validation` gets step and losses after each validation is saved; what it raises ends the run.
         """
-        deadline = time.monotonic() + 60 * (max_minutes or math.inf)
+        deadline = time.monotonic() + 60 * (math.inf if max_minutes is None else max_minutes)
         self._start_tracking()
         bar = tqdm(total=self.recipe.steps, initial=self.step, disable=not self.accelerator.is_local_main_process)
         try:
@@ -116,7 +120,10 @@ class Trainer:
             bar.close()
             for tracker in self.accelerator.trackers:
                 tracker.finish()
-        return self.folder / "best.pt"
+        best = self.folder / "best.pt"
+        if self.accelerator.is_main_process and not best.exists():
+            raise TrainingError(f"{self.folder}: no weights are worth keeping, as no loss on validation was a number")
+        return best
 
     def _agreed(self, over: bool) -> bool:
         """The same answer in every process: one that stopped alone would leave the others waiting for it."""

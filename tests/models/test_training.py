@@ -22,7 +22,7 @@ from ghostnote.models.config import PRESETS
 from ghostnote.models.corpora import open_corpus
 from ghostnote.models.data.dataset import RenderedBatches, Sources
 from ghostnote.models.training.steps import TrainingStep
-from ghostnote.models.training.trainer import Recipe, Trainer
+from ghostnote.models.training.trainer import Recipe, Trainer, TrainingError
 from ghostnote.runtime.errors import InputError, UsageError
 
 RECIPE = Recipe(steps=6, clips=2, tokens=48, warmup_steps=2, validation_every=3, validation_batches=1)
@@ -69,6 +69,18 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
     second.run()
     a, b = (checkpoints.load(tmp_path / name / "last.pt").training["module"] for name in ("whole", "halves"))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_without_a_number_has_no_weights_to_keep(tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "_validate", lambda self: {"onset": float("nan")})
+    with pytest.raises(TrainingError, match="no weights are worth keeping"):
+        trainer(tmp_path).run()
+
+
+def test_no_minutes_are_one_step(tmp_path):
+    stopped = trainer(tmp_path)
+    stopped.run(max_minutes=0)
+    assert stopped.step == 1
 
 
 def test_a_run_of_an_earlier_version_is_not_resumed_by_guesswork(tmp_path):

@@ -1,0 +1,69 @@
+"""A checkpoint file is read whole and sound, or refused in one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny import write_tiny_checkpoint
+
+from ghostnote.models import checkpoint as checkpoints
+from ghostnote.runtime.errors import InputError, OutputError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_tiny_checkpoint(tmp_path / "tiny.pt")
+    return tmp_path / "tiny.pt"
+
+
+def damage(path: Path, **changes: Any) -> None:
+    """Write the document again with other values; None: without that one."""
+    document = torch.load(path, weights_only=True) | changes
+    torch.save({name: value for name, value in document.items() if value is not None}, path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": None}, "weights"),
+        ({"weights": {}}, "damaged checkpoint"),
+        ({"weights": {"head.bias": torch.zeros(1)}}, "damaged checkpoint"),
+        ({"weights": [1]}, "weights is a list"),
+        ({"config": {"width": 33, "heads": 2}}, "not a multiple of heads"),
+        ({"config": {"depth": 3}}, "depth"),
+        ({"provenance": "mine"}, "provenance is a str"),
+        ({"more": 1}, "more"),
+        ({"format": "x"}, "newer version"),
+        ({"format": checkpoints.FORMAT + 1}, "newer version"),
+    ],
+)
+def test_a_damaged_document_is_refused(path: Path, changes: dict[str, Any], message: str) -> None:
+    damage(path, **changes)
+    with pytest.raises(InputError, match=message) as refused:
+        checkpoints.load(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_recording_is_no_checkpoint(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.pt", np.zeros(1000), 44100, format="WAV")
+    with pytest.raises(InputError, match="not a ghostnote checkpoint"):
+        checkpoints.load(tmp_path / "a.pt")
+
+
+def test_reading_changes_nothing_that_is_drawn_afterwards(path: Path) -> None:
+    torch.manual_seed(1)
+    drawn = torch.rand(3)
+    torch.manual_seed(1)
+    checkpoints.load(path)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_a_place_is_checked_before_the_work(tmp_path: Path) -> None:
+    checkpoints.check_place(tmp_path / "new.pt")
+    with pytest.raises(OutputError, match="is a folder"):
+        checkpoints.check_place(tmp_path)
+    with pytest.raises(OutputError, match="no folder"):
+        checkpoints.check_place(tmp_path / "absent" / "new.pt")
