@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 from .ring import RingBuffer
-from .source import Conditioner, Moment
+from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
 __all__ = ["CaptureReader", "describe_devices"]
 
@@ -259,7 +259,12 @@ def _choose_rate(sd: Any, info: dict[str, Any], channels: int, sample_rate: int)
     try:
         sd.check_input_settings(device=info["index"], channels=channels, dtype="float32", samplerate=sample_rate)
     except sd.PortAudioError:
-        return int(info["default_samplerate"])
+        rate = int(info["default_samplerate"])
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            raise InputError(
+                f"{info['name']}: {rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz; set the device to another rate"
+            ) from None
+        return rate
     return sample_rate
 
 

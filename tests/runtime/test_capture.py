@@ -101,6 +101,13 @@ def test_another_rate_is_resampled(fake: Fake) -> None:
     assert np.abs(heard - expected)[2000:-2000].max() < 1e-3
 
 
+@pytest.mark.parametrize("rate", [4000, 384_000])
+def test_a_device_at_no_usable_rate_is_refused(fake: Fake, rate: int) -> None:
+    fake(noise(0.1), rate=rate, rates=(rate,))
+    with pytest.raises(InputError, match=f"Fake Interface: {rate} Hz; expected 8000 to 192000 Hz"):
+        CaptureReader(RATE)
+
+
 def test_a_slow_consumer_loses_audio_but_no_time(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "_RING_S", 0.2)
     audio = noise(1.0)

@@ -123,6 +123,16 @@ def test_the_end_of_the_file(how: str, tmp_path: Path) -> None:
     assert np.allclose(np.concatenate(blocks), expected(AUDIO[: 3000 if how == "cut" else 5000]))
 
 
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_descriptor: int, _size: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "a.wav").write_bytes(wav_header(0))
+    monkeypatch.setattr("ghostnote.runtime.follow.os.read", broken)
+    with pytest.raises(InputError, match=r"a\.wav: cannot be read \(Input/output error\)"):
+        follow(tmp_path / "a.wav", RATE)
+
+
 def test_readable_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.wav: no such file"):
         follow(tmp_path / "absent.wav", RATE)
