@@ -262,7 +262,7 @@ def _choose_rate(sd: Any, info: dict[str, Any], channels: int, sample_rate: int)
         rate = int(info["default_samplerate"])
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise InputError(
-                f"{info['name']}: {rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz; set the device to another rate"
+                f"{info['name']}: {rate} Hz; expected {LOWEST_RATE} to {HIGHEST_RATE} Hz; set it to another"
             ) from None
         return rate
     return sample_rate
