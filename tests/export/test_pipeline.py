@@ -128,6 +128,31 @@ def test_the_command_writes_beside_the_checkpoint(
     assert "FAIL" not in shown
 
 
+@pytest.mark.parametrize("name", ["a[b]", "x[/b]", ":smile:"])
+def test_a_folder_that_looks_like_markup_is_a_folder(
+    stored: None, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    assert run_main(monkeypatch, write_tiny_checkpoint(folder / "ckpt.pt"), "--target", "onnx") == 0
+    shown = capsys.readouterr().out
+    assert f"load     {folder}/ckpt.pt" in shown
+    assert f"Next: rt-transcribe --engine {folder}/ckpt.onnx" in shown
+    assert f"{name}/ckpt.onnx" in "".join(character for character in shown if character not in "│ \n")
+
+
+def test_a_failed_gate_keeps_its_exit_code_in_such_a_folder(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: onnx.load(tiny_onnx))
+    monkeypatch.setattr(pipeline, "activation_peaks", lambda *_: dict.fromkeys(_names(tiny_onnx), 0.05))
+    folder = tmp_path / "x[/b]"
+    folder.mkdir(parents=True)
+    checkpoint = write_tiny_checkpoint(folder / "ckpt.pt")
+    assert run_main(monkeypatch, checkpoint, "--target", "onnx", "--precision", "int8") == 3
+    assert f"{folder}/ckpt.int8.onnx.failed.npz" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def small() -> Path:
     """A trained model: the hits of one with random weights change with every rounding."""
