@@ -22,6 +22,8 @@ from typer.testing import CliRunner
 
 from ghostnote.export import command, onnx_export, parity, pipeline, tensorrt_plan
 from ghostnote.export.choices import Precision
+from ghostnote.export.request import Request
+from ghostnote.export.tensorrt_builder import Profile
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.runtime.cuda_driver import Device, Driver
 from ghostnote.runtime.engines import plan_file
@@ -476,3 +478,28 @@ def test_recordings_of_one_name_are_all_tried(tmp_path: Path) -> None:
     tried = pipeline._recordings(paths, 44_100)
     assert [len(audio) for audio in tried.values()][1:] == [100, 100]
     assert list(tried)[1:] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"), [("1,1,96", "at least 882 (20 ms)"), ("3,3,3", "at least 2646 (60 ms)")]
+)
+def test_recordings_shorter_than_a_call_are_refused_first(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture, tokens: str, expected: str
+) -> None:
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: pytest.fail("the work began"))
+    checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
+    soundfile.write(tmp_path / "click.wav", np.zeros(881), 44_100)
+    assert run_main(monkeypatch, checkpoint, "--verify", tmp_path / "click.wav", "--tokens", tokens) == 5
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "click.wav: 881 samples" in error
+    assert expected in error
+
+
+def test_a_plan_of_long_calls_is_compared_on_what_is_long_enough(tiny_onnx: Path, tmp_path: Path) -> None:
+    """300 tokens are 6 s: more than all live chunks together."""
+    request = Request(tiny_onnx, tmp_path, profile=Profile((1, 1, 1), (300, 300, 300)))
+    engine = OnnxRuntimeEngine(tiny_onnx)
+    report = pipeline._verify_plan(request, engine, tmp_path / "tiny.plan")
+    assert report.passed
+    assert report.drift_s == 18.0
