@@ -48,6 +48,8 @@ def export(
     finally:
         if artifacts:
             show_card(artifacts, request)
+    if not artifacts:
+        typer.echo(f"nothing was made: {model} is float32 ONNX already")
 
 
 def _need_libraries(model: Path) -> None:

@@ -35,7 +35,7 @@ from .parity import TOLERANCES, ParityReport, Trial, check_parity, fitted, save_
 from .precision import FORMATS, quantise, retype
 from .reference_engine import ReferenceEngine
 from .request import Request
-from .tensorrt_builder import load_flavour
+from .tensorrt_builder import Options, load_flavour
 from .tensorrt_plan import build_plan
 from .triton import write_repository
 
@@ -216,7 +216,7 @@ def export_model(request: Request, say: Say, keep: Callable[[Artifact], None]) -
     """
     export_onnx_files(request, say, keep)
     if request.target is Target.AUTO:
-        flavour = _flavour_for_this_gpu(say)
+        flavour = _flavour_for_this_gpu(request.options, say)
     else:
         flavour = request.target if request.target in FLAVOURS else None
     if flavour:
@@ -252,8 +252,8 @@ def export_onnx_files(request: Request, say: Say, keep: Callable[[Artifact], Non
         keep(artifact)
 
 
-def _flavour_for_this_gpu(say: Say) -> str | None:
-    """A TensorRT that can build for a GPU of this machine; where there is none, a line says why."""
+def _flavour_for_this_gpu(options: Options, say: Say) -> str | None:
+    """A TensorRT that can build for a GPU of this machine as asked; where there is none, a line says why."""
     driver = probe_driver()
     if driver.problem:
         say(f"no plan: {driver.problem}; --target tensorrt-rtx builds one for RTX GPUs without a GPU")
@@ -264,8 +264,9 @@ def _flavour_for_this_gpu(say: Say) -> str | None:
             say(f"no plan by {flavour.product}: it is not for compute capability {here}")
             continue
         try:
+            options.check(flavour)
             load_flavour(flavour, driver)
-        except MissingLibraryError as error:
+        except (UsageError, MissingLibraryError) as error:
             say(f"no plan: {error}")
         else:
             return name

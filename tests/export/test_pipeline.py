@@ -28,6 +28,7 @@ from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.runtime.cuda_driver import Device, Driver
 from ghostnote.runtime.engines import plan_file
 from ghostnote.runtime.engines.device import DeviceError
+from ghostnote.runtime.engines.flavours import FLAVOURS
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.engines.plan_engine import PlanEngine
@@ -257,7 +258,9 @@ def test_what_cannot_be_built_here_leaves_the_graph(
 def test_auto_says_why_there_is_no_plan(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("ghostnote.export.pipeline.probe_driver", lambda: Driver(None, (), "there is no GPU here"))
     assert run_main(monkeypatch, tiny_onnx, "--out", tmp_path) == 0
-    assert "no plan: there is no GPU here" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "no plan: there is no GPU here" in shown
+    assert f"nothing was made: {tiny_onnx} is float32 ONNX already" in shown
 
 
 @needs_rtx
@@ -381,6 +384,9 @@ def test_a_repository_for_triton_by_the_command(tiny_onnx: Path, tmp_path: Path,
         ("--tokens", "1,2"),
         ("--target", "tensorrt-rtx", "--version-compatible"),
         ("--target", "tensorrt", "--hardware-compatibility", "all"),
+        ("--target", "auto", "--hardware-compatibility", "all"),
+        ("--target", "auto", "--workspace-mib", "-3"),
+        ("--target", "onnx", "--workspace-mib", "-3"),
     ],
 )
 def test_impossible_profiles_and_options_are_found_out_first(
@@ -390,6 +396,53 @@ def test_impossible_profiles_and_options_are_found_out_first(
     checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
     assert run_main(monkeypatch, checkpoint, *options) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+@pytest.mark.parametrize("target", ["onnx", "triton"])
+@pytest.mark.parametrize(
+    ("options", "builders"),
+    [
+        (("--timing-cache", "cache"), "tensorrt or auto"),
+        (("--hardware-compatibility", "ampere_plus"), "tensorrt or auto"),
+        (("--version-compatible",), "tensorrt or auto"),
+        (("--detailed",), "tensorrt, tensorrt-rtx or auto"),
+        (("--workspace-mib", "512"), "tensorrt, tensorrt-rtx or auto"),
+        (("--batch", "1,1,64"), "tensorrt, tensorrt-rtx or auto"),
+        (("--tokens", "1,2,96"), "tensorrt, tensorrt-rtx or auto"),
+    ],
+)
+def test_options_that_the_target_cannot_use_are_refused(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture, target: str, options: tuple[str, ...], builders: str
+) -> None:
+    assert run_main(monkeypatch, tmp_path / "ckpt.pt", "--target", target, *options) == 2
+    error = capsys.readouterr().err
+    assert f"{options[0]}: of plans, and --target {target} makes none; give --target {builders}, or" in error
+
+
+def test_a_plan_that_cannot_be_had_as_asked_is_not_built(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Of target `auto` only the GPU says which builder it is."""
+    monkeypatch.setattr(pipeline, "probe_driver", lambda: Driver("13.0", (Device("some GPU", (8, 9)),), None))
+    monkeypatch.setattr(pipeline, "FLAVOURS", {"tensorrt-rtx": FLAVOURS["tensorrt-rtx"]})
+    assert run_main(monkeypatch, tiny_onnx, "--out", tmp_path, "--timing-cache", tmp_path / "cache") == 0
+    assert "no plan: TensorRT for RTX has no timing cache" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--target", "onnx"), "is float32 ONNX already: add --precision, or choose another --target"),
+        (("--target", "onnx", "--verify", "song.wav"), "is float32 ONNX already"),
+        (("--target", "triton", "--verify", "song.wav"), "--verify has nothing to compare"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys, options: tuple[str, ...], message: str
+) -> None:
+    assert run_main(monkeypatch, tiny_onnx, "--out", tmp_path, *options) == 2
+    streams = capsys.readouterr()
+    assert message in streams.err
+    assert streams.out == ""
 
 
 class Runs:
