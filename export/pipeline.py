@@ -23,12 +23,12 @@ from ..runtime.engines.flavours import FLAVOURS, dotted
 from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError, InputError, UsageError
+from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from . import onnx_export
 from .calibration import activation_peaks
 from .choices import Precision, StatePrecision, Target
 from .errors import CheckError, MissingLibraryError
-from .files import put_in_place, writing, written_aside
 from .graph_facts import products_by_type
 from .onnxruntime_facts import integer_products, relative_cost
 from .parity import TOLERANCES, ParityReport, Trial, check_parity, fitted, save_worst_chunk, trials

@@ -23,10 +23,10 @@ from typing import Any
 from ..runtime.cuda_driver import Driver
 from ..runtime.engines.flavours import Flavour, dotted
 from ..runtime.errors import InputError, UsageError
+from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .errors import CheckError, MissingLibraryError
-from .files import put_in_place, writing, written_aside
 
 __all__ = [
     "BATCH",

@@ -22,9 +22,9 @@ from ..runtime.engines.plan_file import start_plan
 from ..runtime.engines.protocol import Engine
 from ..runtime.engines.sidecar import RECORD, Sidecar, read_sidecar, sidecar_of, this_platform
 from ..runtime.errors import EngineError, InputError, UsageError
+from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from .errors import CheckError, MissingLibraryError
-from .files import put_in_place, writing, written_aside
 from .tensorrt_builder import (
     BATCH,
     DEFAULTS,
