@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.errors import OutputError
+from ..runtime.terminal import plain
 from .measuring import Figure
 
 __all__ = ["HISTORY", "Result"]
@@ -65,14 +66,16 @@ class Result:
         from rich.console import Console
         from rich.table import Table
 
-        console = Console(highlight=False)
+        console = Console()
         for key, value in self.card.items():
-            console.print(f"{key:15s} {value}", soft_wrap=True)
-        table = Table(title=self.title or self.suite, title_justify="left", box=box.SIMPLE_HEAD)
+            console.print(plain(f"{key:15s} {value}"), soft_wrap=True)
+        title = plain(self.title or self.suite, "table.title")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for column in ("what", "measured", "at best", "limit", "unit", ""):
             table.add_column(column, justify="right" if column in ("measured", "at best", "limit") else "left")
         for f in self.figures:
-            table.add_row(f.name, _number(f.value, "-"), _number(f.theory), _number(f.limit), f.unit, f.verdict)
+            numbers = (_number(f.value, "-"), _number(f.theory), _number(f.limit))
+            table.add_row(plain(f.name), *numbers, plain(f.unit), f.verdict)
         console.print(table)
         sys.stdout.write(self.to_json() + "\n")
 

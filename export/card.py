@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..runtime.manifest import Manifest
+from ..runtime.terminal import plain
 from .parity import ParityReport
 from .pipeline import Artifact
 from .request import Request
@@ -21,7 +22,7 @@ def show_plan(lines: Sequence[str]) -> None:
     console = _console()
     console.print("Plan", style="bold")
     for line in lines:
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        console.print(plain(f"  {line}"), soft_wrap=True)
 
 
 def show_card(artifacts: Sequence[Artifact], request: Request) -> None:
@@ -32,23 +33,24 @@ def show_card(artifacts: Sequence[Artifact], request: Request) -> None:
     console = _console()
     console.print(_files(artifacts))
     for line in _signature(artifacts[-1].manifest):
-        console.print(line, highlight=False)
+        console.print(plain(line))
     for artifact in artifacts:
         for remark in artifact.remarks:
-            console.print(f"{artifact.path.name}: {remark}", highlight=False, soft_wrap=True)
-    console.print(f"Next: {_next(artifacts[-1], request)}", highlight=False, soft_wrap=True)
+            console.print(plain(f"{artifact.path.name}: {remark}"), soft_wrap=True)
+    console.print(plain(f"Next: {_next(artifacts[-1], request)}"), soft_wrap=True)
 
 
 def show_parity(report: ParityReport, precision: str) -> None:
     """The table of outputs, the hits, and how differences went over a long stream."""
     console = _console()
     title = f"Parity of {precision}, {report.chunks} live chunks, recordings, {report.drift_s:.0f} s of stream"
-    table = Table(title=title, title_justify="left", caption=f"by {report.executed_by}", caption_justify="left")
+    caption = plain(f"by {report.executed_by}", "table.caption")
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for column in ("output", "max |diff|", "mean |diff|", "tolerance", ""):
         table.add_column(column, justify="left" if column == "output" else "right", no_wrap=True)
     for row in report.outputs:
         table.add_row(
-            row.name, f"{row.max_abs:.1e}", f"{row.mean_abs:.1e}", f"{row.tolerance:.1e}", _verdict(row.passed)
+            plain(row.name), f"{row.max_abs:.1e}", f"{row.mean_abs:.1e}", f"{row.tolerance:.1e}", _verdict(row.passed)
         )
     console.print(table)
     hits, tolerance = report.hits, report.tolerance
@@ -77,7 +79,10 @@ def _files(artifacts: Sequence[Artifact]) -> Table:
         table.add_column(column, overflow="fold")
     for artifact in artifacts:
         table.add_row(
-            str(artifact.path), _size(artifact.path), _products(artifact), "yes" if artifact.manifest.verified else "no"
+            plain(artifact.path),
+            _size(artifact.path),
+            plain(_products(artifact)),
+            "yes" if artifact.manifest.verified else "no",
         )
     return table
 

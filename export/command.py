@@ -9,62 +9,35 @@ from typing import Annotated
 
 import typer
 
-from ..runtime.errors import GhostnoteError, OutputError, UsageError
-from .choices import Precision, StatePrecision, Target
+from ..runtime.errors import GhostnoteError
+from ..runtime.option_groups import flattened
 from .errors import MissingLibraryError
-from .tensorrt_builder import BATCH, DEFAULTS, TOKENS, Options, Profile, Range
+from .options import ArtifactOptions, PlanOptions
 
 __all__ = ["export", "main"]
 
 LIBRARIES = ("torch", "onnx", "onnxscript")  # what the extra `export` brings
 
 
-def _shown(sizes: Range) -> str:
-    return ",".join(map(str, sizes))
-
-
+@flattened
 def export(
     model: Annotated[
         Path, typer.Argument(help="A .pt file of `ghostnote train`, or a float32 .onnx file made by this command.")
     ],
-    target: Annotated[
-        Target, typer.Option(help="auto: ONNX, and a plan where TensorRT can build one for a GPU of this machine.")
-    ] = Target.AUTO,
-    precision: Annotated[Precision, typer.Option(help="Of the products inside; inputs and outputs stay float32.")] = (
-        Precision.FP32
-    ),
-    states: Annotated[
-        StatePrecision, typer.Option(help="Of streams' states, with --precision fp16: half the memory and copying.")
-    ] = StatePrecision.FP32,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the artifacts. [default: the model's]")] = (
-        None
-    ),
-    verify: Annotated[list[Path] | None, typer.Option(help="Recordings to compare on, too. May be repeated.")] = None,
-    batch: Annotated[str, typer.Option(metavar="MIN,OPT,MAX", help="Streams per call of a plan.")] = _shown(BATCH),
-    tokens: Annotated[str, typer.Option(metavar="MIN,OPT,MAX", help="Tokens per call of a plan.")] = _shown(TOKENS),
-    workspace_mib: Annotated[int | None, typer.Option(help="Memory that the builder of a plan may use.")] = None,
-    timing_cache: Annotated[Path | None, typer.Option(help="TensorRT: file that makes a second build fast.")] = None,
-    version_compatible: Annotated[bool, typer.Option(help="TensorRT: loads in later 11.x versions, too.")] = False,
-    hardware_compatibility: Annotated[
-        str, typer.Option(help="TensorRT: none, same_compute_capability or ampere_plus.")
-    ] = DEFAULTS.hardware_compatibility,
-    detailed: Annotated[bool, typer.Option(help="The plan keeps what its layers are, for profilers.")] = False,
+    *,
+    made: ArtifactOptions,
+    plan: PlanOptions,
 ) -> None:
     """Turn a checkpoint into verified ONNX, in reduced precision if asked for, into a plan, or a model repository."""
-    needed = LIBRARIES if model.suffix != ".onnx" else ("onnx",)
-    for library in needed:
-        if importlib.util.find_spec(library) is None:
-            raise MissingLibraryError(f"{library} is not installed; pip install 'ghostnote[export]'")
+    _need_libraries(model)
     from .card import show_card, show_parity, show_plan
     from .pipeline import Artifact, GateError, export_model
     from .request import Request, planned
 
-    folder = out or model.parent
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: cannot be written to, as it is no folder; make it first")
-    profile = Profile(_range("--batch", batch), _range("--tokens", tokens))
-    options = Options(workspace_mib, timing_cache, version_compatible, hardware_compatibility, detailed)
-    request = Request(model, folder, target, precision, states, tuple(verify or ()), profile, options)
+    folder, recordings = made.folder(model), tuple(made.verify or ())
+    request = Request(
+        model, folder, made.target, made.precision, made.states, recordings, plan.profile(), plan.builder()
+    )
     artifacts: list[Artifact] = []
     show_plan(planned(request))
     try:
@@ -75,14 +48,15 @@ def export(
     finally:
         if artifacts:
             show_card(artifacts, request)
+    if not artifacts:
+        typer.echo(f"nothing was made: {model} is float32 ONNX already")
 
 
-def _range(option: str, text: str) -> Range:
-    try:
-        low, preferred, high = (int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} {text}: expected MIN,OPT,MAX, three whole numbers") from None
-    return low, preferred, high
+def _need_libraries(model: Path) -> None:
+    """Raises MissingLibraryError: what to install for this kind of file."""
+    for library in LIBRARIES if model.suffix != ".onnx" else ("onnx",):
+        if importlib.util.find_spec(library) is None:
+            raise MissingLibraryError(f"{library} is not installed; pip install 'ghostnote[export]'")
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..runtime.manifest import Manifest
+from ..runtime.terminal import plain
 from .inspection import GraphFacts, Inspection, as_json, examine
 
 __all__ = ["inspect", "show"]
@@ -47,7 +47,7 @@ def show(found: Inspection) -> None:
         if values is not None:
             console.print(_pairs(values.items(), title))
     for remark in (*found.manifest.notes, *found.remarks):
-        console.print(_plain(f"* {remark}"))
+        console.print(plain(f"* {remark}"))
 
 
 def _overview(found: Inspection) -> Iterator[tuple[str, Any]]:
@@ -119,7 +119,7 @@ def _delays(found: Inspection) -> Table:
         table.add_column(f"{delay_ms} ms" + (" *" if index == m.default_delay else ""), justify="right")
     table.add_row("total latency", *(f"{total:g} ms" for total in found.total_latencies_ms), end_section=True)
     for parent, thresholds in zip(m.decoder.parents, zip(*m.decoder.thresholds, strict=True), strict=True):
-        table.add_row(_plain(" ".join(parent)), *(f"{threshold:g}" for threshold in thresholds))
+        table.add_row(plain(" ".join(parent)), *(f"{threshold:g}" for threshold in thresholds))
     table.caption = f"* default; two classes of a parent at once from {m.decoder.also_threshold:g}"
     table.caption_justify = "left"
     return table
@@ -132,7 +132,7 @@ def _signature(graph: GraphFacts) -> Table:
     for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
         for tensor in tensors:
             shape = ", ".join(map(str, tensor.shape))
-            table.add_row(kind, _plain(tensor.name), tensor.type, _plain(f"[{shape}]"))
+            table.add_row(kind, plain(tensor.name), plain(tensor.type), plain(f"[{shape}]"))
     return table
 
 
@@ -141,10 +141,5 @@ def _pairs(pairs: Iterable[tuple[str, Any]], title: str | None = None) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(_plain(name), _plain(value))
+        table.add_row(plain(name), plain(value))
     return table
-
-
-def _plain(value: object) -> Text:
-    """Text as it is, with control characters (which could steer a terminal) written out."""
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)))

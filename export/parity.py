@@ -133,7 +133,10 @@ class ParityReport:
 
 
 def trials(manifest: Manifest, real: Mapping[str, np.ndarray] | None = None, long_s: float = 60.0) -> list[Trial]:
-    """What to stream: live chunks, recordings (audio [N] by name) at three delays each, and one long stream."""
+    """What to stream: live chunks, recordings (audio [N] by name) at three delays each, and one long stream.
+
+    A recording holds a token at least.
+    """
     last = len(manifest.delays_ms) - 1
     live = tuple(CHUNK_TOKENS[i % len(CHUNK_TOKENS)] for i in range(CHUNKS))
     across = (0, last // 2, last)

@@ -22,20 +22,20 @@ from ..runtime.cuda_driver import probe_driver
 from ..runtime.engines.flavours import FLAVOURS, dotted
 from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime
 from ..runtime.engines.protocol import Engine
-from ..runtime.errors import EngineError, UsageError
+from ..runtime.errors import EngineError, InputError, UsageError
+from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from . import onnx_export
 from .calibration import activation_peaks
 from .choices import Precision, StatePrecision, Target
 from .errors import CheckError, MissingLibraryError
-from .files import put_in_place, writing, written_aside
 from .graph_facts import products_by_type
 from .onnxruntime_facts import integer_products, relative_cost
 from .parity import TOLERANCES, ParityReport, Trial, check_parity, fitted, save_worst_chunk, trials
 from .precision import FORMATS, quantise, retype
 from .reference_engine import ReferenceEngine
 from .request import Request
-from .tensorrt_builder import load_flavour
+from .tensorrt_builder import Options, load_flavour
 from .tensorrt_plan import build_plan
 from .triton import write_repository
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import onnx
 
     from ..models.checkpoint import Checkpoint
+    from ..models.config import FrameGrid
 
 __all__ = [
     "Artifact",
@@ -215,7 +216,7 @@ def export_model(request: Request, say: Say, keep: Callable[[Artifact], None]) -
     """
     export_onnx_files(request, say, keep)
     if request.target is Target.AUTO:
-        flavour = _flavour_for_this_gpu(say)
+        flavour = _flavour_for_this_gpu(request.options, say)
     else:
         flavour = request.target if request.target in FLAVOURS else None
     if flavour:
@@ -235,10 +236,10 @@ def export_onnx_files(request: Request, say: Say, keep: Callable[[Artifact], Non
         _, manifest = onnx_export.read_graph(request.source)
         if manifest.precision != "float32":
             raise UsageError(f"{request.source} is {manifest.precision}; give the float32 graph, or the checkpoint")
-        real = _recordings(request.recordings, manifest.sample_rate)
+        real = _tried_recordings(request, manifest)
     else:
         checkpoint = load(request.source)
-        real = _recordings(request.recordings, checkpoint.config.sample_rate)
+        real = _tried_recordings(request, checkpoint.config)
         artifact = export_onnx(checkpoint, request.float32, real)
         say(_done(artifact))
         keep(artifact)
@@ -251,8 +252,8 @@ def export_onnx_files(request: Request, say: Say, keep: Callable[[Artifact], Non
         keep(artifact)
 
 
-def _flavour_for_this_gpu(say: Say) -> str | None:
-    """A TensorRT that can build for a GPU of this machine; where there is none, a line says why."""
+def _flavour_for_this_gpu(options: Options, say: Say) -> str | None:
+    """A TensorRT that can build for a GPU of this machine as asked; where there is none, a line says why."""
     driver = probe_driver()
     if driver.problem:
         say(f"no plan: {driver.problem}; --target tensorrt-rtx builds one for RTX GPUs without a GPU")
@@ -263,8 +264,9 @@ def _flavour_for_this_gpu(say: Say) -> str | None:
             say(f"no plan by {flavour.product}: it is not for compute capability {here}")
             continue
         try:
+            options.check(flavour)
             load_flavour(flavour, driver)
-        except MissingLibraryError as error:
+        except (UsageError, MissingLibraryError) as error:
             say(f"no plan: {error}")
         else:
             return name
@@ -310,8 +312,9 @@ def _can_compare(say: Say) -> bool:
 def _verify_plan(request: Request, engine: Engine, out: Path) -> ParityReport:
     """Streaming parity of a plan that runs here with the float32 graph. Raises GateError."""
     manifest, profile = engine.manifest, request.profile
-    real = _recordings(request.recordings, manifest.sample_rate)
+    real = _tried_recordings(request, manifest)
     tried = [fitted(trial, profile.batch[2], profile.tokens[0]) for trial in trials(manifest, real, LONG_S)]
+    tried = [trial for trial in tried if trial.plan]  # what is shorter than a call of this plan is not tried
     reference = OnnxRuntimeEngine(request.float32)
     report = _compared(reference, engine, tried, manifest.precision, out.with_name(f"{out.name}.failed.npz"))
     reference.close()
@@ -322,8 +325,21 @@ def _done(artifact: Artifact) -> str:
     return f"wrote {artifact.path} in {artifact.seconds:.0f} s"
 
 
+def _tried_recordings(request: Request, grid: Manifest | FrameGrid) -> dict[str, np.ndarray]:
+    """What a request compares on, mono [N] at the model's rate. Raises InputError, also for less than a call."""
+    fewest = request.profile.tokens[0] * grid.samples_per_token
+    recordings = _recordings(request.recordings, grid.sample_rate)
+    for name, audio in [*recordings.items()][1:]:
+        if len(audio) < fewest:
+            raise InputError(
+                f"{name}: {len(audio)} samples at {grid.sample_rate} Hz, expected at least {fewest} "
+                f"({1000 * fewest / grid.sample_rate:g} ms), the shortest call; give --verify a longer recording"
+            )
+    return recordings
+
+
 def _recordings(paths: tuple[Path, ...], sample_rate: int) -> dict[str, np.ndarray]:
-    """The bundled example and the user's recordings, mono [N] at the model's rate. Raises InputError."""
+    """The bundled example, then the user's recordings, mono [N] at the model's rate. Raises InputError."""
     with importlib.resources.as_file(importlib.resources.files("ghostnote") / "examples" / "groove.flac") as example:
         names = Counter([example.name, *(path.name for path in paths)])
         tried = {example.name: example} | {str(path) if names[path.name] > 1 else path.name: path for path in paths}

@@ -9,7 +9,7 @@ from ..runtime.engines.flavours import FLAVOURS
 from ..runtime.errors import UsageError
 from . import onnx_export
 from .choices import Precision, StatePrecision, Target
-from .tensorrt_builder import DEFAULTS, Options, Profile
+from .tensorrt_builder import DEFAULTS, TENSORRT_ALONE, Options, Profile, changed
 
 __all__ = ["Request", "planned"]
 
@@ -18,7 +18,8 @@ __all__ = ["Request", "planned"]
 class Request:
     """What a user asks for. `source`: a checkpoint, or a float32 .onnx file of ours (then PyTorch is not needed).
 
-    Raises UsageError for profiles and options that make no sense, before any work.
+    Raises UsageError for what makes no sense together, before any work: options that the target has no use for, too.
+    Of target `auto` it is not known yet which builder there is.
     """
 
     source: Path
@@ -35,6 +36,8 @@ class Request:
             raise UsageError(f"states in fp16 go with products in fp16, not {self.precision}: add --precision fp16")
         if self.target in FLAVOURS:
             self.options.check(FLAVOURS[self.target])
+        elif self.target is not Target.AUTO:
+            self._check_without_plan()
 
     @property
     def from_graph(self) -> bool:
@@ -56,6 +59,26 @@ class Request:
     @property
     def repository(self) -> Path:
         return self.folder / f"{self._name}-triton"
+
+    def _check_without_plan(self) -> None:
+        """Raises UsageError for what only a plan could use, and where nothing is left to make or to compare."""
+        unused = [*changed(self.profile), *changed(self.options)]
+        if unused:
+            named = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+            builders = "tensorrt, tensorrt-rtx" if set(unused).isdisjoint(TENSORRT_ALONE) else "tensorrt"
+            raise UsageError(
+                f"{named}: of plans, and --target {self.target} makes none; give --target {builders} or auto, "
+                "or leave it out"
+            )
+        if not self.from_graph or self.precision is not Precision.FP32:
+            return
+        if self.target is Target.ONNX:
+            raise UsageError(f"{self.source} is float32 ONNX already: add --precision, or choose another --target")
+        if self.recordings:
+            raise UsageError(
+                f"--verify has nothing to compare: {self.source} was verified when it was made, and --target "
+                f"{self.target} computes nothing: add --precision, give the checkpoint, or leave it out"
+            )
 
     @property
     def _name(self) -> str:

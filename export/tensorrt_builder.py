@@ -16,22 +16,23 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..runtime.cuda_driver import Driver
 from ..runtime.engines.flavours import Flavour, dotted
 from ..runtime.errors import InputError, UsageError
+from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .errors import CheckError, MissingLibraryError
-from .files import put_in_place, writing, written_aside
 
 __all__ = [
     "BATCH",
     "DEFAULTS",
     "HARDWARE_COMPATIBILITY",
+    "TENSORRT_ALONE",
     "TOKENS",
     "BuilderReport",
     "Built",
@@ -41,6 +42,7 @@ __all__ = [
     "Profile",
     "Range",
     "build",
+    "changed",
     "collector",
     "load_flavour",
 ]
@@ -51,6 +53,7 @@ BATCH: Range = (1, 1, 32)
 TOKENS: Range = (1, 1, FILE_TOKENS_PER_CALL)  # live calls are the ones in a hurry
 
 HARDWARE_COMPATIBILITY = ("none", "same_compute_capability", "ampere_plus")
+TENSORRT_ALONE = ("timing_cache", "version_compatible", "hardware_compatibility")  # of `Options`
 
 _PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION", "EINSUM")
 _VIEWS = ("SHUFFLE", "SLICE", "IDENTITY", "SQUEEZE", "UNSQUEEZE")  # layers that pass values on in another shape
@@ -91,7 +94,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Options:
-    """What may be asked of a builder. All but the first and the last are TensorRT's alone."""
+    """What may be asked of a builder, some of it of TensorRT alone. Raises UsageError for what none can do."""
 
     workspace_mib: int | None = None  # None: all of the GPU's memory
     timing_cache: Path | None = None  # read if it is there, written back; makes a second build fast
@@ -99,16 +102,16 @@ class Options:
     hardware_compatibility: str = "none"  # one of HARDWARE_COMPATIBILITY
     detailed: bool = False  # the plan keeps what its layers are, for `inspect_plan` and profilers
 
-    def check(self, flavour: Flavour) -> None:
-        """Raises UsageError for what cannot be had."""
+    def __post_init__(self) -> None:
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise UsageError(f"a workspace of {self.workspace_mib} MiB: expected at least 1")
         if self.hardware_compatibility not in HARDWARE_COMPATIBILITY:
             known = ", ".join(HARDWARE_COMPATIBILITY)
             raise UsageError(f"hardware compatibility '{self.hardware_compatibility}': expected one of {known}")
-        if flavour.needs_gpu:
-            return
-        if replace(self, workspace_mib=None, detailed=False) != DEFAULTS:
+
+    def check(self, flavour: Flavour) -> None:
+        """Raises UsageError for what this flavour does not have."""
+        if not flavour.needs_gpu and not set(TENSORRT_ALONE).isdisjoint(changed(self)):
             raise UsageError(
                 f"{flavour.product} has no timing cache and no compatibility levels: its plans are for all GPUs with "
                 f"compute capability {', '.join(flavour.built_for)}; leave these options out"
@@ -116,6 +119,11 @@ class Options:
 
 
 DEFAULTS = Options()
+
+
+def changed(settings: Profile | Options) -> list[str]:
+    """Names of what is not as it is by default."""
+    return [field.name for field in fields(settings) if getattr(settings, field.name) != field.default]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from ..runtime.engines.plan_file import start_plan
 from ..runtime.engines.protocol import Engine
 from ..runtime.engines.sidecar import RECORD, Sidecar, read_sidecar, sidecar_of, this_platform
 from ..runtime.errors import EngineError, InputError, UsageError
+from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from .errors import CheckError, MissingLibraryError
-from .files import put_in_place, writing, written_aside
 from .tensorrt_builder import (
     BATCH,
     DEFAULTS,
@@ -92,30 +93,12 @@ def build_plan(
     graph = _read_graph(onnx_path)
     driver = probe_driver()
     trt = load_flavour(chosen, driver)
-    sidecar = sidecar_of(out)
-    with written_aside(out) as plan_aside, written_aside(sidecar) as sidecar_aside:
+    with _published(out) as write:
         built = build(trt, chosen, graph, profile, options)
         record = _record(built, chosen, trt, driver, profile, options, graph)
         manifest = _tried(Path(out.name), Sidecar(graph.manifest, record), built.plan, driver, verify)
-        document = manifest.to_dict() | {RECORD: record}
-        with writing(out):
-            plan_aside.write_bytes(built.plan)
-        with writing(sidecar):
-            sidecar_aside.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        _publish(plan_aside, out, sidecar_aside, sidecar)
-    return PlanReport(
-        plan=out,
-        sidecar=sidecar,
-        flavour=chosen.name,
-        version=trt.__version__,
-        manifest=manifest,
-        profile=profile,
-        plan_bytes=len(built.plan),
-        parse_seconds=built.parse_seconds,
-        build_seconds=built.build_seconds,
-        builder=built.report,
-        warnings=built.warnings,
-    )
+        write(built.plan, manifest.to_dict() | {RECORD: record})
+    return _report(out, chosen, trt, manifest, profile, built)
 
 
 def inspect_plan(plan: Path) -> EngineReport:
@@ -233,6 +216,38 @@ def _record(
         "seconds": round(built.parse_seconds + built.build_seconds, 3),
         "builder": asdict(built.report),
     }
+
+
+def _report(out: Path, flavour: Flavour, trt: Any, manifest: Manifest, profile: Profile, built: Built) -> PlanReport:
+    return PlanReport(
+        plan=out,
+        sidecar=sidecar_of(out),
+        flavour=flavour.name,
+        version=trt.__version__,
+        manifest=manifest,
+        profile=profile,
+        plan_bytes=len(built.plan),
+        parse_seconds=built.parse_seconds,
+        build_seconds=built.build_seconds,
+        builder=built.report,
+        warnings=built.warnings,
+    )
+
+
+@contextmanager
+def _published(plan: Path) -> Iterator[Callable[[bytes, Mapping[str, Any]], None]]:
+    """What writes a plan and its sidecar's document; that they can be written is known before. Raises OutputError."""
+    sidecar = sidecar_of(plan)
+    with written_aside(plan) as plan_aside, written_aside(sidecar) as sidecar_aside:
+
+        def write(data: bytes, document: Mapping[str, Any]) -> None:
+            with writing(plan):
+                plan_aside.write_bytes(data)
+            with writing(sidecar):
+                sidecar_aside.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            _publish(plan_aside, plan, sidecar_aside, sidecar)
+
+        yield write
 
 
 def _publish(plan_aside: Path, plan: Path, sidecar_aside: Path, sidecar: Path) -> None:

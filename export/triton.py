@@ -105,13 +105,7 @@ def _model_name(manifest: Manifest) -> str:
 
 
 def _config(name: str, manifest: Manifest, suffix: str, max_batch: int, max_streams: int) -> str:
-    """config.pbtxt: protobuf text of Triton's ModelConfig. Shapes leave out the batch, which Triton puts in front."""
-    inputs = [_tensor("audio", "TYPE_FP32", [-1]), _tensor("delay", "TYPE_INT64", [1])]
-    outputs = [_tensor(head, "TYPE_FP32", [-1, manifest.n_classes]) for head in HEADS]
-    states = [
-        _state(state, _STATE_TYPES[manifest.state_type(state)], manifest.states[state])
-        for state in sorted(manifest.states)
-    ]
+    """config.pbtxt: protobuf text of Triton's ModelConfig."""
     # Plans run on GPUs only; for ONNX, Triton takes the GPUs where there are some.
     kind = "KIND_GPU" if suffix == ".plan" else "KIND_AUTO"
     return f"""\
@@ -121,12 +115,39 @@ def _config(name: str, manifest: Manifest, suffix: str, max_batch: int, max_stre
 name: "{name}"
 backend: "{BACKENDS[suffix]}"
 max_batch_size: {max_batch}
+{_tensors(manifest)}
+{_sequences(manifest, max_batch, max_streams)}
+instance_group [
+  {{ kind: {kind} count: 1 }}
+]
+# The manifest again, so that clients can ask the server for it.
+parameters {{
+  key: "{METADATA_KEY}"
+  value: {{ string_value: {_quoted(manifest.to_json())} }}
+}}
+"""
+
+
+def _tensors(manifest: Manifest) -> str:
+    """What a request brings and gets. Shapes leave out the batch, which Triton puts in front."""
+    inputs = [_tensor("audio", "TYPE_FP32", [-1]), _tensor("delay", "TYPE_INT64", [1])]
+    outputs = [_tensor(head, "TYPE_FP32", [-1, manifest.n_classes]) for head in HEADS]
+    return f"""\
 input [
 {_joined(inputs)}
 ]
 output [
 {_joined(outputs)}
-]
+]"""
+
+
+def _sequences(manifest: Manifest, max_batch: int, max_streams: int) -> str:
+    """How streams are batched, and the states that Triton keeps for them."""
+    states = [
+        _state(state, _STATE_TYPES[manifest.state_type(state)], manifest.states[state])
+        for state in sorted(manifest.states)
+    ]
+    return f"""\
 sequence_batching {{
   max_sequence_idle_microseconds: {MAX_IDLE_US}
   # Batches what is waiting, without waiting for more: a stream that is alone pays no delay.
@@ -137,16 +158,7 @@ sequence_batching {{
   state [
 {_joined(states)}
   ]
-}}
-instance_group [
-  {{ kind: {kind} count: 1 }}
-]
-# The manifest again, so that clients can ask the server for it.
-parameters {{
-  key: "{METADATA_KEY}"
-  value: {{ string_value: {_quoted(manifest.to_json())} }}
-}}
-"""
+}}"""
 
 
 def _tensor(name: str, data_type: str, dims: Sequence[int]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.errors import InputError, OutputError
+from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from ..runtime.vocabulary import NOTE_OF, PARENTS
 from .config import FrameGrid, ModelConfig
@@ -107,7 +107,7 @@ def check_place(path: Path) -> None:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write aside and rename, so that an interrupted save never costs the last good one. Raises OutputError."""
+    """Whole or not at all, so that an interrupted save never costs the last good one. Raises OutputError."""
     check_place(path)
     document = {
         "format": FORMAT,
@@ -119,15 +119,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "thresholds": checkpoint.thresholds,
         "training": checkpoint.training,
     }
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(document, aside)
-        aside.replace(path)
-    except (OSError, RuntimeError) as error:  # RuntimeError: what torch makes of a full disk or a missing right
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise OutputError(f"{path}: cannot be written ({reason})") from error
+    with written_aside(path) as aside, writing(path):
+        try:
+            torch.save(document, aside)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(str(error).splitlines()[0]) from error
+        put_in_place(aside, path)
 
 
 def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:

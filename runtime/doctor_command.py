@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .doctor import Diagnosis, Extra, Finding, diagnose
+from .terminal import plain
 
 __all__ = ["doctor", "show"]
 
@@ -32,7 +33,7 @@ def doctor(
 
 def show(found: Diagnosis) -> None:
     """Print the tables, the commands that would add what is missing, and the verdict."""
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False)
     console.print(_machine(found))
     console.print(_engines(found.engines))
     console.print(_extras_table(found.extras))
@@ -42,7 +43,7 @@ def show(found: Diagnosis) -> None:
         optional = " (transcribing works without)" if found.transcribes else ""
         console.print(f"What would add the rest{optional}:")
     for name, fix in fixes:
-        console.print(f"  {name}: {fix}", soft_wrap=True)
+        console.print(plain(f"  {name}: {fix}"), soft_wrap=True)
     names = [engine.name for engine in found.engines if "run" in engine.can]
     console.print(f"Transcribing works: {'; '.join(names)}." if names else "Transcribing does not work here.")
 
@@ -52,12 +53,12 @@ def _machine(found: Diagnosis) -> Table:
     table.show_header = False
     table.add_row("ghostnote", found.ghostnote)
     table.add_row("Python", found.python)
-    table.add_row("platform", found.platform)
+    table.add_row("platform", plain(found.platform))
     driver = found.driver
-    table.add_row("NVIDIA driver", driver.problem or f"supports CUDA {driver.version}")
+    table.add_row("NVIDIA driver", plain(driver.problem or f"supports CUDA {driver.version}"))
     for device in driver.devices:
         major, minor = device.compute_capability
-        table.add_row("GPU", f"{device.name}, compute capability {major}.{minor}")
+        table.add_row("GPU", plain(f"{device.name}, compute capability {major}.{minor}"))
     return table
 
 
@@ -65,7 +66,7 @@ def _engines(engines: tuple[Finding, ...]) -> Table:
     table = _table("Inference libraries", "library", "version", "can", "what was done, what is missing")
     for engine in engines:
         texts = [text for text in (engine.detail, engine.problem) if text]
-        table.add_row(engine.name, engine.version or "-", ", ".join(engine.can) or "-", "; ".join(texts))
+        table.add_row(engine.name, engine.version or "-", ", ".join(engine.can) or "-", plain("; ".join(texts)))
     return table
 
 

@@ -1,4 +1,4 @@
-"""A file that appears under its name whole or not at all."""
+"""A file that appears under its name whole or not at all: bytes as they come, a text, or what others write by path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO
 from .errors import OutputError
 from .salvage import Keep
 
-__all__ = ["AtomicFile", "make_folder", "text_file"]
+__all__ = ["AtomicFile", "make_folder", "put_in_place", "text_file", "writing", "written_aside"]
 
 
 class AtomicFile:
@@ -118,3 +118,33 @@ def text_file(path: Path | None) -> Iterator[Callable[[str], None]]:
         yield write
     finally:
         file.discard()
+
+
+@contextlib.contextmanager
+def written_aside(out: Path) -> Iterator[Path]:
+    """An empty file beside `out` to write to by its path, gone at the end unless it was renamed. Raises OutputError."""
+    aside = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    with writing(out):
+        aside.touch()
+    try:
+        yield aside
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+
+
+def put_in_place(aside: Path, out: Path) -> None:
+    """Give a finished file its name, once the disk has it. Raises OutputError."""
+    with writing(out):
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(out)
+
+
+@contextlib.contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """OSError becomes OutputError, which names the file that was to be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from error

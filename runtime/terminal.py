@@ -11,9 +11,11 @@ from .events import Hit
 from .vocabulary import NAME_OF
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from .job import Report
 
-__all__ = ["ProgressLine", "TerminalSink", "describe", "is_terminal", "shows_unicode"]
+__all__ = ["ProgressLine", "TerminalSink", "describe", "is_terminal", "plain", "shows_unicode"]
 
 _BAR = "▏▎▍▌▋▊▉█"
 
@@ -26,6 +28,17 @@ def is_terminal(stream: IO[str] | None) -> bool:
 def shows_unicode(console: Any) -> bool:
     """Whether a rich console's terminal has more than the letters of its language."""
     return str(console.encoding).lower().startswith("utf")
+
+
+def plain(value: object, style: str = "") -> Text:
+    """For rich's `print` and tables: the value as it is, whatever in it looks like markup, an emoji or a number.
+
+    Paths, names and texts out of files go through here. Control characters, which could steer a terminal, are written
+    out; so are line ends.
+    """
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)), style)
 
 
 class TerminalSink:
@@ -42,9 +55,8 @@ class TerminalSink:
         """One line per hit."""
         for hit in hits:
             name = NAME_OF.get(hit.code, "")
-            self._console.print(
-                f"{hit.time_s:>8.3f} s  [cyan]{hit.code:<5}[/cyan] {name:<14} [green]{self._bar(hit.velocity)}[/green]"
-            )
+            line = plain(f"{hit.time_s:>8.3f} s  ").append_text(plain(f"{hit.code:<5}", "cyan"))
+            self._console.print(line.append(f" {name:<14} ").append(self._bar(hit.velocity), "green"))
 
     def close(self) -> None:
         """Nothing to finish."""

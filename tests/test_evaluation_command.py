@@ -47,6 +47,18 @@ def test_estimates_are_scored_as_the_goldens_say(tmp_path: Path, capsys: pytest.
     assert "charlie" in shown
 
 
+def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [tmp_path / name for name in ("found[b]", "wanted", "other[b]")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "x[b].txt").write_text("1.0\tKD\n")
+    evaluate(folders[0], folders[1], against=folders[2], per_track=True)
+    shown = "".join(capsys.readouterr().out.split())
+    assert f"estimatesin{folders[0]}" in shown
+    assert "x[b]1.000" in shown
+    assert "other[b],±" in shown
+
+
 def test_window_tracks_and_classes(tmp_path: Path) -> None:
     out = tmp_path / "scores.json"
     evaluate(ESTIMATES, REFERENCES, window=[0.01], tracks="alpha,delta", classes="three", json_file=out)

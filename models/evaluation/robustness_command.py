@@ -12,6 +12,7 @@ import typer
 from ...runtime.errors import InputError, UsageError
 from ...runtime.files import text_file
 from ...runtime.option_groups import flattened
+from ...runtime.terminal import plain
 from .options import ListenerOptions
 from .scores import GROUPS
 
@@ -80,7 +81,7 @@ def _tell(name: str) -> None:
 
     console = Console(stderr=True)
     if console.is_terminal:
-        console.print(f"  {name}", style="dim")
+        console.print(plain(f"  {name}", "dim"))
 
 
 def _show(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, as_markdown: bool) -> None:
@@ -104,8 +105,8 @@ def _show(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, as_mar
     for row in rows:
         shown.add_row(row["channel"], *figures(row, names))
     console = Console(highlight=False)
-    console.print(heading, soft_wrap=True)
+    console.print(plain(heading), soft_wrap=True)
     console.print(shown)
     for row in rows:
         if "not_available" in row:
-            console.print(f"{row['channel']}: {row['not_available']}", soft_wrap=True)
+            console.print(plain(f"{row['channel']}: {row['not_available']}"), soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...runtime.terminal import plain
 from .timing import latency_text
 
 if TYPE_CHECKING:
@@ -21,12 +22,12 @@ def show(document: Mapping[str, Any], *, per_track: bool) -> None:
     console = Console(highlight=False)
     source = document.get("engine") or f"estimates in {document['estimates']}"
     latency = f", {latency_text(document['total_latency_ms'])}" if "total_latency_ms" in document else ""
-    console.print(f"{source}{latency}", soft_wrap=True)
+    console.print(plain(f"{source}{latency}"), soft_wrap=True)
     for result in document.get("results", ()):
         _show_result(console, result)
         if per_track:
             for name, f in result["tracks"].items():
-                console.print(f"  {name:24s} {f:.3f}")
+                console.print(plain(f"  {name:24s} {f:.3f}"))
     for key in ("recordings", "renders"):
         if key in document:
             _show_analysis(console, key, document[key])
@@ -101,7 +102,7 @@ def _gap(rows: list[dict[str, Any]]) -> Table:
 def _table(title: str, first: str, *columns: str) -> Table:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=plain(title, "table.title"), title_justify="left")
     table.add_column(first)
     for column in columns:
         table.add_column(column, justify="right")

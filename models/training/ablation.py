@@ -8,7 +8,6 @@ are the same for all variants. F is pooled over five classes at +-50 ms, at the 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 
 from ...runtime.decoder import decode
 from ...runtime.errors import InputError, UsageError
+from ...runtime.files import text_file
 from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
 from ..config import FrameGrid
@@ -137,8 +137,10 @@ class Ablations:
 
     def _write(self) -> None:
         document = {"settings": self.settings, "variants": self.rows}
-        write_aside(self.folder / "ablations.json", json.dumps(document, indent=1) + "\n")
-        write_aside(self.folder / "ablations.md", table(self.rows))
+        texts = {"ablations.json": json.dumps(document, indent=1) + "\n", "ablations.md": table(self.rows)}
+        for name, text in texts.items():
+            with text_file(self.folder / name) as write:
+                write(text)
 
 
 def config_of(variant: Variant, preset: str) -> FrameGrid:
@@ -197,10 +199,3 @@ def _cell(f: float | None, full: float | None) -> str:
     if f is None:
         return "-"
     return f"{f:.3f}" if full in (None, f) else f"{f:.3f} ({100 * (f - full):+.1f})"
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write aside and rename, so that an interrupted run never costs what was measured before."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

@@ -10,7 +10,7 @@ from typing import IO, Any
 from ..events import Hit
 from ..manifest import Manifest
 from ..source import Source
-from ..terminal import is_terminal, shows_unicode
+from ..terminal import is_terminal, plain, shows_unicode
 from ..vocabulary import CLASSES
 from .meter import Meter
 
@@ -107,7 +107,7 @@ class Grid:
         text.append(f"{minutes:02d}:{seconds:02d}", "bold")
         encoding = "utf-8" if unicode else "ascii"  # a file's name may be neither
         name = self._source.name.encode(encoding, "replace").decode(encoding)
-        return text.append(f"  {self._model}, listening to {name}", "dim")
+        return text.append_text(plain(f"  {self._model}, listening to {name}", "dim"))
 
     def _line(self, row: Row, now_s: float, columns: int, *, unicode: bool) -> Any:
         from rich.text import Text

@@ -198,6 +198,13 @@ def test_results_are_shown_and_kept(result: Result, tmp_path: Path, capsys: pyte
         result.write(tmp_path / "file")
 
 
+def test_markup_of_a_result_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Result("throughput", {"model": "x[/b].onnx"}, [Figure("a[b]/song.wav", 1.0, "s")], "of a[b]").show()
+    *printed, _document = capsys.readouterr().out.splitlines()
+    for text in ("x[/b].onnx", "a[b]/song.wav", "of a[b]"):
+        assert any(text in line for line in printed), text
+
+
 def test_the_page_and_the_readme_table_come_from_documents(result: Result, tmp_path: Path) -> None:
     device = tmp_path / "some-cpu"
     result.write(device)

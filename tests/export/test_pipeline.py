@@ -22,10 +22,13 @@ from typer.testing import CliRunner
 
 from ghostnote.export import command, onnx_export, parity, pipeline, tensorrt_plan
 from ghostnote.export.choices import Precision
+from ghostnote.export.request import Request
+from ghostnote.export.tensorrt_builder import Profile
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.runtime.cuda_driver import Device, Driver
 from ghostnote.runtime.engines import plan_file
 from ghostnote.runtime.engines.device import DeviceError
+from ghostnote.runtime.engines.flavours import FLAVOURS
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.engines.plan_engine import PlanEngine
@@ -126,6 +129,31 @@ def test_the_command_writes_beside_the_checkpoint(
     ):
         assert word in shown, word
     assert "FAIL" not in shown
+
+
+@pytest.mark.parametrize("name", ["a[b]", "x[/b]", ":smile:"])
+def test_a_folder_that_looks_like_markup_is_a_folder(
+    stored: None, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    assert run_main(monkeypatch, write_tiny_checkpoint(folder / "ckpt.pt"), "--target", "onnx") == 0
+    shown = capsys.readouterr().out
+    assert f"load     {folder}/ckpt.pt" in shown
+    assert f"Next: rt-transcribe --engine {folder}/ckpt.onnx" in shown
+    assert f"{name}/ckpt.onnx" in "".join(character for character in shown if character not in "│ \n")
+
+
+def test_a_failed_gate_keeps_its_exit_code_in_such_a_folder(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: onnx.load(tiny_onnx))
+    monkeypatch.setattr(pipeline, "activation_peaks", lambda *_: dict.fromkeys(_names(tiny_onnx), 0.05))
+    folder = tmp_path / "x[/b]"
+    folder.mkdir(parents=True)
+    checkpoint = write_tiny_checkpoint(folder / "ckpt.pt")
+    assert run_main(monkeypatch, checkpoint, "--target", "onnx", "--precision", "int8") == 3
+    assert f"{folder}/ckpt.int8.onnx.failed.npz" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +258,9 @@ def test_what_cannot_be_built_here_leaves_the_graph(
 def test_auto_says_why_there_is_no_plan(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("ghostnote.export.pipeline.probe_driver", lambda: Driver(None, (), "there is no GPU here"))
     assert run_main(monkeypatch, tiny_onnx, "--out", tmp_path) == 0
-    assert "no plan: there is no GPU here" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "no plan: there is no GPU here" in shown
+    assert f"nothing was made: {tiny_onnx} is float32 ONNX already" in shown
 
 
 @needs_rtx
@@ -354,6 +384,9 @@ def test_a_repository_for_triton_by_the_command(tiny_onnx: Path, tmp_path: Path,
         ("--tokens", "1,2"),
         ("--target", "tensorrt-rtx", "--version-compatible"),
         ("--target", "tensorrt", "--hardware-compatibility", "all"),
+        ("--target", "auto", "--hardware-compatibility", "all"),
+        ("--target", "auto", "--workspace-mib", "-3"),
+        ("--target", "onnx", "--workspace-mib", "-3"),
     ],
 )
 def test_impossible_profiles_and_options_are_found_out_first(
@@ -363,6 +396,53 @@ def test_impossible_profiles_and_options_are_found_out_first(
     checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
     assert run_main(monkeypatch, checkpoint, *options) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+@pytest.mark.parametrize("target", ["onnx", "triton"])
+@pytest.mark.parametrize(
+    ("options", "builders"),
+    [
+        (("--timing-cache", "cache"), "tensorrt or auto"),
+        (("--hardware-compatibility", "ampere_plus"), "tensorrt or auto"),
+        (("--version-compatible",), "tensorrt or auto"),
+        (("--detailed",), "tensorrt, tensorrt-rtx or auto"),
+        (("--workspace-mib", "512"), "tensorrt, tensorrt-rtx or auto"),
+        (("--batch", "1,1,64"), "tensorrt, tensorrt-rtx or auto"),
+        (("--tokens", "1,2,96"), "tensorrt, tensorrt-rtx or auto"),
+    ],
+)
+def test_options_that_the_target_cannot_use_are_refused(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture, target: str, options: tuple[str, ...], builders: str
+) -> None:
+    assert run_main(monkeypatch, tmp_path / "ckpt.pt", "--target", target, *options) == 2
+    error = capsys.readouterr().err
+    assert f"{options[0]}: of plans, and --target {target} makes none; give --target {builders}, or" in error
+
+
+def test_a_plan_that_cannot_be_had_as_asked_is_not_built(tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Of target `auto` only the GPU says which builder it is."""
+    monkeypatch.setattr(pipeline, "probe_driver", lambda: Driver("13.0", (Device("some GPU", (8, 9)),), None))
+    monkeypatch.setattr(pipeline, "FLAVOURS", {"tensorrt-rtx": FLAVOURS["tensorrt-rtx"]})
+    assert run_main(monkeypatch, tiny_onnx, "--out", tmp_path, "--timing-cache", tmp_path / "cache") == 0
+    assert "no plan: TensorRT for RTX has no timing cache" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--target", "onnx"), "is float32 ONNX already: add --precision, or choose another --target"),
+        (("--target", "onnx", "--verify", "song.wav"), "is float32 ONNX already"),
+        (("--target", "triton", "--verify", "song.wav"), "--verify has nothing to compare"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch, capsys, options: tuple[str, ...], message: str
+) -> None:
+    assert run_main(monkeypatch, tiny_onnx, "--out", tmp_path, *options) == 2
+    streams = capsys.readouterr()
+    assert message in streams.err
+    assert streams.out == ""
 
 
 class Runs:
@@ -451,3 +531,28 @@ def test_recordings_of_one_name_are_all_tried(tmp_path: Path) -> None:
     tried = pipeline._recordings(paths, 44_100)
     assert [len(audio) for audio in tried.values()][1:] == [100, 100]
     assert list(tried)[1:] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"), [("1,1,96", "at least 882 (20 ms)"), ("3,3,3", "at least 2646 (60 ms)")]
+)
+def test_recordings_shorter_than_a_call_are_refused_first(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture, tokens: str, expected: str
+) -> None:
+    monkeypatch.setattr(onnx_export, "graph_of", lambda _model: pytest.fail("the work began"))
+    checkpoint = write_tiny_checkpoint(tmp_path / "ckpt.pt")
+    soundfile.write(tmp_path / "click.wav", np.zeros(881), 44_100)
+    assert run_main(monkeypatch, checkpoint, "--verify", tmp_path / "click.wav", "--tokens", tokens) == 5
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "click.wav: 881 samples" in error
+    assert expected in error
+
+
+def test_a_plan_of_long_calls_is_compared_on_what_is_long_enough(tiny_onnx: Path, tmp_path: Path) -> None:
+    """300 tokens are 6 s: more than all live chunks together."""
+    request = Request(tiny_onnx, tmp_path, profile=Profile((1, 1, 1), (300, 300, 300)))
+    engine = OnnxRuntimeEngine(tiny_onnx)
+    report = pipeline._verify_plan(request, engine, tmp_path / "tiny.plan")
+    assert report.passed
+    assert report.drift_s == 18.0

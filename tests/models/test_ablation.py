@@ -19,7 +19,7 @@ from ghostnote.models.kinds import KINDS, STREAMING
 from ghostnote.models.training import ablation
 from ghostnote.models.training.ablation import VARIANTS, Ablations, applicable, config_of
 from ghostnote.models.training.steps import Recipe
-from ghostnote.runtime.errors import InputError, UsageError
+from ghostnote.runtime.errors import InputError, OutputError, UsageError
 from ghostnote.runtime.vocabulary import CODES
 
 COURSE = Recipe(steps=1, clips=1, tokens=24, warmup_steps=1, validation_every=1, validation_batches=1)
@@ -96,6 +96,13 @@ def test_interrupted_ablations_go_on_and_finished_ones_stand(tmp_path):
     (tmp_path / "ablations.json").write_text('{"settings": 1}')
     with pytest.raises(InputError, match="no document of ablations"):
         ablations()
+
+
+def test_a_table_that_cannot_be_written_is_an_error_of_one_line(tmp_path):
+    (tmp_path / "ablations.md").mkdir()
+    with pytest.raises(OutputError, match=r"ablations\.md: cannot be written"):
+        Ablations(tmp_path, "tiny", COURSE, Sources(), {})._write()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ablations.json", "ablations.md"]
 
 
 def test_a_table_names_the_differences_in_points():

@@ -52,6 +52,21 @@ def test_the_command(tmp_path: Path) -> None:
     assert load(tmp_path / "mean.pt").provenance["averaged_with"]
 
 
+def test_a_save_that_fails_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny_checkpoint(tmp_path / "a.pt")
+    checkpoint, before = load(path), path.read_bytes()
+
+    def full(_document: object, aside: Path) -> None:
+        aside.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed\nand more")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match=r"a\.pt: cannot be written \(PytorchStreamWriter .* failed\)$"):
+        save(path, checkpoint)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["a.pt"]
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     path = write_tiny_checkpoint(tmp_path / "a.pt")
     with pytest.raises(OutputError, match="absent: is no folder"):
