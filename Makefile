@@ -114,6 +114,7 @@ test-gpu: $(TEST_VENV)/.installed  ## The tests that need a GPU
 	$(TEST_ENV) $(TEST_VENV)/bin/python -m pytest -m gpu
 
 plans: $(TEST_VENV)/.installed  ## TensorRT plans of the bundled models for this GPU, verified, in OUT/plans
+	mkdir -p $(OUT)/plans
 	for model in base small; do for precision in fp32 fp16; do \
 		$(GHOSTNOTE) export checkpoints/$$model.pt --target tensorrt --precision $$precision --out $(OUT)/plans || exit; \
 	done; done
