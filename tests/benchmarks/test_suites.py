@@ -21,7 +21,7 @@ from ghostnote.benchmarks.result import Result
 from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput
 from ghostnote.export.signals import drum_like
 from ghostnote.models.checkpoint import Checkpoint, save
-from ghostnote.runtime import Hit, InputError, OutputError, UsageError
+from ghostnote.runtime import EngineError, Hit, InputError, OutputError, UsageError
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 PYTHON = (sys.executable, "-c")
@@ -237,12 +237,31 @@ def test_the_gpu_suite_on_whatever_there_is(
         assert set(series["step_ms"]) == {"1", "3"}
 
 
-def test_a_size_that_does_not_fit_ends_its_row(tiny_engine: OnnxRuntimeEngine) -> None:
+def out_of_memory() -> None:
+    raise RuntimeError("CUDA out of memory\nand more")
+
+
+def too_many() -> None:
+    raise EngineError("4 streams; the plan takes at most 3")
+
+
+@pytest.mark.parametrize(
+    ("fails", "words"),
+    [(out_of_memory, "CUDA out of memory"), (too_many, "4 streams; the plan takes at most 3")],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_size_that_does_not_fit_ends_its_row(
+    tiny_engine: OnnxRuntimeEngine, fails: Callable[[], None], words: str, at_once: bool
+) -> None:
     def caller(batch: int, tokens: int) -> Callable[[], None]:
-        if batch > 1:
-            raise RuntimeError("CUDA out of memory\nand more")
-        return lambda: None
+        if batch == 1:
+            return lambda: None
+        if at_once:
+            fails()
+        return fails
 
     rates = {"bytes_per_s": 1e9, "flop_per_s": 1e9}
-    figures, _ = gpu.gpu(caller, tiny_engine.manifest, "here", rates, batches=(1, 4, 16), tokens=(1,))
-    assert [figure.name for figure in figures if figure.value is None] == ["here, 4 x 1 tokens: CUDA out of memory"]
+    figures, series = gpu.gpu(caller, tiny_engine.manifest, "here", rates, batches=(1, 4, 16), tokens=(1, 2))
+    missing = [figure.name for figure in figures if figure.value is None]
+    assert missing == [f"here, 4 x {tokens} tokens: {words}" for tokens in (1, 2)]
+    assert set(series["step_ms"]) == {"1"}
