@@ -25,6 +25,8 @@ from typing import Literal
 import numpy as np
 
 from ..export.signals import drum_like
+from ..runtime.engines.protocol import zero_arrays
+from ..runtime.manifest import Manifest
 
 __all__ = [
     "GENERATED",
@@ -39,6 +41,7 @@ __all__ = [
     "percentiles",
     "pin_to_one_core",
     "resident_mb",
+    "state_bytes",
     "write_wav",
 ]
 
@@ -171,6 +174,11 @@ def resident_mb() -> float | None:
     except OSError:
         return None
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024 / 1e6
+
+
+def state_bytes(manifest: Manifest) -> int:
+    """Bytes of one stream's states, in the types that the manifest gives them."""
+    return sum(state.nbytes for state in zero_arrays(manifest, 1).values())
 
 
 def median(values: Sequence[float | None]) -> float | None:

@@ -18,7 +18,7 @@ import numpy as np
 from ...runtime.engines.protocol import Engine
 from ...runtime.errors import EngineError
 from ...runtime.manifest import Manifest
-from ..measuring import Figure
+from ..measuring import Figure, state_bytes
 
 __all__ = ["device_figures", "engine_caller", "gpu", "torch_caller"]
 
@@ -174,8 +174,7 @@ def device_figures(device: str = "cuda") -> tuple[list[Figure], dict[str, float]
 
 def _best_s(batch: int, chunk_s: float, manifest: Manifest, device: dict[str, float]) -> float:
     """The longer of moving the states in and out once, and of the arithmetic."""
-    state_bytes = 4 * sum(int(np.prod(shape)) for shape in manifest.states.values())
-    moving_s = 2 * batch * state_bytes / device["bytes_per_s"]
+    moving_s = 2 * batch * state_bytes(manifest) / device["bytes_per_s"]
     return max(moving_s, 1e9 * device.get("gflop", 0.0) * chunk_s * batch / device["flop_per_s"])
 
 

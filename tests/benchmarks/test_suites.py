@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,17 @@ def test_whole_file_figures(tiny_engine: OnnxRuntimeEngine, tmp_path: Path, monk
     assert equivalents.value == pytest.approx(50 * cpu_ms.value / 1000)
     assert times.value == pytest.approx(1000 / cpu_ms.value)
     assert 0 < equivalents.theory < 1  # of the bundled `base`: None stands for it
+
+
+def test_states_are_as_large_as_their_types(tiny_engine: OnnxRuntimeEngine) -> None:
+    manifest = tiny_engine.manifest
+    full = measuring.state_bytes(manifest)
+    assert full == 4 * sum(math.prod(shape) for shape in manifest.states.values())
+    halved = replace(manifest, state_types=dict.fromkeys(manifest.states, "float16"))
+    assert measuring.state_bytes(halved) == full / 2
+    rates = {"bytes_per_s": 1e9, "flop_per_s": 1e9}
+    slow, fast = (gpu.gpu(lambda *_: lambda: None, m, "", rates, (1,), (1,))[0][0] for m in (manifest, halved))
+    assert slow.theory == pytest.approx(2 * (fast.theory or 0))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
