@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ...runtime.errors import InputError
 from ..measuring import GENERATED
 from ..page import read_results
 from .builds import checked_out
@@ -39,11 +38,9 @@ def compare_builds(
     Ends with exit code 1 when anything is worse, or when the budget is spent and a slowdown over 10 % cannot be ruled
     out. The last line is one JSON document.
     """
-    for folder in (audio, labels):
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; the generated set comes with a checkout of ghostnote")
+    plan = Plan.of(engine, audio, labels, budget_s)
     with checked_out(base) as one, checked_out(head) as two:
-        metrics = compare(one, two, Plan(engine, audio.resolve(), labels.resolve(), budget_s), _say)
+        metrics = compare(one, two, plan, _say)
     _conclude(metrics, base, head, markdown)
 
 
