@@ -14,10 +14,11 @@ import typer
 from ..runtime.engines.opening import bundled_models, open_engine
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError
+from ..runtime.files import text_file
 from .gate.command import compare_builds, compare_stored
 from .machine import load_average, machine_card, model_card
 from .measuring import GENERATED, Figure, pin_to_one_core
-from .result import Result
+from .result import HISTORY, Result
 
 __all__ = ["bench"]
 
@@ -34,7 +35,17 @@ EngineOption = Annotated[
     Path | None, typer.Option("--engine", help="A model file, or a bundled model: base (default), small.")
 ]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Keep the document in this folder.")]
+
+
+def _opened(folder: Path | None) -> Path | None:
+    """The folder for documents, made and seen to be writable before the work begins. Raises OutputError."""
+    if folder is not None:
+        with text_file(folder / HISTORY):
+            pass
+    return folder
+
+
+OutOption = Annotated[Path | None, typer.Option("--out", callback=_opened, help="Keep the document in this folder.")]
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
@@ -162,7 +173,7 @@ def training_command(
 
 @bench.command("gpu")
 def gpu_command(
-    out: Annotated[Path, typer.Argument(help="Folder for the documents.")],
+    out: Annotated[Path, typer.Argument(callback=_opened, help="Folder for the documents.")],
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="Checkpoints to step with PyTorch. Default: those of this checkout.")
     ] = None,
@@ -197,7 +208,9 @@ def gpu_command(
 
 @bench.command("all")
 def all_command(
-    out: Annotated[Path, typer.Argument(help="Folder for the documents, and where the page is made from.")],
+    out: Annotated[
+        Path, typer.Argument(callback=_opened, help="Folder for the documents, and where the page is made from.")
+    ],
     page: Annotated[Path | None, typer.Option(help="Write the page here, too.")] = None,
 ) -> None:
     """Everything that fits into ten minutes on two cores, for every bundled model."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ...runtime.files import text_file
 from ..measuring import GENERATED
 from ..page import read_results
 from .builds import checked_out
@@ -39,9 +40,10 @@ def compare_builds(
     out. The last line is one JSON document.
     """
     plan = Plan.of(engine, audio, labels, budget_s)
-    with checked_out(base) as one, checked_out(head) as two:
-        metrics = compare(one, two, plan, _say)
-    _conclude(metrics, base, head, markdown)
+    with text_file(markdown) as write:
+        with checked_out(base) as one, checked_out(head) as two:
+            metrics = compare(one, two, plan, _say)
+        _conclude(metrics, base, head, write)
 
 
 def compare_stored(
@@ -55,14 +57,14 @@ def compare_stored(
     than its tolerance (times 10 %, F half a per cent), is gone, or exceeds its limit. The last line is one JSON
     document.
     """
-    _conclude(against(read_results(results), baselines), "stored", results.name, markdown)
+    with text_file(markdown) as write:
+        _conclude(against(read_results(results), baselines), "stored", results.name, write)
 
 
-def _conclude(metrics: Sequence[Metric], base: str, head: str, markdown: Path | None) -> None:
+def _conclude(metrics: Sequence[Metric], base: str, head: str, write: Callable[[str], None]) -> None:
     table = as_markdown(metrics, base, head)
     sys.stdout.write(table)
-    if markdown is not None:
-        markdown.write_text(table)
+    write(table)
     failed = [metric.name for metric in metrics if metric.fails]
     sys.stdout.write(json.dumps({"base": base, "head": head, "failed": failed, "metrics": _plain(metrics)}) + "\n")
     if failed:

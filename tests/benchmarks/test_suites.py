@@ -236,6 +236,21 @@ def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "memory-tiny.json").read_text())["card"]["model"] == "tiny"
 
 
+def engine_never(*_: object, **__: object) -> None:
+    raise AssertionError("the work began")
+
+
+@pytest.mark.parametrize("words", [["memory", "--out"], ["gpu"], ["all"]])
+def test_a_folder_that_cannot_be_one_is_refused_before_the_work(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(command, "open_engine", engine_never)
+    ran = CliRunner().invoke(command.bench, [*words, str(tmp_path / "file")])
+    assert isinstance(ran.exception, OutputError)
+    assert "file: cannot be made a folder" in str(ran.exception)
+
+
 def test_the_gpu_suite_on_whatever_there_is(
     tiny: Checkpoint, tiny_engine: OnnxRuntimeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
