@@ -166,6 +166,21 @@ def test_a_long_stream_ends_as_a_fresh_one_would(tiny_engine: OnnxRuntimeEngine)
     assert figures["of these different from a fresh start"].value == 0
 
 
+def test_memory_that_nobody_knows_has_not_stayed_flat(
+    tiny_engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endurance, "resident_mb", lambda: None)
+    *_, first, largest, spread = endurance.endurance(tiny_engine, hours=0.02)
+    assert first.value is largest.value is spread.value is None
+    assert spread.verdict == "FAIL"
+
+
+def test_memory_is_judged_after_the_first_part() -> None:
+    first, largest, spread = endurance._memory_figures([80.0, 100.0, 103.0, 102.0])
+    assert (first.value, largest.value, spread.value) == (80, 103, pytest.approx(3))
+    assert spread.verdict == "pass"
+
+
 def test_differences_of_hits_are_counted() -> None:
     one = [Hit(1.0, "BD", 1, 1), Hit(2.0, "SD", 1, 1)]
     assert endurance._different(one, one) == 0
