@@ -161,14 +161,16 @@ def training_command(
     kits: Annotated[Path | None, typer.Option(help="Kits folder; none: synthesised drums.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: patterns.")] = None,
     backing: Annotated[Path | None, typer.Option(help="Notes of other instruments.")] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
     seconds: Annotated[float, typer.Option(min=1, help="How long to render.")] = 20,
     out: OutOption = None,
 ) -> None:
     """Hours of audio rendered per minute and training steps per second."""
     from .suites.training import training
 
-    figures = training(preset, {"kits": kits, "grooves": grooves, "backing": backing}, seconds)
-    _conclude("training", machine_card() | {"model": preset}, figures, out, f"Training `{preset}`")
+    card = machine_card() | {"model": preset}
+    figures = training(preset, {"kits": kits, "grooves": grooves, "backing": backing}, threads, seconds)
+    _conclude("training", card, figures, out, f"Training `{preset}`, {threads} thread(s)")
 
 
 @bench.command("gpu")

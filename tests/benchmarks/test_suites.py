@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from typer.testing import CliRunner
 
 from ghostnote.benchmarks import command, measuring, page
 from ghostnote.benchmarks.measuring import Figure
 from ghostnote.benchmarks.pauses import Pauses, watching
 from ghostnote.benchmarks.result import Result
-from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput
+from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput, training
 from ghostnote.export.signals import drum_like
 from ghostnote.models.checkpoint import Checkpoint, save
 from ghostnote.runtime import EngineError, Hit, InputError, OutputError, UsageError
@@ -249,6 +250,27 @@ def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
     )
     assert ran.exit_code == 0, ran.output
     assert json.loads((tmp_path / "memory-tiny.json").read_text())["card"]["model"] == "tiny"
+
+
+def test_an_unknown_preset() -> None:
+    ran = CliRunner().invoke(command.bench, ["training", "--preset", "huge"])
+    assert isinstance(ran.exception, UsageError)
+    assert "unknown preset 'huge'; expected one of" in str(ran.exception)
+
+
+def test_training_keeps_to_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "STEPS", 1)
+    before = torch.get_num_threads()
+    words = ["training", "--preset", "small", "--seconds", "1", "--threads", str(before + 1), "--out", str(tmp_path)]
+    try:
+        ran = CliRunner().invoke(command.bench, words)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    assert ran.exit_code == 0, ran.output
+    document = Result.from_json((tmp_path / "training-small.json").read_text())
+    assert document.title == f"Training `small`, {before + 1} thread(s)"
+    assert all((figure.value or 0) > 0 for figure in document.figures)
 
 
 def engine_never(*_: object, **__: object) -> None:
