@@ -37,15 +37,19 @@ EngineOption = Annotated[
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
 
 
-def _opened(folder: Path | None) -> Path | None:
-    """The folder for documents, made and seen to be writable before the work begins. Raises OutputError."""
-    if folder is not None:
-        with text_file(folder / HISTORY):
-            pass
+def _place(file: Path | None) -> Path | None:
+    """A file's place, seen to be writable before the work begins. Raises OutputError."""
+    with text_file(file):
+        return file
+
+
+def _folder(folder: Path | None) -> Path | None:
+    """The same of a folder for documents, which is made."""
+    _place(folder and folder / HISTORY)
     return folder
 
 
-OutOption = Annotated[Path | None, typer.Option("--out", callback=_opened, help="Keep the document in this folder.")]
+OutOption = Annotated[Path | None, typer.Option("--out", callback=_folder, help="Keep the document in this folder.")]
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
@@ -175,7 +179,7 @@ def training_command(
 
 @bench.command("gpu")
 def gpu_command(
-    out: Annotated[Path, typer.Argument(callback=_opened, help="Folder for the documents.")],
+    out: Annotated[Path, typer.Argument(callback=_folder, help="Folder for the documents.")],
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="Checkpoints to step with PyTorch. Default: those of this checkout.")
     ] = None,
@@ -211,9 +215,9 @@ def gpu_command(
 @bench.command("all")
 def all_command(
     out: Annotated[
-        Path, typer.Argument(callback=_opened, help="Folder for the documents, and where the page is made from.")
+        Path, typer.Argument(callback=_folder, help="Folder for the documents, and where the page is made from.")
     ],
-    page: Annotated[Path | None, typer.Option(help="Write the page here, too.")] = None,
+    page: Annotated[Path | None, typer.Option(callback=_place, help="Write the page here, too.")] = None,
 ) -> None:
     """Everything that fits into ten minutes on two cores, for every bundled model."""
     for name in bundled_models():
@@ -233,14 +237,14 @@ def all_command(
 def page_command(
     folders: Annotated[list[Path], typer.Argument(help="Folders of documents, one per device.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page, .md; pictures go beside it.")],
-    readme: Annotated[Path | None, typer.Option(help="README whose table is made anew from the first folder.")] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="README whose table is made anew, from the first folder that has all of it.")
+    ] = None,
 ) -> None:
     """The page of figures from kept documents; with matplotlib, pictures too."""
-    from .page import read_results, update_readme, write_page
+    from .page import write_page
 
-    write_page(folders, out)
-    if readme is not None:
-        update_readme(readme, read_results(folders[0]))
+    write_page(folders, out, readme)
     typer.echo(f"wrote {out}")
 
 

@@ -1,10 +1,9 @@
-"""The suites on tiny inputs, what they keep and the page made of it; never how fast anything is."""
+"""The suites on tiny inputs; never how fast anything is."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -17,14 +16,13 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from ghostnote.benchmarks import command, measuring, page
-from ghostnote.benchmarks.measuring import Figure
+from ghostnote.benchmarks import command, measuring
 from ghostnote.benchmarks.pauses import Pauses, watching
 from ghostnote.benchmarks.result import Result
 from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput, training
 from ghostnote.export.signals import drum_like
 from ghostnote.models.checkpoint import Checkpoint, save
-from ghostnote.runtime import EngineError, Hit, InputError, OutputError, UsageError
+from ghostnote.runtime import EngineError, Hit, OutputError, UsageError
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 PYTHON = (sys.executable, "-c")
@@ -206,44 +204,6 @@ def test_accuracy_on_the_generated_set_is_of_use() -> None:
     assert len(series["f_by_latency_ms"]) == 6
 
 
-@pytest.fixture
-def result() -> Result:
-    card = {"date": "2026-11-24", "cpu": "a", "model": "tiny"}
-    figures = [Figure("40 ms chunk, p99", 1.25, "ms", 2.0, 0.5), Figure("other", None, "", 1.0)]
-    return Result(
-        "latency", card, figures, "Latency", {"f_by_latency_ms": {"40": {"pooled": 0.5}, "60": {"pooled": 0.6}}}
-    )
-
-
-def test_results_are_shown_and_kept(result: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result.show()
-    printed = capsys.readouterr().out
-    assert Result.from_json(printed.splitlines()[-1]) == result
-    assert any("p99" in line and "pass" in line for line in printed.splitlines()[:-1])
-    assert result.failed == ["other"]
-    assert result.write(tmp_path / "new").name == "latency-tiny.json"
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        result.write(tmp_path / "file")
-
-
-def test_the_page_and_the_readme_table_come_from_documents(result: Result, tmp_path: Path) -> None:
-    device = tmp_path / "some-cpu"
-    result.write(device)
-    page.write_page([device], tmp_path / "performance.md")
-    text = (tmp_path / "performance.md").read_text()
-    assert "## some-cpu" in text
-    assert "| 40 ms chunk, p99 | 1.25 | 0.5 | 2 | ms | pass |" in text
-    for picture in re.findall(r"!\[.*?\]\((.+?)\)", text):
-        assert (tmp_path / picture).stat().st_size > 1000
-    assert "![F against latency](pictures/" in text
-    table = page.readme_table(page.read_results(device))
-    assert "| one core | `tiny` |" in table
-    assert "| 40 ms chunk, p99 | 1.25 ms |" in table
-    with pytest.raises(InputError, match="holds no documents"):
-        page.read_results(tmp_path)
-
-
 def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
     ran = CliRunner().invoke(
         command.bench, ["memory", "--engine", str(tiny_onnx), "--minutes", "1", "--out", str(tmp_path)]
@@ -277,13 +237,14 @@ def engine_never(*_: object, **__: object) -> None:
     raise AssertionError("the work began")
 
 
-@pytest.mark.parametrize("words", [["memory", "--out"], ["gpu"], ["all"]])
+@pytest.mark.parametrize("words", [["memory", "--out"], ["gpu"], ["all"], ["all", "out", "--page"]])
 def test_a_folder_that_cannot_be_one_is_refused_before_the_work(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(command, "open_engine", engine_never)
-    ran = CliRunner().invoke(command.bench, [*words, str(tmp_path / "file")])
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(command.bench, [*words, "file/page.md" if "--page" in words else "file"])
     assert isinstance(ran.exception, OutputError)
     assert "file: cannot be made a folder" in str(ran.exception)
 
