@@ -13,6 +13,7 @@ import typer
 
 from ...runtime.files import text_file
 from ..measuring import GENERATED
+from ..options import finite
 from ..page import read_results
 from .builds import checked_out
 from .comparison import Metric, Plan, compare
@@ -31,7 +32,9 @@ def compare_builds(
     engine: Annotated[str, typer.Option(help="Bundled model, by name, of each build; or one model file.")] = "small",
     audio: Annotated[Path, typer.Option(help="Recordings; default: the generated set.")] = GENERATED / "audio",
     labels: Annotated[Path, typer.Option(help="Their labels, NAME.txt.")] = GENERATED / "labels",
-    budget_s: Annotated[float, typer.Option(min=10, help="How long to go on while nothing can be said.")] = 300,
+    budget_s: Annotated[
+        float, typer.Option(min=10, callback=finite, help="How long to go on while nothing can be said.")
+    ] = 300,
     markdown: MarkdownOption = None,
 ) -> None:
     """Compare two builds: times interleaved, with a bootstrap of their ratio; hits, F and counts exactly.

@@ -96,8 +96,8 @@ def test_peak_memory_sees_what_was_allocated() -> None:
 
 
 def test_peak_memory_of_a_command_that_fails() -> None:
-    with pytest.raises(RuntimeError, match="exit code 3: too bad"):
-        measuring.peak_memory_mb([*PYTHON, "import sys; sys.stderr.write('too bad'); sys.exit(3)"])
+    with pytest.raises(EngineError, match=r"exit code 3: too bad$"):
+        measuring.peak_memory_mb([*PYTHON, "import sys; sys.stderr.write('much\\ntoo bad'); sys.exit(3)"])
 
 
 def test_first_line() -> None:
@@ -212,10 +212,30 @@ def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "memory-tiny.json").read_text())["card"]["model"] == "tiny"
 
 
-def test_an_unknown_preset() -> None:
-    ran = CliRunner().invoke(command.bench, ["training", "--preset", "huge"])
+def engine_never(*_: object, **__: object) -> None:
+    raise AssertionError("the work began")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["training", "--preset", "huge"], "unknown preset 'huge'; expected one of"),
+        (["accuracy", "--classes", "foo"], "cannot score classes 'foo'; choose one of five,"),
+        (["gpu", "out", "--device", "foo"], "--device foo: PyTorch has no such device here"),
+        (["memory", "--minutes", "nan"], "--minutes nan: expected a finite number"),
+        (["endurance", "--hours", "nan"], "--hours nan: expected a finite number"),
+        (["streams", "--max-wait-ms", "inf"], "--max-wait-ms inf: expected a finite number"),
+        (["compare", "a", "b", "--budget-s", "nan"], "--budget-s nan: expected a finite number"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_the_work(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "open_engine", engine_never)
+    ran = CliRunner().invoke(command.bench, words)
     assert isinstance(ran.exception, UsageError)
-    assert "unknown preset 'huge'; expected one of" in str(ran.exception)
+    assert message in str(ran.exception)
 
 
 def test_training_keeps_to_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,10 +251,6 @@ def test_training_keeps_to_its_threads(tmp_path: Path, monkeypatch: pytest.Monke
     document = Result.from_json((tmp_path / "training-small.json").read_text())
     assert document.title == f"Training `small`, {before + 1} thread(s)"
     assert all((figure.value or 0) > 0 for figure in document.figures)
-
-
-def engine_never(*_: object, **__: object) -> None:
-    raise AssertionError("the work began")
 
 
 @pytest.mark.parametrize("words", [["memory", "--out"], ["gpu"], ["all"], ["all", "out", "--page"]])
