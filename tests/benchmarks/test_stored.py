@@ -58,6 +58,12 @@ def test_another_machine_has_no_say(tmp_path: Path) -> None:
         verdicts(stored, document(*stored.figures, model="base"), tmp_path)
 
 
+def test_an_empty_folder_is_no_device(tmp_path: Path) -> None:
+    stored = document(Figure("median", 1.0, "ms", better="less"))
+    (tmp_path / "baselines" / "a-device-to-come").mkdir(parents=True)
+    assert verdicts(stored, stored, tmp_path) == {"latency small: median": "same"}
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored = document(Figure("median", 1.0, "ms", better="less"), Figure("F", 0.9, "", better="more", tolerance=0.005))
     stored.write(tmp_path / "baselines" / "device")
