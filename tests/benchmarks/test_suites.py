@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import typer
 from typer.testing import CliRunner
 
 from ghostnote.benchmarks import command, measuring
@@ -263,6 +264,13 @@ def test_a_folder_that_cannot_be_one_is_refused_before_the_work(
     ran = CliRunner().invoke(command.bench, [*words, "file/page.md" if "--page" in words else "file"])
     assert isinstance(ran.exception, OutputError)
     assert "file: cannot be made a folder" in str(ran.exception)
+
+
+def test_a_suite_of_its_own_process_fails_with_its_message_and_code(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as stop:
+        command._in_process("streams", "--engine", "nowhere.onnx")
+    assert stop.value.exit_code == EngineError.exit_code
+    assert capfd.readouterr().err.startswith("ghostnote: nowhere.onnx: no such model file")
 
 
 def test_the_gpu_suite_on_whatever_there_is(
