@@ -21,6 +21,7 @@ from ghostnote.benchmarks import command, measuring
 from ghostnote.benchmarks.pauses import Pauses, watching
 from ghostnote.benchmarks.result import Result
 from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput, training
+from ghostnote.export.parity import TOLERANCES
 from ghostnote.export.signals import drum_like
 from ghostnote.models.checkpoint import Checkpoint, save
 from ghostnote.runtime import EngineError, Hit, OutputError, UsageError
@@ -192,6 +193,8 @@ def test_parity_of_a_model_with_itself_and_with_another(tiny_onnx: Path) -> None
     figures = parity.parity(tiny_onnx, [tiny_onnx], threads=1, long_s=2)
     assert [figure.value for figure in figures] == [0, 0, 0, 0]
     assert {figure.verdict for figure in figures} == {"pass", ""}
+    assert figures[2].name.endswith("1 - F at 0.01 ms")  # the files are float32; a reduced precision has 10 ms
+    assert TOLERANCES["float16"].within_s == 0.01
     with pytest.raises(UsageError, match="other weights"):
         parity.parity(None, [tiny_onnx], threads=1, long_s=2)
 
