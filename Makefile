@@ -98,7 +98,7 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 OUT ?= runs/bench
 BASELINES := $(wildcard benchmarks/baselines/*/)
 
-bench: $(TEST_VENV)/.installed  ## All suites for the bundled models, ten minutes: documents and a page in OUT
+bench: $(TEST_VENV)/.installed  ## latency, throughput, memory, accuracy of both models, streams of small, training of base; ten minutes: documents and a page in OUT
 	$(GHOSTNOTE) bench all $(OUT) --page $(OUT)/performance.md
 
 performance: $(TEST_VENV)/.installed  ## docs/performance.md and the README's table from benchmarks/baselines
