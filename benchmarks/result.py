@@ -28,11 +28,6 @@ class Result:
     title: str = ""
     series: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def failed(self) -> list[str]:
-        """Names of the figures beyond their limit."""
-        return [figure.name for figure in self.figures if figure.verdict == "FAIL"]
-
     def to_json(self) -> str:
         """One line."""
         return json.dumps(asdict(self))
