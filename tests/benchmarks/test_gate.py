@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -248,6 +250,29 @@ def test_a_model_that_a_build_lacks(root: Path, generated: tuple[Path, Path]) ->
     with pytest.raises(EngineError, match=f"tiny: no model file, and {root} bundles none of that name") as caught:
         compare_builds(str(root), str(root), "tiny", *generated)
     assert caught.value.exit_code != GhostnoteError.exit_code  # that one says that a build is worse
+
+
+def test_two_builds_with_a_model_named_from_here(
+    root: Path,
+    tiny_onnx: Path,
+    generated: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(comparison, "PAIRS", 1)
+    monkeypatch.setattr(comparison, "FIRST_ROUNDS", 2)
+    (generated[1] / "clip-001.txt").unlink()  # its hits are compared, but nobody says which are right
+    shutil.copy(tiny_onnx, tmp_path / "mine.onnx")
+    monkeypatch.chdir(tmp_path)
+    with contextlib.suppress(typer.Exit):  # times of one pair may say anything
+        compare_builds(str(root), str(root), "mine.onnx", Path("audio"), Path("labels"), 0, Path("new/table.md"))
+    printed = capsys.readouterr().out
+    assert Path("new/table.md").read_text() in printed
+    found = {metric["name"]: metric for metric in json.loads(printed.splitlines()[-1])["metrics"]}
+    assert found["hits of HEAD against BASE, F at 10 ms"]["head"] == 1
+    assert found["F against exact labels, 50 ms"]["verdict"] == "same"
+    assert found.keys() >= set(comparison.TIMED.values())
 
 
 def copy_of(root: Path, place: Path, edit: Callable[[Path], None]) -> Build:
