@@ -98,7 +98,7 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 OUT ?= runs/bench
 BASELINES := $(wildcard benchmarks/baselines/*/)
 
-bench: $(TEST_VENV)/.installed  ## All suites for the bundled models, ten minutes: documents and a page in OUT
+bench: $(TEST_VENV)/.installed  ## latency, throughput, memory, accuracy of both models, streams of small, training of base; ten minutes: documents and a page in OUT
 	$(GHOSTNOTE) bench all $(OUT) --page $(OUT)/performance.md
 
 performance: $(TEST_VENV)/.installed  ## docs/performance.md and the README's table from benchmarks/baselines
@@ -114,6 +114,7 @@ test-gpu: $(TEST_VENV)/.installed  ## The tests that need a GPU
 	$(TEST_ENV) $(TEST_VENV)/bin/python -m pytest -m gpu
 
 plans: $(TEST_VENV)/.installed  ## TensorRT plans of the bundled models for this GPU, verified, in OUT/plans
+	mkdir -p $(OUT)/plans
 	for model in base small; do for precision in fp32 fp16; do \
 		$(GHOSTNOTE) export checkpoints/$$model.pt --target tensorrt --precision $$precision --out $(OUT)/plans || exit; \
 	done; done

@@ -13,10 +13,11 @@ import typer
 
 from ..runtime.engines.opening import bundled_models, open_engine
 from ..runtime.engines.protocol import Engine
-from ..runtime.errors import EngineError
+from ..runtime.errors import EngineError, UsageError
 from .gate.command import compare_builds, compare_stored
 from .machine import load_average, machine_card, model_card
 from .measuring import GENERATED, Figure, pin_to_one_core
+from .options import ClassesOption, EngineOption, OutOption, ThreadsOption, finite, folder, place
 from .result import Result
 
 __all__ = ["bench"]
@@ -30,11 +31,6 @@ bench = typer.Typer(
 bench.command("compare")(compare_builds)
 bench.command("against")(compare_stored)
 
-EngineOption = Annotated[
-    Path | None, typer.Option("--engine", help="A model file, or a bundled model: base (default), small.")
-]
-ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Keep the document in this folder.")]
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
@@ -67,7 +63,7 @@ def throughput_command(engine: EngineOption = None, out: OutOption = None) -> No
 @bench.command("memory")
 def memory_command(
     engine: EngineOption = None,
-    minutes: Annotated[float, typer.Option(min=1, help="Length of the long input.")] = 60,
+    minutes: Annotated[float, typer.Option(min=1, callback=finite, help="Length of the long input.")] = 60,
     out: OutOption = None,
 ) -> None:
     """Peak memory of the command for one minute and for a long input."""
@@ -82,9 +78,11 @@ def memory_command(
 def streams_command(
     engine: EngineOption = None,
     streams: Annotated[int, typer.Option(min=1, help="Live streams at once.")] = 64,
-    seconds: Annotated[float, typer.Option(min=1, help="How long, in real time.")] = 60,
+    seconds: Annotated[float, typer.Option(min=1, callback=finite, help="How long, in real time.")] = 60,
     threads: ThreadsOption = 1,
-    max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a ready stream waits for others.")] = 20,
+    max_wait_ms: Annotated[
+        float, typer.Option(min=0, callback=finite, help="How long a ready stream waits for others.")
+    ] = 20,
     out: OutOption = None,
 ) -> None:
     """Many live streams in real time in one process: lateness, cost, and whether each has its own hits."""
@@ -99,7 +97,7 @@ def streams_command(
 @bench.command("endurance")
 def endurance_command(
     engine: EngineOption = None,
-    hours: Annotated[float, typer.Option(min=0.1, help="Length of the stream.")] = 24,
+    hours: Annotated[float, typer.Option(min=0.1, callback=finite, help="Length of the stream.")] = 24,
     out: OutOption = None,
 ) -> None:
     """Hours of audio through one stream at full speed: memory stays flat, the last hour is as good as the first."""
@@ -115,7 +113,7 @@ def parity_command(
     others: Annotated[list[Path], typer.Argument(help="Other forms of the model: .pt, .onnx, .plan.")],
     reference: Annotated[Path | None, typer.Option(help="What they are compared with. Default: bundled base.")] = None,
     threads: ThreadsOption = 1,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Length of the long stream.")] = 2,
+    minutes: Annotated[float, typer.Option(min=0.1, callback=finite, help="Length of the long stream.")] = 2,
     out: OutOption = None,
 ) -> None:
     """Logits and hits of other forms of a model against a reference, streamed from zero state."""
@@ -131,7 +129,7 @@ def accuracy_command(
     audio: Annotated[Path, typer.Option(help="Recordings; default: the generated set.")] = GENERATED / "audio",
     labels: Annotated[Path, typer.Option(help="Their labels, NAME.txt.")] = GENERATED / "labels",
     engine: EngineOption = None,
-    classes: Annotated[str, typer.Option(help="five, three or all (18).")] = "five",
+    classes: ClassesOption = "five",
     threads: ThreadsOption = 1,
     out: OutOption = None,
 ) -> None:
@@ -150,19 +148,21 @@ def training_command(
     kits: Annotated[Path | None, typer.Option(help="Kits folder; none: synthesised drums.")] = None,
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: patterns.")] = None,
     backing: Annotated[Path | None, typer.Option(help="Notes of other instruments.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="How long to render.")] = 20,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1, callback=finite, help="How long to render.")] = 20,
     out: OutOption = None,
 ) -> None:
     """Hours of audio rendered per minute and training steps per second."""
     from .suites.training import training
 
-    figures = training(preset, {"kits": kits, "grooves": grooves, "backing": backing}, seconds)
-    _conclude("training", machine_card() | {"model": preset}, figures, out, f"Training `{preset}`")
+    card = machine_card() | {"model": preset}
+    figures = training(preset, {"kits": kits, "grooves": grooves, "backing": backing}, threads, seconds)
+    _conclude("training", card, figures, out, f"Training `{preset}`, {threads} thread(s)")
 
 
 @bench.command("gpu")
 def gpu_command(
-    out: Annotated[Path, typer.Argument(help="Folder for the documents.")],
+    out: Annotated[Path, typer.Argument(callback=folder, help="Folder for the documents.")],
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="Checkpoints to step with PyTorch. Default: those of this checkout.")
     ] = None,
@@ -176,9 +176,7 @@ def gpu_command(
     from ..models.checkpoint import load
     from .suites.gpu import device_figures, engine_caller, gpu, torch_caller
 
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise EngineError("PyTorch sees no CUDA device here; `ghostnote doctor` says what is missing")
-    about = torch.cuda.get_device_name() if device.startswith("cuda") else device
+    about = _device_name(device)
     limits, rates = device_figures(device)
     for path in checkpoint or sorted(CHECKPOINTS.glob("*.pt")):
         loaded = load(path)
@@ -195,12 +193,30 @@ def gpu_command(
         opened.close()
 
 
+def _device_name(device: str) -> str:
+    """What PyTorch's `device` is called by its maker. Raises EngineError without a GPU, UsageError for what is none."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EngineError("PyTorch sees no CUDA device here; `ghostnote doctor` says what is missing")
+    try:
+        torch.zeros(1, device=device)
+    except (AssertionError, RuntimeError):
+        raise UsageError(f"--device {device}: PyTorch has no such device here; expected cuda, cuda:N or cpu") from None
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
 @bench.command("all")
 def all_command(
-    out: Annotated[Path, typer.Argument(help="Folder for the documents, and where the page is made from.")],
-    page: Annotated[Path | None, typer.Option(help="Write the page here, too.")] = None,
+    out: Annotated[
+        Path, typer.Argument(callback=folder, help="Folder for the documents, and where the page is made from.")
+    ],
+    page: Annotated[Path | None, typer.Option(callback=place, help="Write the page here, too.")] = None,
 ) -> None:
-    """Everything that fits into ten minutes on two cores, for every bundled model."""
+    """What fits into ten minutes on two cores: every bundled model's latency, throughput, memory and accuracy.
+
+    Then streams of `small` and training of `base`. Not endurance (hours), parity and gpu.
+    """
     for name in bundled_models():
         model = Path(name)
         latency_command(model, chunks=1500, out=out)
@@ -218,14 +234,14 @@ def all_command(
 def page_command(
     folders: Annotated[list[Path], typer.Argument(help="Folders of documents, one per device.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page, .md; pictures go beside it.")],
-    readme: Annotated[Path | None, typer.Option(help="README whose table is made anew from the first folder.")] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="README whose table is made anew, from the first folder that has all of it.")
+    ] = None,
 ) -> None:
     """The page of figures from kept documents; with matplotlib, pictures too."""
-    from .page import read_results, update_readme, write_page
+    from .page import write_page
 
-    write_page(folders, out)
-    if readme is not None:
-        update_readme(readme, read_results(folders[0]))
+    write_page(folders, out, readme)
     typer.echo(f"wrote {out}")
 
 
@@ -249,6 +265,7 @@ def _conclude(
 
 
 def _in_process(*arguments: str) -> None:
+    """A suite in a process of its own, on all cores. Where it fails, its message stands and its exit code is ours."""
     import os
     import subprocess
     import sys
@@ -260,7 +277,9 @@ def _in_process(*arguments: str) -> None:
             os.sched_setaffinity(0, affinity)
 
     command = [sys.executable, "-m", "ghostnote.cli", "bench", *arguments]
-    subprocess.run(command, check=True, preexec_fn=everywhere)
+    code = subprocess.run(command, check=False, preexec_fn=everywhere).returncode
+    if code:
+        raise typer.Exit(code if code > 0 else 128 - code)  # -N: ended by signal N, which a shell calls 128 + N
 
 
 if __name__ == "__main__":

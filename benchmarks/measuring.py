@@ -25,6 +25,9 @@ from typing import Literal
 import numpy as np
 
 from ..export.signals import drum_like
+from ..runtime.engines.protocol import zero_arrays
+from ..runtime.errors import EngineError
+from ..runtime.manifest import Manifest
 
 __all__ = [
     "GENERATED",
@@ -39,6 +42,7 @@ __all__ = [
     "percentiles",
     "pin_to_one_core",
     "resident_mb",
+    "state_bytes",
     "write_wav",
 ]
 
@@ -112,7 +116,10 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def peak_memory_mb(command: Sequence[str], interval_s: float = 0.02) -> float | None:
-    """Peak resident memory of a command that must succeed, in MB (10^6 bytes); None where there is no /proc."""
+    """Peak resident memory of a command, in MB (10^6 bytes); None where there is no /proc.
+
+    Raises EngineError where the command fails.
+    """
     peak_kib = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
@@ -120,7 +127,8 @@ def peak_memory_mb(command: Sequence[str], interval_s: float = 0.02) -> float | 
             time.sleep(interval_s)
         message = process.stderr.read() if process.stderr else ""
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed with exit code {process.returncode}: {message.strip()}")
+        last = (message.strip().splitlines() or ["it said nothing"])[-1]
+        raise EngineError(f"{' '.join(command)} failed with exit code {process.returncode}: {last}")
     return peak_kib * 1024 / 1e6 or None
 
 
@@ -171,6 +179,11 @@ def resident_mb() -> float | None:
     except OSError:
         return None
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024 / 1e6
+
+
+def state_bytes(manifest: Manifest) -> int:
+    """Bytes of one stream's states, in the types that the manifest gives them."""
+    return sum(state.nbytes for state in zero_arrays(manifest, 1).values())
 
 
 def median(values: Sequence[float | None]) -> float | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.errors import InputError
+from ..runtime.errors import InputError, UsageError
+from ..runtime.files import make_folder, text_file
 from .measuring import Figure
-from .result import HISTORY, Result
+from .result import HISTORY, Result, history_line
 
-__all__ = ["README_TABLE", "read_results", "readme_table", "update_readme", "write_page"]
+__all__ = ["README_TABLE", "Device", "read_results", "readme_table", "write_page"]
 
 HEAD = """# Performance
 
@@ -29,6 +31,7 @@ CARD = (
     "python",
     "onnxruntime",
     "engine",
+    "weights",
     "commit",
     "load_at_start",
     "load_at_end",
@@ -41,36 +44,75 @@ README_FIGURES = {
 }
 
 
-def write_page(folders: Sequence[Path], out: Path) -> None:
-    """Write the page, and pictures into a folder beside it where matplotlib is installed. Raises InputError."""
-    parts = [HEAD]
-    for folder in folders:
-        results = read_results(folder)
-        parts.append(f"## {folder.name}\n")
-        parts += [_section(result) for result in results]
-        parts += _pictures(results, _history(folder), out.parent / "pictures", folder.name, out.parent)
-    out.write_text("\n".join(parts))
+@dataclass(frozen=True)
+class Device:
+    """A folder of documents, by its name: what was measured on one device."""
+
+    name: str
+    results: Sequence[Result]
+    history: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Device:
+        """Raises InputError."""
+        return cls(folder.resolve().name, read_results(folder), _history(folder / HISTORY))
+
+
+def write_page(folders: Sequence[Path], out: Path, readme: Path | None = None) -> None:
+    """Write the page, with matplotlib also pictures into a folder beside it, and the README's table.
+
+    Everything is read before anything is written. Raises UsageError, InputError and OutputError.
+    """
+    devices = [Device.read(folder) for folder in folders]
+    for name, count in Counter(device.name for device in devices).items():
+        if count > 1:
+            raise UsageError(f"{count} folders are named {name}, and pictures are named by folder; rename one of them")
+    renewed = "" if readme is None else _with_table(readme, devices)
+    with text_file(out) as write, text_file(readme) as write_readme:
+        write("\n".join([HEAD, *(part for device in devices for part in _parts(device, out.parent))]))
+        write_readme(renewed)
 
 
 def read_results(folder: Path) -> list[Result]:
-    """The documents of a folder, by name. Raises InputError where there are none."""
+    """The documents of a folder, by name. Raises InputError where there are none, or one is something else."""
     files = sorted(folder.glob("*.json"))
     if not files:
         raise InputError(f"{folder}: holds no documents; make some with ghostnote bench SUITE --out {folder}")
-    return [Result.from_json(file.read_text()) for file in files]
+    return [_read(file) for file in files]
 
 
-def update_readme(readme: Path, results: Iterable[Result]) -> None:
-    """Put the table between the README's two marks. Raises InputError where they are missing."""
-    text = readme.read_text()
+def _read(file: Path) -> Result:
+    try:
+        return Result.from_json(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: no document of `ghostnote bench` ({error}); measure it anew or remove it") from None
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    lines = []
+    for number, text in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
+        try:
+            lines.append(history_line(text))
+        except ValueError as error:
+            raise InputError(f"{path}: line {number} is no headline of a document ({error}); remove it") from None
+    return lines
+
+
+def _with_table(readme: Path, devices: Iterable[Device]) -> str:
+    """The README with a new table between its two marks: of the first device with all that the table shows."""
+    try:
+        text = readme.read_text()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{readme}: cannot be read ({error}); name the README whose table is to be made") from None
     if not README_TABLE.search(text):
         raise InputError(f"{readme}: no line '<!-- performance -->' with its end; put both where the table belongs")
-    readme.write_text(README_TABLE.sub(lambda _: readme_table(results), text))
-
-
-def _history(folder: Path) -> list[dict[str, Any]]:
-    path = folder / HISTORY
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    needed = {name for names in README_FIGURES.values() for name in names}
+    for device in devices:
+        if needed <= {figure.name for result in device.results for figure in result.figures}:
+            table = readme_table(device.results)
+            return README_TABLE.sub(lambda _, table=table: table, text)
+    suites = ", ".join(README_FIGURES)
+    raise InputError(f"no folder holds what the table in {readme} shows; measure it with the suites {suites}")
 
 
 def readme_table(results: Iterable[Result]) -> str:
@@ -92,28 +134,53 @@ def readme_table(results: Iterable[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(result: Result) -> str:
-    card = ", ".join(f"{key} {result.card[key]}" for key in CARD if result.card.get(key) is not None)
+def _parts(device: Device, base: Path) -> Iterator[str]:
+    """The device's part of a page in the folder `base`."""
+    yield f"## {device.name}\n"
+    strange = _of_other_weights(device.results)
+    for result in device.results:
+        yield _section(result, strange=result in strange)
+    yield from _pictures(device, base)
+
+
+def _of_other_weights(results: Sequence[Result]) -> list[Result]:
+    """Documents whose weights are not those of most documents of their model."""
+
+    def share(result: Result) -> float:
+        model, weights = result.card.get("model"), result.card["weights_sha256"]
+        others = [r.card["weights_sha256"] for r in known if r.card.get("model") == model]
+        return others.count(weights) / len(others)
+
+    known = [result for result in results if result.card.get("weights_sha256")]
+    return [result for result in known if share(result) <= 1 / 2]
+
+
+def _section(result: Result, *, strange: bool) -> str:
+    about = result.card | {"weights": str(result.card.get("weights_sha256", ""))[:8] or None}
+    card = ", ".join(f"{key} {about[key]}" for key in CARD if about.get(key) is not None)
     rows = [
         f"| {f.name} | {_number(f.value)} | {_number(f.theory)} | {_number(f.limit)} | {f.unit} | {f.verdict} |"
         for f in result.figures
     ]
-    title = f"### {result.title} (`{result.card.get('model', '')}`)\n"
+    model = result.card.get("model", "")
+    title = [f"### {result.title} (`{model}`)\n"]
+    if strange:
+        title.append(f"Of other weights than the other documents of `{model}`.\n")
     head = "| what | measured | at best | limit | unit | |\n|---|---|---|---|---|---|"
-    return "\n".join([title, head, *rows, "", f"<sub>{card}</sub>", ""])
+    return "\n".join([*title, head, *rows, "", f"<sub>{card}</sub>", ""])
 
 
-def _pictures(
-    results: Sequence[Result], history: Sequence[dict[str, Any]], folder: Path, device: str, base: Path
-) -> list[str]:
+def _pictures(device: Device, base: Path) -> Iterator[str]:
     try:
         from .pictures import draw, draw_history
     except ImportError:
-        return []
-    drawn = list(draw(results, folder, device))
-    if (path := draw_history(history, folder, device)) is not None:
+        return
+    folder = base / "pictures"
+    make_folder(folder)
+    drawn = list(draw(device.results, folder, device.name))
+    if (path := draw_history(device.history, folder, device.name)) is not None:
         drawn.append(("Figures from commit to commit", path))
-    return [f"![{title}]({path.relative_to(base).as_posix()})\n" for title, path in drawn]
+    yield from (f"![{title}]({path.relative_to(base).as_posix()})\n" for title, path in drawn)
 
 
 def _cell(figure: Figure | None) -> str:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,13 +29,15 @@ import typer
 
 from ..models.evaluation.inputs import audio_files, references
 from ..models.evaluation.notes import labels_of, read_notes
-from ..models.evaluation.scores import score
+from ..models.evaluation.scores import classes_of, score
 from ..runtime.errors import GhostnoteError, InputError, UsageError
 from .machine import machine_card
 from .measuring import ONE_THREAD, matrix_product_gflops, peak_memory_mb
+from .options import ClassesOption, finite
 
 __all__ = ["Peer", "Row", "measure", "peers"]
 
+PLACES = re.compile(r"\{(?:audio|out|python)\}")  # other braces are the command's own
 WINDOWS_S = (0.05, 0.025)
 OURS = "{python} -m ghostnote.runtime.command {audio} --engine {model} --latency-ms {latency} -o {out}"
 
@@ -49,7 +53,8 @@ class Peer:
 
     def words(self, audio: Path, out: Path) -> list[str]:
         """The command line for one recording."""
-        return [word.format(audio=audio, out=out, python=sys.executable) for word in shlex.split(self.command)]
+        values = {"{audio}": str(audio), "{out}": str(out), "{python}": sys.executable}
+        return [PLACES.sub(lambda place: values[place[0]], word) for word in shlex.split(self.command)]
 
 
 @dataclass(frozen=True)
@@ -72,22 +77,25 @@ def peers(
     peer: Annotated[list[str] | None, typer.Option(help="NAME=COMMAND with {audio} and {out}.")] = None,
     ending: Annotated[list[str] | None, typer.Option(help="NAME=mid where a peer writes MIDI.")] = None,
     engine: Annotated[list[str] | None, typer.Option(help="Ours, also a file. Default: base, small.")] = None,
-    latency_ms: Annotated[float, typer.Option(help="Total latency of ours.")] = 100,
-    classes: Annotated[str, typer.Option(help="five, three or all (18).")] = "five",
+    latency_ms: Annotated[float, typer.Option(callback=finite, help="Total latency of ours.")] = 100,
+    classes: ClassesOption = "five",
 ) -> None:
     """Measure transcribers side by side; print a table, and one line of JSON."""
-    endings = dict(_named(item) for item in ending or ())
-    found = [Peer(name, command, endings.get(name, "txt")) for name, command in map(_named, peer or ())]
+    found = _peers(dict(map(_named, peer or ())), dict(map(_named, ending or ())))
     ours = [_ours(model, latency_ms) for model in engine or ("base", "small")]
     wanted = references(labels)
+    for each in wanted.values():
+        classes_of(each, classes)  # raises for labels that are too coarse for them
     recordings = audio_files(audio, wanted)
+    if not recordings:
+        raise InputError(f"{audio}: no recordings NAME.* of the labels in {labels}; give the folder that holds them")
     rows = [measure(each, recordings, wanted, classes) for each in [*ours, *found]]
     sys.stdout.write(as_markdown(rows))
     sys.stdout.write(json.dumps({"card": machine_card(), "rows": [asdict(row) for row in rows]}) + "\n")
 
 
 def measure(peer: Peer, recordings: Mapping[str, Path], wanted: Mapping[str, Any], classes: str) -> Row:
-    """Run a transcriber over all recordings. Raises InputError with its own message where it fails."""
+    """Run a transcriber over all recordings. Raises InputError or EngineError with its own message where it fails."""
     with tempfile.TemporaryDirectory() as folder:
         silence = Path(folder) / "silence.wav"
         soundfile.write(silence, np.zeros(44100, np.float32), 44100)
@@ -129,6 +137,25 @@ def as_markdown(rows: Sequence[Row]) -> str:
             f"| {r.gflop_equivalents:.2f} | {r.start_s:.2f} s | {memory} |"
         )
     return "\n".join(lines) + "\n\n"
+
+
+def _peers(commands: Mapping[str, str], endings: Mapping[str, str]) -> list[Peer]:
+    """Raises UsageError for commands that cannot be run, and for endings of none of them."""
+    if unknown := sorted(set(endings) - set(commands)):
+        raise UsageError(
+            f"--ending {', '.join(unknown)}: no such --peer; expected one of {', '.join(commands) or 'none'}"
+        )
+    found = [Peer(name, command, endings.get(name, "txt")) for name, command in commands.items()]
+    for peer in found:
+        try:
+            program, *_ = shlex.split(peer.command)
+        except ValueError as error:
+            raise UsageError(f"--peer {peer.name}: not a command line ({error}): {peer.command}") from None
+        if not {"{audio}", "{out}"} <= set(PLACES.findall(peer.command)):
+            raise UsageError(f"--peer {peer.name}: expected a command with {{audio}} and {{out}}, found {peer.command}")
+        if PLACES.search(program) is None and shutil.which(program) is None:
+            raise UsageError(f"--peer {peer.name}: no command {program} here; install it, or give its path")
+    return found
 
 
 def _ours(model: str, latency_ms: float) -> Peer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ HISTORY_FIGURES = ("whole file, cost per s of audio", "40 ms chunk, p99", "F, to
 
 
 def draw(results: Sequence[Result], folder: Path, device: str) -> Iterator[tuple[str, Path]]:
-    """Write the pictures that the documents hold data for; title and file of each."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the pictures that the documents hold data for into `folder`, which is there; title and file of each."""
     for result in results:
         model = result.card.get("model", "")
         for key, (title, plot) in PICTURES.items():
@@ -37,7 +36,7 @@ def draw(results: Sequence[Result], folder: Path, device: str) -> Iterator[tuple
                 yield title, path
 
 
-def draw_history(lines: Sequence[dict[str, Any]], folder: Path, device: str) -> Path | None:
+def draw_history(lines: Sequence[Mapping[str, Any]], folder: Path, device: str) -> Path | None:
     """Some figures from commit to commit, relative to the first; nothing while there is only one commit."""
     commits = list(dict.fromkeys(line["commit"] for line in lines))
     if len(commits) < 2:
@@ -53,14 +52,13 @@ def draw_history(lines: Sequence[dict[str, Any]], folder: Path, device: str) -> 
     axes.set_xticks(range(len(commits)), commits, rotation=45, fontsize=7)
     axes.set_ylabel("relative to the first")
     axes.legend(fontsize=7)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{device}-history.svg"
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
     return path
 
 
-def _has(line: dict[str, Any], name: str, model: str) -> bool:
+def _has(line: Mapping[str, Any], name: str, model: str) -> bool:
     return line["model"] == model and bool(line["figures"].get(name))
 
 

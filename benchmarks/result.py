@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from ..runtime.errors import OutputError
 from ..runtime.terminal import plain
 from .measuring import Figure
 
-__all__ = ["HISTORY", "Result"]
+__all__ = ["HISTORY", "Result", "history_line"]
 
 HISTORY = "history.jsonl"  # a line per document ever kept in the folder
 
@@ -28,20 +29,24 @@ class Result:
     title: str = ""
     series: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def failed(self) -> list[str]:
-        """Names of the figures beyond their limit."""
-        return [figure.name for figure in self.figures if figure.verdict == "FAIL"]
-
     def to_json(self) -> str:
         """One line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Result:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`. Raises ValueError for any other text."""
         values = json.loads(text)
-        return cls(**values | {"figures": [Figure(**figure) for figure in values["figures"]]})
+        try:
+            result = cls(**values | {"figures": [Figure(**figure) for figure in values["figures"]]})
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError("JSON of another shape") from None
+        texts = (result.suite, result.title, *(text for f in result.figures for text in (f.name, f.unit)))
+        numbers = [number for f in result.figures for number in (f.value, f.limit, f.theory, f.tolerance)]
+        mappings = (result.card, result.series)
+        if not (_all(texts, str) and _all(numbers, int | float | None) and _all(mappings, dict)):
+            raise ValueError("JSON of another shape")
+        return result
 
     def write(self, folder: Path) -> Path:
         """Keep the document as SUITE-MODEL.json in a folder, and a line in its history. Raises OutputError."""
@@ -78,6 +83,21 @@ class Result:
             table.add_row(plain(f.name), *numbers, plain(f.unit), f.verdict)
         console.print(table)
         sys.stdout.write(self.to_json() + "\n")
+
+
+def history_line(text: str | bytes) -> dict[str, Any]:
+    """A line of the history: `suite`, `date`, `commit`, `model`, and `figures` by name. Raises ValueError."""
+    line = json.loads(text)
+    shaped = isinstance(line, dict) and isinstance(line.get("figures"), dict)
+    if not shaped or not _all((line.get("commit"), line.get("model")), str):
+        raise ValueError("JSON of another shape")
+    if not _all(line["figures"].values(), int | float | None):
+        raise ValueError("a figure that is no number")
+    return line
+
+
+def _all(values: Iterable[object], kind: type | UnionType) -> bool:
+    return all(isinstance(value, kind) for value in values)
 
 
 def _number(value: float | None, missing: str = "") -> str:

@@ -47,6 +47,11 @@ class Tolerance:
     hits_f: float
     velocity: float  # mean absolute difference of paired hits, 0..1
 
+    @property
+    def within_s(self) -> float:
+        """How far apart two hits are the same."""
+        return EXACT_S if self.hits_f == 1.0 else PAIRED_S
+
 
 TOLERANCES = {
     "float32": Tolerance(output=1e-4, hits_f=1.0, velocity=1e-4),  # F after ties, which are counted
@@ -283,7 +288,7 @@ def _agreement(one: Arrays, other: Arrays, manifest: Manifest, delay_index: int,
     # Reduced precision moves every logit by more than a tie: there nothing is excused.
     logits = one["onset_logits"]
     close = close_calls(logits, manifest, delay_index, tolerance.output) if exact else np.zeros(logits.shape, bool)
-    return compare_hits(*hits, close, manifest, delay_index, EXACT_S if exact else PAIRED_S)
+    return compare_hits(*hits, close, manifest, delay_index, tolerance.within_s)
 
 
 def _is_tie(hit: Hit, close: np.ndarray, manifest: Manifest, delay_index: int) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...runtime.errors import InputError
+from ...runtime.errors import EngineError, InputError
 from ..measuring import ONE_THREAD
 
 __all__ = ["Build", "Worker", "checked_out"]
@@ -36,11 +36,11 @@ class Build:
 class Worker:
     """A process that runs `worker.py` with the package of a build, pinned to one core where that is possible."""
 
-    def __init__(self, build: Build, model: str, audio: Path, labels: Path) -> None:
+    def __init__(self, build: Build, model: str, audio: Path) -> None:
         self._name = build.name
         environment = os.environ | ONE_THREAD | {"PYTHONPATH": str(build.folder / ".types")}
         self._process = subprocess.Popen(
-            [sys.executable, str(WORKER), model, str(audio), str(labels)],
+            [sys.executable, str(WORKER), model, str(audio)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -49,7 +49,7 @@ class Worker:
         )
 
     def ask(self, what: str) -> Any:
-        """The worker's answer. Raises RuntimeError when the build fails."""
+        """The worker's answer. Raises EngineError when the build fails."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -59,7 +59,7 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise RuntimeError(f"{self._name}: measuring '{what}' failed; its message stands above")
+            raise EngineError(f"{self._name}: measuring '{what}' failed; its message stands above")
         return json.loads(line)
 
     def close(self) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ...runtime.errors import InputError
+from ...runtime.files import text_file
 from ..measuring import GENERATED
+from ..options import finite
 from ..page import read_results
 from .builds import checked_out
 from .comparison import Metric, Plan, compare
@@ -31,7 +32,9 @@ def compare_builds(
     engine: Annotated[str, typer.Option(help="Bundled model, by name, of each build; or one model file.")] = "small",
     audio: Annotated[Path, typer.Option(help="Recordings; default: the generated set.")] = GENERATED / "audio",
     labels: Annotated[Path, typer.Option(help="Their labels, NAME.txt.")] = GENERATED / "labels",
-    budget_s: Annotated[float, typer.Option(min=10, help="How long to go on while nothing can be said.")] = 300,
+    budget_s: Annotated[
+        float, typer.Option(min=10, callback=finite, help="How long to go on while nothing can be said.")
+    ] = 300,
     markdown: MarkdownOption = None,
 ) -> None:
     """Compare two builds: times interleaved, with a bootstrap of their ratio; hits, F and counts exactly.
@@ -39,12 +42,11 @@ def compare_builds(
     Ends with exit code 1 when anything is worse, or when the budget is spent and a slowdown over 10 % cannot be ruled
     out. The last line is one JSON document.
     """
-    for folder in (audio, labels):
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; the generated set comes with a checkout of ghostnote")
-    with checked_out(base) as one, checked_out(head) as two:
-        metrics = compare(one, two, Plan(engine, audio.resolve(), labels.resolve(), budget_s), _say)
-    _conclude(metrics, base, head, markdown)
+    plan = Plan.of(engine, audio, labels, budget_s)
+    with text_file(markdown) as write:
+        with checked_out(base) as one, checked_out(head) as two:
+            metrics = compare(one, two, plan, _say)
+        _conclude(metrics, base, head, write)
 
 
 def compare_stored(
@@ -58,14 +60,14 @@ def compare_stored(
     than its tolerance (times 10 %, F half a per cent), is gone, or exceeds its limit. The last line is one JSON
     document.
     """
-    _conclude(against(read_results(results), baselines), "stored", results.name, markdown)
+    with text_file(markdown) as write:
+        _conclude(against(read_results(results), baselines), "stored", results.name, write)
 
 
-def _conclude(metrics: Sequence[Metric], base: str, head: str, markdown: Path | None) -> None:
+def _conclude(metrics: Sequence[Metric], base: str, head: str, write: Callable[[str], None]) -> None:
     table = as_markdown(metrics, base, head)
     sys.stdout.write(table)
-    if markdown is not None:
-        markdown.write_text(table)
+    write(table)
     failed = [metric.name for metric in metrics if metric.fails]
     sys.stdout.write(json.dumps({"base": base, "head": head, "failed": failed, "metrics": _plain(metrics)}) + "\n")
     if failed:

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ...models.evaluation.inputs import audio_files, references
+from ...models.evaluation.scores import reduce_label
+from ...runtime.errors import EngineError, InputError
 from ..suites.arithmetic import gflop_per_second
 from .builds import Build, Worker
 from .statistics import SLOWDOWN_LIMIT, Interval, Verdict, judge_ratio, judge_stable, ratio_interval
@@ -39,12 +42,29 @@ Pairs = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared: a model (bundled name or file), audio with exact labels, and how long it may take."""
+    """What is compared: a model (bundled name or file), audio with exact labels, and how long it may take.
+
+    The labels are (seconds, class code), by recording. Paths are absolute: workers run elsewhere.
+    """
 
     model: str
     audio: Path
-    labels: Path
+    labels: Mapping[str, Sequence[tuple[float, str]]]
     budget_s: float = 300.0
+
+    @classmethod
+    def of(cls, engine: str, audio: Path, labels: Path, budget_s: float) -> Plan:
+        """The plan of the command's options. Raises InputError where labels or their recordings cannot be read."""
+        exact = {
+            name: [(time_s, code) for time_s, label in found if (code := reduce_label(label, "all"))]
+            for name, found in references(labels).items()
+        }
+        if not audio_files(audio, exact):
+            raise InputError(
+                f"{audio}: no recordings NAME.* of the labels in {labels}; give the folder that holds them"
+            )
+        model = str(Path(engine).resolve()) if Path(engine).is_file() else engine
+        return cls(model, audio.resolve(), exact, budget_s)
 
 
 @dataclass(frozen=True)
@@ -68,7 +88,11 @@ class Metric:
 
 
 def compare(base: Build, head: Build, plan: Plan, say: Callable[[str], None]) -> list[Metric]:
-    """Every metric's verdict; `say` is told how far the work is."""
+    """Every metric's verdict; `say` is told how far the work is. Raises EngineError for a build that fails."""
+    for build in (base, head):
+        if not _model(build, plan).is_file():
+            names = ", ".join(sorted(path.stem for path in build.folder.glob("runtime/assets/*.onnx")))
+            raise EngineError(f"{plan.model}: no model file, and {build.name} bundles none of that name (but {names})")
     end = time.monotonic() + plan.budget_s
     stable = list(_stable_metrics(base, head, plan))
     rounds: list[dict[str, Pairs]] = []
@@ -110,7 +134,7 @@ def _timed_metric(kind: str, rounds: Sequence[Mapping[str, Pairs]]) -> Metric:
 
 
 def _worker(build: Build, plan: Plan) -> Worker:
-    return Worker(build, plan.model, plan.audio, plan.labels)
+    return Worker(build, plan.model, plan.audio)
 
 
 def _stable_metrics(base: Build, head: Build, plan: Plan) -> Iterator[Metric]:
@@ -122,7 +146,7 @@ def _stable_metrics(base: Build, head: Build, plan: Plan) -> Iterator[Metric]:
     agreement = _f([one["hits"], two["hits"]], PAIRED_S)
     same = judge_stable(HITS_F, agreement, HITS_TOLERANCE, more_is_better=True)
     yield Metric("hits of HEAD against BASE, F at 10 ms", HITS_F, agreement, "", same)
-    scores = [_f([side["labels"], side["hits"]], MATCHED_S) for side in sides]
+    scores = [_f([plan.labels, side["hits"]], MATCHED_S) for side in sides]
     yield Metric("F against exact labels, 50 ms", *scores, "", judge_stable(*scores, F_TOLERANCE, more_is_better=True))
     yield from _counts(one, two)
     work = [gflop_per_second(_model(build, plan)) for build in (base, head)]
@@ -155,10 +179,10 @@ def _model(build: Build, plan: Plan) -> Path:
 
 
 def _f(sides: Sequence[Mapping[str, Sequence[Sequence[Any]]]], within_s: float) -> float:
-    """Pooled F of hits paired by class, each with the nearest free one within `within_s`, over all recordings."""
+    """Pooled F of hits paired by class, each with the nearest free one within `within_s`, on the first's recordings."""
     reference, estimate = sides
     pairs = sum(_paired(reference[name], estimate.get(name, ()), within_s) for name in reference)
-    total = sum(len(hits) for side in sides for hits in side.values())
+    total = sum(len(side.get(name, ())) for side in sides for name in reference)
     return 2 * pairs / total if total else 1.0
 
 

@@ -33,8 +33,7 @@ def against(results: Sequence[Result], baselines: Path) -> list[Metric]:
 
 def _of_this_machine(results: Sequence[Result], baselines: Path) -> list[Result]:
     machine = _machine(results[0].card)
-    folders = sorted(path for path in baselines.iterdir() if path.is_dir()) if baselines.is_dir() else []
-    for folder in folders:
+    for folder in sorted({path.parent for path in baselines.glob("*/*.json")}):  # an empty folder is no device
         found = read_results(folder)
         if _machine(found[0].card) == machine:
             return found

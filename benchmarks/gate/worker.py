@@ -4,7 +4,7 @@ Reads one word per line, answers with one line of JSON. `file`: CPU seconds of t
 `live`: of the same in single tokens; `facts`: what does not vary from run to run. It uses nothing but the library's
 documented interface, because BASE may be any earlier build.
 
-usage: python worker.py MODEL AUDIO_FOLDER LABELS_FOLDER
+usage: python worker.py MODEL AUDIO_FOLDER
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Work = Callable[[], None]
 
 def main() -> None:
     """Answer requests until the input ends."""
-    model, audio, labels = sys.argv[1:]
+    model, audio = sys.argv[1:]
     engine = open_engine(model)
     rate = engine.manifest.sample_rate
     pcm = _pcm(sorted(Path(audio).iterdir()), rate)[: round(FILE_S * rate)]
     answers = {
         "file": lambda: _file_s(engine, pcm),
         "live": lambda: _live_s(engine, pcm[: round(LIVE_S * rate)]),
-        "facts": lambda: _facts(engine, Path(audio), Path(labels), pcm),
+        "facts": lambda: _facts(engine, Path(audio), pcm),
     }
     for line in sys.stdin:
         sys.stdout.write(json.dumps(answers[line.strip()]()) + "\n")
@@ -81,10 +81,9 @@ def _live_s(engine: Engine, pcm: Floats) -> float:
     return time.process_time() - start
 
 
-def _facts(engine: Engine, audio: Path, labels: Path, pcm: Floats) -> dict[str, Any]:
+def _facts(engine: Engine, audio: Path, pcm: Floats) -> dict[str, Any]:
     return {
         "hits": {path.stem: _hits(engine, path) for path in sorted(audio.iterdir())},
-        "labels": {path.stem: _labels(path) for path in sorted(labels.iterdir())},
         "python_calls": python_calls(_live_work(engine, pcm)),
         "live_pages": pages(_live_work(engine, pcm)),
         "file_pages": pages(lambda: _fed(engine, pcm)),
@@ -95,11 +94,6 @@ def _facts(engine: Engine, audio: Path, labels: Path, pcm: Floats) -> dict[str, 
 def _hits(engine: Engine, path: Path) -> list[list[Any]]:
     hits: list[Hit] = transcribe_file(path, engine, latency_ms=LATENCY_MS)
     return [[hit.time_s, hit.code, hit.velocity] for hit in hits]
-
-
-def _labels(path: Path) -> list[list[Any]]:
-    rows = [line.split("\t") for line in path.read_text().splitlines() if line]
-    return [[float(time_s), code, float(velocity)] for time_s, code, velocity in rows]
 
 
 def _live_work(engine: Engine, pcm: Floats) -> Work:

@@ -8,7 +8,7 @@ that hour, which is as far back as the model can look. Memory is the resident si
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ __all__ = ["endurance"]
 
 CLIP_S = 30
 SAME_S = 1e-4
+SPREAD_LIMIT = 4.0  # per cent
 
 Floats = NDArray[np.float32]
 
@@ -39,20 +40,31 @@ def endurance(engine: Engine, hours: float) -> list[Figure]:
         if number >= last:
             hits += found
         if (number + 1) % max(1, min(per_hour, clips // 4)) == 0:
-            memory.append(resident_mb() or 0.0)
+            memory.append(resident_mb())
     hits += transcriber.flush()
     before = math.ceil(receptive_field_s(engine.manifest) / CLIP_S)
     fresh = list(_fresh(engine, max(0, last - before), clips))
     start_s = last * CLIP_S
     one, other = ([h for h in found if h.time_s >= start_s] for found in (hits, fresh))
-    settled = memory[1:] or memory
     return [
         Figure("hits of the last hour", len(one), ""),
         Figure("of these different from a fresh start", _different(one, other), "", 0),
-        Figure("resident memory after the first part", memory[0], "MB"),
-        Figure("resident memory, largest after it", max(settled), "MB"),
+        *_memory_figures(memory),
+    ]
+
+
+def _memory_figures(memory_mb: Sequence[float | None]) -> list[Figure]:
+    """Of the resident size after each part; where the system does not tell it, nothing has been measured."""
+    known = [size for size in memory_mb if size is not None]
+    settled = known[1:] or known
+    return [
+        Figure("resident memory after the first part", known[0] if known else None, "MB"),
+        Figure("resident memory, largest after it", max(settled, default=None), "MB"),
         Figure(
-            "resident memory, spread after the first part", 100 * (max(settled) / (min(settled) or 1) - 1), "%", 4.0
+            "resident memory, spread after the first part",
+            100 * (max(settled) / min(settled) - 1) if settled else None,
+            "%",
+            SPREAD_LIMIT,
         ),
     ]
 

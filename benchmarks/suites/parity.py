@@ -27,11 +27,12 @@ def parity(reference: Path | None, others: Sequence[Path], threads: int, long_s:
         limits = TOLERANCES[other.manifest.precision]
         report = check_parity(first, other, trials(first.manifest, long_s=long_s), limits)  # type: ignore[arg-type]
         label = f"{path.name} ({other.describe()})"
+        differ = f"{label}: hits that differ, 1 - F at {1000 * limits.within_s:g} ms"
         logits = next(row for row in report.outputs if row.name == "onset_logits")
         figures += [
             Figure(f"{label}: logits, largest difference", logits.max_abs, "", logits.tolerance),
             Figure(f"{label}: logits, mean difference", logits.mean_abs, ""),
-            Figure(f"{label}: hits that differ, 1 - F at 10 ms", 1 - report.hits.f, "", 1 - limits.hits_f),
+            Figure(differ, 1 - report.hits.f, "", 1 - limits.hits_f),
             Figure(f"{label}: velocity, mean difference", report.hits.mean_velocity_difference, "", limits.velocity),
         ]
     return figures

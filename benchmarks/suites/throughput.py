@@ -11,7 +11,7 @@ import numpy as np
 
 from ...runtime.engines.protocol import Engine
 from ...runtime.job import transcribe_file
-from ..measuring import Figure, copy_gigabytes_per_s, matrix_product_gflops, write_wav
+from ..measuring import Figure, copy_gigabytes_per_s, matrix_product_gflops, state_bytes, write_wav
 from .arithmetic import gflop_per_second
 
 __all__ = ["throughput"]
@@ -62,13 +62,12 @@ def whole_file_figures(
 def stream_figures(engine: Engine, repeats: int = 30) -> list[Figure]:
     """Streams that one core serves in real time when so many share each call of one token; bytes of state beside it."""
     manifest = engine.manifest
-    state_bytes = 4 * sum(int(np.prod(shape)) for shape in manifest.states.values())
     bandwidth = 1e9 * copy_gigabytes_per_s()
     figures = []
     for batch in BATCHES:
         step_s = step_time_s(engine, batch, 1, repeats)
         # Every call reads the whole state and writes the next one.
-        most = manifest.token_s / (2 * state_bytes / bandwidth)
+        most = manifest.token_s / (2 * state_bytes(manifest) / bandwidth)
         figures.append(
             Figure(
                 f"streams per core, {batch} per call of one token",

@@ -11,12 +11,13 @@ import mido
 import numpy as np
 import pytest
 import soundfile
-from typer.testing import CliRunner
+import typer
+from typer.testing import CliRunner, Result
 
 from ghostnote.benchmarks import peers
 from ghostnote.benchmarks.peers import Peer, measure
 from ghostnote.models.evaluation.inputs import references
-from ghostnote.runtime import InputError
+from ghostnote.runtime import InputError, UsageError
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1].replace('audio', 'labels').replace('.wav', '.txt'), sys.argv[2])"
 
@@ -34,6 +35,12 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def command(script: str) -> str:
     return f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} {{audio}} {{out}}"
+
+
+def invoked(*words: str) -> Result:
+    app = typer.Typer()
+    app.command()(peers.peers)
+    return CliRunner().invoke(app, words)
 
 
 def row(folders: tuple[Path, Path], peer: Peer) -> peers.Row:
@@ -70,16 +77,51 @@ def test_a_peer_that_fails_is_named(folders: tuple[Path, Path]) -> None:
 
 
 def test_ours_beside_theirs(folders: tuple[Path, Path], tiny_onnx: Path) -> None:
-    import typer
-
-    app = typer.Typer()
-    app.command()(peers.peers)
     silent = command("import sys; open(sys.argv[2], 'w')")
     words = [*map(str, folders), "--engine", str(tiny_onnx), "--peer", f"silent={silent}"]
-    ran = CliRunner().invoke(app, words)
+    ran = invoked(*words)
     assert ran.exit_code == 0, ran.output
     rows = json.loads(ran.output.splitlines()[-1])["rows"]
     assert [each["name"] for each in rows] == [f"ghostnote {tiny_onnx}", "silent"]
     assert rows[0]["latency_ms"] == 100
     assert rows[1]["f"]["50"] == 0
-    assert CliRunner().invoke(app, [*map(str, folders), "--peer", "nothing"]).exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--peer", "nothing"], "'nothing': expected NAME=VALUE"),
+        (["--peer", "x=no-such-command {audio} {out}"], "--peer x: no command no-such-command here"),
+        (["--peer", "x=cat '{audio} {out}"], "--peer x: not a command line"),
+        (["--peer", "x=cat {audio}"], "--peer x: expected a command with {audio} and {out}, found cat {audio}"),
+        (["--peer", "x=cat {audio} {out}", "--ending", "y=mid"], "--ending y: no such --peer; expected one of x"),
+        (["--classes", "foo"], "cannot score classes 'foo'"),
+        (["--latency-ms", "nan"], "--latency-ms nan: expected a finite number"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_the_work(
+    folders: tuple[Path, Path], words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "measure", None)
+    ran = invoked(*map(str, folders), *words)
+    assert isinstance(ran.exception, UsageError)
+    assert message in str(ran.exception)
+
+
+def test_recordings_and_labels_that_do_not_do(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    audio, labels = folders
+    monkeypatch.setattr(peers, "measure", None)
+    (labels / "a.txt").write_text("0.1\tHH\n")
+    ran = invoked(str(audio), str(labels), "--classes", "all")
+    assert isinstance(ran.exception, InputError)
+    assert "too coarse for 18 classes" in str(ran.exception)
+    for path in audio.iterdir():
+        path.unlink()
+    ran = invoked(str(audio), str(labels))
+    assert isinstance(ran.exception, InputError)
+    assert f"{audio}: no recordings NAME.* of the labels in {labels}" in str(ran.exception)
+
+
+def test_braces_of_the_command_stay() -> None:
+    peer = Peer("x", "awk '{print} {audio}' {audio} {out}")
+    assert peer.words(Path("a.wav"), Path("b.txt")) == ["awk", "{print} a.wav", "a.wav", "b.txt"]

@@ -9,11 +9,11 @@ import pytest
 import typer
 
 from ghostnote.benchmarks import machine
-from ghostnote.benchmarks.gate.command import compare_stored
+from ghostnote.benchmarks.gate.command import compare_builds, compare_stored
 from ghostnote.benchmarks.gate.stored import against
 from ghostnote.benchmarks.measuring import Figure
 from ghostnote.benchmarks.result import Result
-from ghostnote.runtime.errors import InputError
+from ghostnote.runtime.errors import InputError, OutputError
 
 CARD = {"cpu": "one", "cores": 2, "gpu": "a GPU, 1980 MHz", "model": "small"}
 
@@ -58,6 +58,12 @@ def test_another_machine_has_no_say(tmp_path: Path) -> None:
         verdicts(stored, document(*stored.figures, model="base"), tmp_path)
 
 
+def test_an_empty_folder_is_no_device(tmp_path: Path) -> None:
+    stored = document(Figure("median", 1.0, "ms", better="less"))
+    (tmp_path / "baselines" / "a-device-to-come").mkdir(parents=True)
+    assert verdicts(stored, stored, tmp_path) == {"latency small: median": "same"}
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored = document(Figure("median", 1.0, "ms", better="less"), Figure("F", 0.9, "", better="more", tolerance=0.005))
     stored.write(tmp_path / "baselines" / "device")
@@ -69,6 +75,17 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     last = json.loads(printed.splitlines()[-1])
     assert last["failed"] == ["latency small: F"]
     assert [(m["base"], m["head"]) for m in last["metrics"]] == [(1.0, 0.7), (0.9, None)]
+
+
+def test_a_place_for_the_table_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for run in (
+        lambda table: compare_stored(tmp_path / "results", tmp_path / "baselines", table),
+        lambda table: compare_builds("nowhere", "nowhere", markdown=table),
+    ):
+        with pytest.raises(OutputError, match="file: cannot be made a folder"):
+            run(tmp_path / "file" / "table.md")  # before the results and the builds are looked for
+    assert capsys.readouterr().out == ""
 
 
 def test_a_gpu_and_its_clocks_stand_on_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,27 +1,30 @@
-"""The suites on tiny inputs, what they keep and the page made of it; never how fast anything is."""
+"""The suites on tiny inputs; never how fast anything is."""
 
 from __future__ import annotations
 
 import json
-import re
+import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
+import typer
 from typer.testing import CliRunner
 
-from ghostnote.benchmarks import command, measuring, page
-from ghostnote.benchmarks.measuring import Figure
+from ghostnote.benchmarks import command, measuring
 from ghostnote.benchmarks.pauses import Pauses, watching
 from ghostnote.benchmarks.result import Result
-from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput
+from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput, training
+from ghostnote.export.parity import TOLERANCES
 from ghostnote.export.signals import drum_like
 from ghostnote.models.checkpoint import Checkpoint, save
-from ghostnote.runtime import Hit, InputError, OutputError, UsageError
+from ghostnote.runtime import EngineError, Hit, OutputError, UsageError
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 PYTHON = (sys.executable, "-c")
@@ -76,6 +79,17 @@ def test_whole_file_figures(tiny_engine: OnnxRuntimeEngine, tmp_path: Path, monk
     assert 0 < equivalents.theory < 1  # of the bundled `base`: None stands for it
 
 
+def test_states_are_as_large_as_their_types(tiny_engine: OnnxRuntimeEngine) -> None:
+    manifest = tiny_engine.manifest
+    full = measuring.state_bytes(manifest)
+    assert full == 4 * sum(math.prod(shape) for shape in manifest.states.values())
+    halved = replace(manifest, state_types=dict.fromkeys(manifest.states, "float16"))
+    assert measuring.state_bytes(halved) == full / 2
+    rates = {"bytes_per_s": 1e9, "flop_per_s": 1e9}
+    slow, fast = (gpu.gpu(lambda *_: lambda: None, m, "", rates, (1,), (1,))[0][0] for m in (manifest, halved))
+    assert slow.theory == pytest.approx(2 * (fast.theory or 0))
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_peak_memory_sees_what_was_allocated() -> None:
     small = measuring.peak_memory_mb([*PYTHON, "import time; time.sleep(.3)"])
@@ -84,8 +98,8 @@ def test_peak_memory_sees_what_was_allocated() -> None:
 
 
 def test_peak_memory_of_a_command_that_fails() -> None:
-    with pytest.raises(RuntimeError, match="exit code 3: too bad"):
-        measuring.peak_memory_mb([*PYTHON, "import sys; sys.stderr.write('too bad'); sys.exit(3)"])
+    with pytest.raises(EngineError, match=r"exit code 3: too bad$"):
+        measuring.peak_memory_mb([*PYTHON, "import sys; sys.stderr.write('much\\ntoo bad'); sys.exit(3)"])
 
 
 def test_first_line() -> None:
@@ -153,6 +167,21 @@ def test_a_long_stream_ends_as_a_fresh_one_would(tiny_engine: OnnxRuntimeEngine)
     assert figures["of these different from a fresh start"].value == 0
 
 
+def test_memory_that_nobody_knows_has_not_stayed_flat(
+    tiny_engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endurance, "resident_mb", lambda: None)
+    *_, first, largest, spread = endurance.endurance(tiny_engine, hours=0.02)
+    assert first.value is largest.value is spread.value is None
+    assert spread.verdict == "FAIL"
+
+
+def test_memory_is_judged_after_the_first_part() -> None:
+    first, largest, spread = endurance._memory_figures([80.0, 100.0, 103.0, 102.0])
+    assert (first.value, largest.value, spread.value) == (80, 103, pytest.approx(3))
+    assert spread.verdict == "pass"
+
+
 def test_differences_of_hits_are_counted() -> None:
     one = [Hit(1.0, "BD", 1, 1), Hit(2.0, "SD", 1, 1)]
     assert endurance._different(one, one) == 0
@@ -164,6 +193,8 @@ def test_parity_of_a_model_with_itself_and_with_another(tiny_onnx: Path) -> None
     figures = parity.parity(tiny_onnx, [tiny_onnx], threads=1, long_s=2)
     assert [figure.value for figure in figures] == [0, 0, 0, 0]
     assert {figure.verdict for figure in figures} == {"pass", ""}
+    assert figures[2].name.endswith("1 - F at 0.01 ms")  # the files are float32; a reduced precision has 10 ms
+    assert TOLERANCES["float16"].within_s == 0.01
     with pytest.raises(UsageError, match="other weights"):
         parity.parity(None, [tiny_onnx], threads=1, long_s=2)
 
@@ -177,57 +208,72 @@ def test_accuracy_on_the_generated_set_is_of_use() -> None:
     assert len(series["f_by_latency_ms"]) == 6
 
 
-@pytest.fixture
-def result() -> Result:
-    card = {"date": "2026-11-24", "cpu": "a", "model": "tiny"}
-    figures = [Figure("40 ms chunk, p99", 1.25, "ms", 2.0, 0.5), Figure("other", None, "", 1.0)]
-    return Result(
-        "latency", card, figures, "Latency", {"f_by_latency_ms": {"40": {"pooled": 0.5}, "60": {"pooled": 0.6}}}
-    )
-
-
-def test_results_are_shown_and_kept(result: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result.show()
-    printed = capsys.readouterr().out
-    assert Result.from_json(printed.splitlines()[-1]) == result
-    assert any("p99" in line and "pass" in line for line in printed.splitlines()[:-1])
-    assert result.failed == ["other"]
-    assert result.write(tmp_path / "new").name == "latency-tiny.json"
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        result.write(tmp_path / "file")
-
-
-def test_markup_of_a_result_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    Result("throughput", {"model": "x[/b].onnx"}, [Figure("a[b]/song.wav", 1.0, "s")], "of a[b]").show()
-    *printed, _document = capsys.readouterr().out.splitlines()
-    for text in ("x[/b].onnx", "a[b]/song.wav", "of a[b]"):
-        assert any(text in line for line in printed), text
-
-
-def test_the_page_and_the_readme_table_come_from_documents(result: Result, tmp_path: Path) -> None:
-    device = tmp_path / "some-cpu"
-    result.write(device)
-    page.write_page([device], tmp_path / "performance.md")
-    text = (tmp_path / "performance.md").read_text()
-    assert "## some-cpu" in text
-    assert "| 40 ms chunk, p99 | 1.25 | 0.5 | 2 | ms | pass |" in text
-    for picture in re.findall(r"!\[.*?\]\((.+?)\)", text):
-        assert (tmp_path / picture).stat().st_size > 1000
-    assert "![F against latency](pictures/" in text
-    table = page.readme_table(page.read_results(device))
-    assert "| one core | `tiny` |" in table
-    assert "| 40 ms chunk, p99 | 1.25 ms |" in table
-    with pytest.raises(InputError, match="holds no documents"):
-        page.read_results(tmp_path)
-
-
 def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
     ran = CliRunner().invoke(
         command.bench, ["memory", "--engine", str(tiny_onnx), "--minutes", "1", "--out", str(tmp_path)]
     )
     assert ran.exit_code == 0, ran.output
     assert json.loads((tmp_path / "memory-tiny.json").read_text())["card"]["model"] == "tiny"
+
+
+def engine_never(*_: object, **__: object) -> None:
+    raise AssertionError("the work began")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["training", "--preset", "huge"], "unknown preset 'huge'; expected one of"),
+        (["accuracy", "--classes", "foo"], "cannot score classes 'foo'; choose one of five,"),
+        (["gpu", "out", "--device", "foo"], "--device foo: PyTorch has no such device here"),
+        (["memory", "--minutes", "nan"], "--minutes nan: expected a finite number"),
+        (["endurance", "--hours", "nan"], "--hours nan: expected a finite number"),
+        (["streams", "--max-wait-ms", "inf"], "--max-wait-ms inf: expected a finite number"),
+        (["compare", "a", "b", "--budget-s", "nan"], "--budget-s nan: expected a finite number"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_the_work(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "open_engine", engine_never)
+    ran = CliRunner().invoke(command.bench, words)
+    assert isinstance(ran.exception, UsageError)
+    assert message in str(ran.exception)
+
+
+def test_training_keeps_to_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "STEPS", 1)
+    before = torch.get_num_threads()
+    words = ["training", "--preset", "small", "--seconds", "1", "--threads", str(before + 1), "--out", str(tmp_path)]
+    try:
+        ran = CliRunner().invoke(command.bench, words)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    assert ran.exit_code == 0, ran.output
+    document = Result.from_json((tmp_path / "training-small.json").read_text())
+    assert document.title == f"Training `small`, {before + 1} thread(s)"
+    assert all((figure.value or 0) > 0 for figure in document.figures)
+
+
+@pytest.mark.parametrize("words", [["memory", "--out"], ["gpu"], ["all"], ["all", "out", "--page"]])
+def test_a_folder_that_cannot_be_one_is_refused_before_the_work(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(command, "open_engine", engine_never)
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(command.bench, [*words, "file/page.md" if "--page" in words else "file"])
+    assert isinstance(ran.exception, OutputError)
+    assert "file: cannot be made a folder" in str(ran.exception)
+
+
+def test_a_suite_of_its_own_process_fails_with_its_message_and_code(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as stop:
+        command._in_process("streams", "--engine", "nowhere.onnx")
+    assert stop.value.exit_code == EngineError.exit_code
+    assert capfd.readouterr().err.startswith("ghostnote: nowhere.onnx: no such model file")
 
 
 def test_the_gpu_suite_on_whatever_there_is(
@@ -244,12 +290,31 @@ def test_the_gpu_suite_on_whatever_there_is(
         assert set(series["step_ms"]) == {"1", "3"}
 
 
-def test_a_size_that_does_not_fit_ends_its_row(tiny_engine: OnnxRuntimeEngine) -> None:
+def out_of_memory() -> None:
+    raise RuntimeError("CUDA out of memory\nand more")
+
+
+def too_many() -> None:
+    raise EngineError("4 streams; the plan takes at most 3")
+
+
+@pytest.mark.parametrize(
+    ("fails", "words"),
+    [(out_of_memory, "CUDA out of memory"), (too_many, "4 streams; the plan takes at most 3")],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_size_that_does_not_fit_ends_its_row(
+    tiny_engine: OnnxRuntimeEngine, fails: Callable[[], None], words: str, at_once: bool
+) -> None:
     def caller(batch: int, tokens: int) -> Callable[[], None]:
-        if batch > 1:
-            raise RuntimeError("CUDA out of memory\nand more")
-        return lambda: None
+        if batch == 1:
+            return lambda: None
+        if at_once:
+            fails()
+        return fails
 
     rates = {"bytes_per_s": 1e9, "flop_per_s": 1e9}
-    figures, _ = gpu.gpu(caller, tiny_engine.manifest, "here", rates, batches=(1, 4, 16), tokens=(1,))
-    assert [figure.name for figure in figures if figure.value is None] == ["here, 4 x 1 tokens: CUDA out of memory"]
+    figures, series = gpu.gpu(caller, tiny_engine.manifest, "here", rates, batches=(1, 4, 16), tokens=(1, 2))
+    missing = [figure.name for figure in figures if figure.value is None]
+    assert missing == [f"here, 4 x {tokens} tokens: {words}" for tokens in (1, 2)]
+    assert set(series["step_ms"]) == {"1"}

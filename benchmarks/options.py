@@ -1,0 +1,49 @@
+"""Options that several commands share, and what is checked of them while they are read. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..models.evaluation.scores import GROUPS
+from ..runtime.errors import UsageError
+from ..runtime.files import text_file
+from .result import HISTORY
+
+__all__ = ["ClassesOption", "EngineOption", "OutOption", "ThreadsOption", "finite", "folder", "place"]
+
+
+def finite(option: typer.CallbackParam, value: float) -> float:
+    """A number with an end; NaN passes every minimum. Raises UsageError."""
+    if not math.isfinite(value):
+        raise UsageError(f"{option.opts[0]} {value}: expected a finite number")
+    return value
+
+
+def place(file: Path | None) -> Path | None:
+    """A file's place, seen to be writable before the work begins. Raises OutputError."""
+    with text_file(file):
+        return file
+
+
+def folder(path: Path | None) -> Path | None:
+    """The same of a folder for documents, which is made."""
+    place(path and path / HISTORY)
+    return path
+
+
+def _group(name: str) -> str:
+    if name not in GROUPS:
+        raise UsageError(f"cannot score classes '{name}'; choose one of {', '.join(GROUPS)}")
+    return name
+
+
+EngineOption = Annotated[
+    Path | None, typer.Option("--engine", help="A model file, or a bundled model: base (default), small.")
+]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
+ClassesOption = Annotated[str, typer.Option("--classes", callback=_group, help="five, three or all (18).")]
+OutOption = Annotated[Path | None, typer.Option("--out", callback=folder, help="Keep the document in this folder.")]
