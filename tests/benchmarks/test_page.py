@@ -54,6 +54,9 @@ def test_the_page_and_the_readme_table_come_from_documents(
     for picture in re.findall(r"!\[.*?\]\((.+?)\)", text):
         assert (tmp_path / picture).stat().st_size > 1000
     assert "![F against latency](pictures/" in text
+    drawn = {path.name: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
+    page.write_page([Path()], tmp_path / "performance.md")
+    assert drawn == {path.name: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
     table = page.readme_table(page.read_results(device))
     assert "| one core | `tiny` |" in table
     assert "| 40 ms chunk, p99 | 1.25 ms |" in table
