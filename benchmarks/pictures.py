@@ -9,12 +9,13 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("agg")
-matplotlib.rcParams["svg.hashsalt"] = "ghostnote"  # the same bytes for the same data
 
 import numpy as np
 from matplotlib import pyplot as plt
 
 from .result import Result
+
+matplotlib.rcParams["svg.hashsalt"] = "ghostnote"  # the same bytes for the same data
 
 __all__ = ["draw", "draw_history"]
 
