@@ -68,6 +68,7 @@ LATE := --learning-rate 1e-3 --margin-ms 1.5
 THIRD := $(TRAINING) --distinct 2000 --seed 2 $(LATE)
 FOURTH := $(TRAINING) --distinct 4500 --seed 3 --margin-ms 1.5
 FIFTH := $(TRAINING) --distinct 1400 --seed 4 --margin-ms 1.5
+SIXTH := $(TRAINING) --distinct 3800 --seed 5 --margin-ms 1.5
 POLISH := --steps 500 --learning-rate 5e-4 --margin-ms 1.5
 SMALL := --preset small --teacher
 
@@ -81,7 +82,9 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-6 $(FOURTH) --init runs/base-45.pt --steps 4500 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-45.pt runs/base-6/best.pt runs/base-6/best.pt -o runs/base-456.pt
 	$(GHOSTNOTE) train runs/base-7 $(FIFTH) --init runs/base-456.pt --steps 1400 --learning-rate 8e-4
-	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt -o runs/base-4567.pt
+	$(GHOSTNOTE) train runs/base-8 $(SIXTH) --init runs/base-4567.pt --steps 3800 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt runs/base-8/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(SMALL) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(SMALL) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(SMALL) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
