@@ -92,8 +92,12 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(SMALL) runs/base-45.pt --init runs/small-4/best.pt --steps 900
 	$(GHOSTNOTE) train runs/small-6 $(THIRD) $(SMALL) runs/base-45.pt --init runs/small-5/best.pt --steps 4000
 	$(GHOSTNOTE) train runs/small-7 $(SECOND) $(LATE) $(SMALL) runs/base-45.pt --init runs/small-6/best.pt --steps 2800
+	$(GHOSTNOTE) train runs/small-8 $(FOURTH) $(SMALL) runs/base-6/best.pt --init runs/small-7/best.pt --steps 3500 --learning-rate 1e-3
+	$(GHOSTNOTE) average runs/small-6/best.pt runs/small-7/best.pt -o runs/small-67.pt
+	$(GHOSTNOTE) train runs/small-9 $(SIXTH) $(SMALL) runs/base-4567.pt --init runs/small-67.pt --steps 3800 --learning-rate 1e-3
+	$(GHOSTNOTE) average runs/small-8/best.pt runs/small-9/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt $(CALIBRATION)
-	$(GHOSTNOTE) calibrate runs/small-7/best.pt -o checkpoints/small.pt $(CALIBRATION)
+	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
 	$(GHOSTNOTE) export checkpoints/small.pt --target onnx --out runtime/assets
 
