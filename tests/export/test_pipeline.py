@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,9 +44,15 @@ needs_rtx = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long streams show drift; here they need not."""
+    """Long streams show drift; here they need not.
+
+    On their hundred hits one near its threshold is more than the share that reduced precision may change. The slow
+    test of the bundled models takes the real lengths and limits.
+    """
     monkeypatch.setattr(pipeline, "LONG_S", 20.0)
     monkeypatch.setattr(pipeline, "REFERENCE_LONG_S", 5.0)
+    few = {name: replace(limits, hits_f=min(limits.hits_f, 0.95)) for name, limits in parity.TOLERANCES.items()}
+    monkeypatch.setattr(pipeline, "TOLERANCES", few | {"float32": parity.TOLERANCES["float32"]})
 
 
 @pytest.fixture
@@ -181,6 +188,19 @@ def test_every_precision_is_what_it_says(small: Path, tmp_path: Path, precision:
         engine.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", list(Precision)[1:])
+@pytest.mark.parametrize("model", ["base", "small"])
+def test_the_bundled_models_pass_every_gate(
+    model: str, precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    path = Path(str(model_file(model)))
+    artifact = pipeline.export_variant(path, tmp_path / "out.onnx", precision, for_cpu=False)
+    assert artifact.report is not None
+    assert artifact.report.passed
+
+
 def test_half_states_are_halves_outside_too(small: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     """By the reference evaluator, which computes in float16; onnxruntime takes and gives the same types."""
     monkeypatch.setattr(pipeline, "REFERENCE_REAL_S", 1.0)
@@ -192,7 +212,7 @@ def test_half_states_are_halves_outside_too(small: Path, tmp_path: Path, monkeyp
     assert (half.manifest.verified, half.manifest.precision) == (True, "float16")
     assert half.manifest.state_types == {"state_cache": "float16", "state_taps": "float16"}
     report = parity.check_parity(
-        single, half, parity.trials(single.manifest, long_s=10.0), parity.TOLERANCES["float16"]
+        single, half, parity.trials(single.manifest, long_s=10.0), pipeline.TOLERANCES["float16"]
     )
     assert report.passed
     audio, delay = np.zeros((2, 882), np.float32), np.zeros((2, 1), np.int64)

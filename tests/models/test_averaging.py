@@ -72,6 +72,6 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="absent: is no folder"):
         save(tmp_path / "absent" / "b.pt", load(path))
     (tmp_path / "taken.pt").mkdir()
-    with pytest.raises(OutputError, match=r"taken\.pt: cannot be written"):
+    with pytest.raises(OutputError, match=r"taken\.pt: is a folder"):
         save(tmp_path / "taken.pt", load(path))
     assert sorted(found.name for found in tmp_path.iterdir()) == ["a.pt", "taken.pt"]
