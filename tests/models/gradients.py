@@ -25,6 +25,7 @@ def main() -> None:
         module = trainer.accelerator.unwrap_model(trainer.module)
         gradients = {name: p.grad for name, p in module.named_parameters()}
         torch.save({"processes": trainer.accelerator.num_processes, "gradients": gradients}, out)
+    trainer.accelerator.wait_for_everyone()  # one that leaves early can be aborted by gloo's threads
     trainer.accelerator.end_training()
 
 
