@@ -1,4 +1,4 @@
-"""Options that several commands share, and what is checked of them while they are read. Imports nothing heavy."""
+"""Options that several commands share, and what is checked of them while they are read. Imports no torch, no onnx."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..models.evaluation.scores import GROUPS
+from ..models.evaluation.scores import known_group
 from ..runtime.errors import UsageError
 from ..runtime.files import text_file
 from .result import HISTORY
@@ -35,15 +35,9 @@ def folder(path: Path | None) -> Path | None:
     return path
 
 
-def _group(name: str) -> str:
-    if name not in GROUPS:
-        raise UsageError(f"cannot score classes '{name}'; choose one of {', '.join(GROUPS)}")
-    return name
-
-
 EngineOption = Annotated[
     Path | None, typer.Option("--engine", help="A model file, or a bundled model: base (default), small.")
 ]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
-ClassesOption = Annotated[str, typer.Option("--classes", callback=_group, help="five, three or all (18).")]
+ClassesOption = Annotated[str, typer.Option("--classes", callback=known_group, help="five, three or all (18).")]
 OutOption = Annotated[Path | None, typer.Option("--out", callback=folder, help="Keep the document in this folder.")]

@@ -1,4 +1,4 @@
-"""The options of `export-model`, as typer reads them, and what they ask for. Imports nothing heavy."""
+"""The options of `export-model`, as typer reads them, and what they ask for. Imports no torch, no onnx."""
 
 from __future__ import annotations
 

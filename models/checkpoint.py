@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,17 @@ LOOKAHEAD_FRAMES = 1  # the decoder's rule for a local maximum
 REFRACTORY_FRAMES = 3
 DEFAULT_THRESHOLD = 0.5
 ALSO_THRESHOLD = 0.8  # two toms or cymbals at once are rarer than doubt between them
+# What torch.load raises for bytes that are no checkpoint, or one that would run code.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    pickle.UnpicklingError,
+)
 # What a file holds besides its format and kind. What has a default may be absent.
 FIELDS = {"config": dict, "weights": dict, "provenance": dict, "scores": dict, "thresholds": list, "training": dict}
 
@@ -136,7 +148,7 @@ def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:
         raise InputError(f"{path}: no such checkpoint; give a .pt file written by `ghostnote train`")
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint, or one that would run code, raise nearly anything
+    except UNREADABLE as error:
         raise InputError(
             f"{path}: not a ghostnote checkpoint ({type(error).__name__}); expected a .pt of `ghostnote train`"
         ) from error

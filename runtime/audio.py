@@ -141,10 +141,7 @@ class AudioReader:
         self._data_bytes: int | None = None
         pcm = raw
         if pcm is None:
-            try:
-                header = read_wav_header(stream, self.name)
-            except OSError as error:
-                raise InputError(f"{self.name}: cannot be read ({error.strerror})") from None
+            header = read_wav_header(stream, self.name)
             pcm, self._data_bytes = header.pcm, header.data_bytes
             if pcm is None:
                 raise InputError(f"{self.name}: WAV encoding not supported on a pipe; expected PCM 8..32 bit or float")

@@ -93,9 +93,6 @@ def follow(
         pcm = raw or read_wav_header(growing, growing.name).pcm
         if pcm is None:
             raise InputError(f"{path}: WAV encoding not supported in a growing file; expected PCM 8..32 bit or float")
-    except OSError as error:
-        growing.close()
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except BaseException:
         growing.close()
         raise

@@ -62,6 +62,13 @@ class WavHeader:
 
 def read_wav_header(stream: ByteStream, name: str) -> WavHeader:
     """Read a RIFF header, leaving the stream at the first sample. Raises InputError."""
+    try:
+        return _read_header(stream, name)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
+
+
+def _read_header(stream: ByteStream, name: str) -> WavHeader:
     riff = stream.read(12)
     if not riff:
         raise InputError(f"{name}: empty (0 bytes); expected WAV audio")

@@ -45,12 +45,11 @@ def evaluate(
     for library in ("mir_eval", *(["matplotlib"] if results.report else [])):
         importlib.import_module(library)  # one that is missing is told before the work that it is needed after
     task = _Task.of(audio_dir, labels_dir, origin, scoring, optional=rendering.renders > 0)
-    listens = bool(task.audio or rendering.renders)
     if audio_dir and not task.audio and (hearing.engine or hearing.latency_ms is not None or rendering.renders):
         raise UsageError(
             f"{audio_dir} holds estimates, no recordings of these tracks; leave out the engine's options and --renders"
         )
-    system = _System.open(hearing) if listens else None
+    system = _System.open(hearing) if task.audio or rendering.renders else None
     sources = rendering.sources() if rendering.renders else None
     if results.estimates:
         make_folder(results.estimates)

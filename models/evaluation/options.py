@@ -1,4 +1,4 @@
-"""The options of `ghostnote evaluate`, as typer reads them, and what they ask for. Imports nothing heavy."""
+"""The options of `ghostnote evaluate`, as typer reads them, and what they ask for. Imports no torch."""
 
 from __future__ import annotations
 

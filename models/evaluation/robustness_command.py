@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ...runtime.errors import InputError, UsageError
+from ...runtime.errors import InputError
 from ...runtime.files import text_file
 from ...runtime.option_groups import flattened
 from ...runtime.terminal import plain
 from .options import ListenerOptions
-from .scores import GROUPS
+from .scores import known_group
 
 __all__ = ["robustness"]
 
@@ -44,15 +44,16 @@ def robustness(
     from .inputs import audio_files, read_references
     from .opening import about, delay_for, engine_for
 
-    group = _group(classes)
+    group = known_group(classes)
     wanted = read_references(labels_dir, tracks)
     audio = audio_files(audio_dir, wanted)
     if not audio:
         raise InputError(f"{audio_dir}: holds no recordings of {', '.join(sorted(wanted))}")
     listener = engine_for(hearing.engine, hearing.threads)
     delay = delay_for(listener, hearing.latency_ms)
-    is_checkpoint = hearing.engine and hearing.engine.suffix == ".pt" and not isinstance(listener, WholeFile)
-    blinded: Mapping[str, Any] = measure.without_views(hearing.engine) if hearing.engine and is_checkpoint else {}
+    path = hearing.engine
+    has_views = path is not None and path.suffix == ".pt" and not isinstance(listener, WholeFile)
+    blinded: Mapping[str, Any] = measure.without_views(path) if path and has_views else {}
     with text_file(out) as write:
         rows = measure.table(
             listener,
@@ -67,12 +68,6 @@ def robustness(
         facts = about(listener, delay) | {"window_s": WINDOW_S, "classes": group, "tracks": sorted(wanted)}
         write(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     _show(facts, rows, as_markdown=as_markdown)
-
-
-def _group(classes: str) -> str:
-    if classes not in GROUPS:
-        raise UsageError(f"cannot score classes {classes!r}; choose five, three or all")
-    return classes
 
 
 def _tell(name: str) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "class_names",
     "classes_of",
     "code_of_label",
+    "known_group",
     "pooled_f",
     "read_folder",
     "read_labels",
@@ -62,6 +63,13 @@ _CODE_OF_MDB = (
 )
 _COARSE = ("TT", "HH", "CY")  # labels of the five-class kind that no single code stands for
 _NO_CLASS = ("OT", "OTHER")
+
+
+def known_group(name: str) -> str:
+    """The name of a way of grouping classes, a key of `GROUPS`. Raises UsageError for any other."""
+    if name not in GROUPS:
+        raise UsageError(f"cannot score classes '{name}'; choose one of {', '.join(GROUPS)}")
+    return name
 
 
 class LabelError(InputError):

@@ -164,7 +164,7 @@ def test_an_exported_model_has_no_views_to_silence(labelled, tiny_onnx, tmp_path
 
 def test_what_makes_no_sense_is_refused(labelled, tiny_onnx, tmp_path):
     audio, labels = labelled
-    with pytest.raises(UsageError, match="five, three or all"):
+    with pytest.raises(UsageError, match="cannot score classes 'seven'; choose one of five, five-adtof, three, all"):
         robustness(audio, labels, classes="seven")
     with pytest.raises(InputError, match="no recordings"):
         robustness(labels, labels)
