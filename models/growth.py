@@ -1,8 +1,8 @@
 """Wider models that begin as narrower ones (Net2Net, Chen, Goodfellow and Shlens 2016, arXiv 1511.05641).
 
-What a channel, head or hidden unit that is new writes starts at nothing or, where a normalisation's mean would move, at
-the mean of the old channels; what it reads starts as in a fresh model. So the wider model computes what the narrower one
-did, but for the mean of what the depthwise convolutions write, and has gradients everywhere.
+What a new head or hidden unit writes starts at nothing; what is written to a new channel at the mean of the old ones,
+so that no normalisation's mean moves; what is read starts as in a fresh model. The wider model then computes what the
+narrower one did, but for the mean of what the depthwise convolutions write, and has gradients everywhere.
 
 Letters: D width, H heads, d = D / H, L layers; wide ones have a dash.
 """
@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from .config import ModelConfig
@@ -56,7 +55,7 @@ def _gain(old: Tensor, new: Tensor, _: ModelConfig) -> Tensor:
 
 
 def _beside(old: Tensor, new: Tensor, _: ModelConfig) -> Tensor:
-    """What the new channels add to is left as fresh: shift of a normalisation, what feed-forward units read."""
+    """What the new channels add to is left as fresh: shift of a normalisation, what units read."""
     new[tuple(slice(size) for size in old.shape)] = old
     return new
 
