@@ -15,6 +15,9 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 # (2.13.0+cpu), `==2.13.0` selects it, because a local version ranks above the public one. A range would take whatever
 # is newest, which on Linux means gigabytes of CUDA libraries. To get torch in any other way: make test TORCH=...
 TORCH ?= torch==2.13.0
+# A requirement (or wheel) of TensorRT for the environment of tests, where plans are to be built; its libraries are
+# gigabytes, so nothing takes it by itself: make plans TENSORRT='tensorrt>=11,<12'
+TENSORRT ?=
 # One thread per process: the tests run in two processes, and the machine may have two cores.
 TEST_ENV := OMP_NUM_THREADS=1
 PYTEST_ARGS ?= -n 2
@@ -159,5 +162,5 @@ $(VENV)/.created: pyproject.toml
 $(TEST_VENV)/.installed: pyproject.toml
 	$(call make_venv,$(TEST_VENV))
 	@$(TEST_VENV)/bin/python $(PIP_INSTALL) $(TORCH)
-	@$(TEST_VENV)/bin/python $(PIP_INSTALL) -e '.[dev]'
+	@$(TEST_VENV)/bin/python $(PIP_INSTALL) -e '.[dev]' $(if $(TENSORRT),'$(TENSORRT)')
 	@touch $@

@@ -45,8 +45,9 @@ def latency_command(
 
     pin_to_one_core()
     opened = open_engine(engine)
+    card = _card(opened, engine)
     figures, series = latency(opened, engine, chunks)
-    _conclude("latency", _card(opened, engine), figures, out, "Latency on one core, one thread", series)
+    _conclude("latency", card, figures, out, "Latency on one core, one thread", series)
 
 
 @bench.command("throughput")
@@ -63,7 +64,7 @@ def throughput_command(engine: EngineOption = None, out: OutOption = None) -> No
 @bench.command("memory")
 def memory_command(
     engine: EngineOption = None,
-    minutes: Annotated[float, typer.Option(min=1, callback=finite, help="Length of the long input.")] = 60,
+    minutes: Annotated[float, typer.Option(min=1, callback=finite, help="Length of the long input.")] = 30,
     out: OutOption = None,
 ) -> None:
     """Peak memory of the command for one minute and for a long input."""
@@ -116,12 +117,18 @@ def parity_command(
     minutes: Annotated[float, typer.Option(min=0.1, callback=finite, help="Length of the long stream.")] = 2,
     out: OutOption = None,
 ) -> None:
-    """Logits and hits of other forms of a model against a reference, streamed from zero state."""
+    """Logits and hits of other forms of a model against a reference, streamed from zero state.
+
+    Ends with exit code 1 where one is further off than its precision may be.
+    """
     from .suites.parity import parity
 
     opened = open_engine(reference) if reference is None or reference.suffix != ".pt" else None
     card = machine_card() if opened is None else _card(opened, reference)
-    _conclude("parity", card, parity(reference, others, threads, 60 * minutes), out, "Parity")
+    figures = parity(reference, others, threads, 60 * minutes)
+    _conclude("parity", card, figures, out, "Parity")
+    if any(figure.verdict == "FAIL" for figure in figures):
+        raise typer.Exit(1)
 
 
 @bench.command("accuracy")
@@ -136,10 +143,10 @@ def accuracy_command(
     """F against delay and per class on an annotated folder."""
     from .suites.accuracy import accuracy
 
-    opened = open_engine(engine)
+    card = _card(open_engine(engine), engine)
     figures, series = accuracy(engine, audio, labels, classes, threads)
     title = f"F at 50 ms, {classes} classes, {audio.parent.name}"
-    _conclude("accuracy", _card(opened, engine), figures, out, title, series)
+    _conclude("accuracy", card, figures, out, title, series)
 
 
 @bench.command("training")
@@ -176,9 +183,14 @@ def gpu_command(
     from ..models.checkpoint import load
     from .suites.gpu import device_figures, engine_caller, gpu, torch_caller
 
+    checkpoints = checkpoint or sorted(CHECKPOINTS.glob("*.pt"))
+    if not (checkpoints or engine):
+        raise UsageError(
+            "no checkpoints lie beside this installation; name one with --checkpoint, or a plan with --engine"
+        )
     about = _device_name(device)
     limits, rates = device_figures(device)
-    for path in checkpoint or sorted(CHECKPOINTS.glob("*.pt")):
+    for path in checkpoints:
         loaded = load(path)
         card = machine_card() | {"model": f"{loaded.config.name}-pytorch", "device": about, "torch": torch.__version__}
         known = rates | {"gflop": sum(gflop_per_second(loaded.config).values())}
@@ -221,7 +233,7 @@ def all_command(
         model = Path(name)
         latency_command(model, chunks=1500, out=out)
         throughput_command(model, out=out)
-        memory_command(model, minutes=30, out=out)
+        memory_command(model, out=out)
         accuracy_command(engine=model, out=out)
     # In processes of their own from here on: the suites above have pinned this one to a core.
     _in_process("streams", "--engine", "small", "--seconds", "30", "--out", str(out))

@@ -38,6 +38,7 @@ def model_card(engine: Engine, path: Path | None) -> dict[str, Any]:
     """The model, by name and by hashes of its weights and its file."""
     return {
         "model": engine.manifest.name,
+        "precision": engine.manifest.precision,
         "weights_sha256": engine.manifest.weights_sha256,
         "file_sha256": hashlib.sha256(model_file(path).read_bytes()).hexdigest(),
         "engine": engine.describe(),

@@ -12,10 +12,12 @@ Wall-clock numbers mean nothing on a busy machine: the card shows the load at th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,18 +120,32 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 def peak_memory_mb(command: Sequence[str], interval_s: float = 0.02) -> float | None:
     """Peak resident memory of a command, in MB (10^6 bytes); None where there is no /proc.
 
+    Of a command that starts others it is the sum of what each had at most: no less than the peak of all together.
     Raises EngineError where the command fails.
     """
-    peak_kib = 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None:
-            peak_kib = max(peak_kib, resident_peak_kib(process.pid))
-            time.sleep(interval_s)
-        message = process.stderr.read() if process.stderr else ""
+    peaks_kib: dict[int, int] = {}
+    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads would stop who says much
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said) as process:
+            while process.poll() is None:
+                for pid in with_descendants(process.pid):
+                    peaks_kib[pid] = max(peaks_kib.get(pid, 0), resident_peak_kib(pid))
+                time.sleep(interval_s)
+        said.seek(0)
+        message = said.read().decode(errors="replace")
     if process.returncode:
         last = (message.strip().splitlines() or ["it said nothing"])[-1]
         raise EngineError(f"{' '.join(command)} failed with exit code {process.returncode}: {last}")
-    return peak_kib * 1024 / 1e6 or None
+    return sum(peaks_kib.values()) * 1024 / 1e6 or None
+
+
+def with_descendants(pid: int) -> list[int]:
+    """A process and all that it started, directly or not; without /proc, or once it has ended, it alone."""
+    found = [pid]
+    for parent in found:  # grows as children are found
+        for children in Path("/proc").glob(f"{parent}/task/*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, children.read_text().split())
+    return found
 
 
 def resident_peak_kib(pid: int) -> int:

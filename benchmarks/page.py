@@ -106,13 +106,22 @@ def _with_table(readme: Path, devices: Iterable[Device]) -> str:
         raise InputError(f"{readme}: cannot be read ({error}); name the README whose table is to be made") from None
     if not README_TABLE.search(text):
         raise InputError(f"{readme}: no line '<!-- performance -->' with its end; put both where the table belongs")
-    needed = {name for names in README_FIGURES.values() for name in names}
     for device in devices:
-        if needed <= {figure.name for result in device.results for figure in result.figures}:
+        if _fills_table(device.results):
             table = readme_table(device.results)
             return README_TABLE.sub(lambda _, table=table: table, text)
-    suites = ", ".join(README_FIGURES)
-    raise InputError(f"no folder holds what the table in {readme} shows; measure it with the suites {suites}")
+    needed = ", ".join(f"{suite} ({', '.join(names)})" for suite, names in README_FIGURES.items())
+    raise InputError(f"no folder holds what the table in {readme} shows of every model; measure it with {needed}")
+
+
+def _fills_table(results: Iterable[Result]) -> bool:
+    """Whether there is at least one model, and all figures of the README's table of every one that has any of them."""
+    needed = {name for names in README_FIGURES.values() for name in names}
+    found: dict[str, set[str]] = {}
+    for result in results:
+        if names := needed & {figure.name for figure in result.figures}:
+            found.setdefault("-".join(result.key[1:]), set()).update(names)
+    return bool(found) and all(names == needed for names in found.values())
 
 
 def readme_table(results: Iterable[Result]) -> str:
@@ -121,7 +130,7 @@ def readme_table(results: Iterable[Result]) -> str:
     for result in results:
         for figure in result.figures:
             if figure.name in README_FIGURES.get(result.suite, ()):
-                found.setdefault(figure.name, {})[result.card["model"]] = figure
+                found.setdefault(figure.name, {})["-".join(result.key[1:])] = figure
     models = sorted({model for row in found.values() for model in row})
     lines = [
         "| " + " | ".join(["one core", *(f"`{model}`" for model in models)]) + " |",

@@ -3,8 +3,8 @@
 usage: python -m ghostnote.benchmarks.peers AUDIO LABELS --peer "NAME=COMMAND {audio} {out}" [--engine MODEL]
 
 A peer is a command that reads {audio} and writes what it found to {out}: a MIDI file, or lines of time, TAB, class,
-by the ending it is given (`--ending NAME=mid`). Every recording starts the command anew, as a user would; the time that
-the command takes for a second of silence is its start and is shown beside the cost, not taken off it.
+by the ending it is given (`--ending NAME=mid`). Every recording starts the command anew, as a user would; the time by
+the clock that the command takes for a second of silence is its start and is shown beside the cost, not taken off it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,8 +29,9 @@ import soundfile
 import typer
 
 from ..models.evaluation.inputs import audio_files, references
-from ..models.evaluation.notes import labels_of, read_notes
+from ..models.evaluation.notes import Note, labels_of, read_notes
 from ..models.evaluation.scores import classes_of, score
+from ..runtime.engines.opening import open_engine
 from ..runtime.errors import GhostnoteError, InputError, UsageError
 from .machine import machine_card
 from .measuring import ONE_THREAD, matrix_product_gflops, peak_memory_mb
@@ -99,13 +101,15 @@ def measure(peer: Peer, recordings: Mapping[str, Path], wanted: Mapping[str, Any
     with tempfile.TemporaryDirectory() as folder:
         silence = Path(folder) / "silence.wav"
         soundfile.write(silence, np.zeros(44100, np.float32), 44100)
-        start_s = _run(peer, silence, Path(folder) / f"silence.{peer.ending}")
+        began = time.perf_counter()
+        _run(peer, silence, Path(folder) / f"silence.{peer.ending}")
+        start_s = time.perf_counter() - began
         speed = matrix_product_gflops()
         cpu_s, found = 0.0, {}
         for name, path in recordings.items():
             out = Path(folder) / f"{name}.{peer.ending}"
             cpu_s += _run(peer, path, out)
-            found[name] = labels_of(read_notes(out)) if out.exists() else []
+            found[name] = labels_of(_written(peer, out))
         longest = max(recordings.values(), key=lambda path: soundfile.info(str(path)).duration)
         peak_mb = peak_memory_mb(peer.words(longest, Path(folder) / f"peak.{peer.ending}"))
     audio_s = sum(soundfile.info(str(path)).duration for path in recordings.values())
@@ -159,8 +163,10 @@ def _peers(commands: Mapping[str, str], endings: Mapping[str, str]) -> list[Peer
 
 
 def _ours(model: str, latency_ms: float) -> Peer:
+    """Ours at the largest total latency of its own within `latency_ms`. Raises UsageError where it has none."""
     command = OURS.replace("{model}", shlex.quote(model)).replace("{latency}", f"{latency_ms:g}")
-    return Peer(f"ghostnote {model}", command, "txt", latency_ms)
+    manifest = open_engine(model).manifest
+    return Peer(f"ghostnote {model}", command, "txt", manifest.total_latency_ms(manifest.delay_for_latency(latency_ms)))
 
 
 def _run(peer: Peer, audio: Path, out: Path) -> float:
@@ -173,6 +179,15 @@ def _run(peer: Peer, audio: Path, out: Path) -> float:
         message = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise InputError(f"{peer.name} failed on {audio} with exit code {done.returncode}: {message}")
     return _children_cpu_s() - before
+
+
+def _written(peer: Peer, out: Path) -> list[Note]:
+    """The hits in what it wrote. Raises InputError: a peer that wrote nothing has not said that there are no hits."""
+    if not out.exists():
+        raise InputError(
+            f"{peer.name} ended well and wrote no {out}; check where its command has {{out}}, or what --ending it needs"
+        )
+    return read_notes(out)
 
 
 def _children_cpu_s() -> float:

@@ -29,6 +29,12 @@ class Result:
     title: str = ""
     series: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is a document of: suite, model, and a precision other than float32."""
+        precision = self.card.get("precision", "float32")
+        return self.suite, str(self.card.get("model", "any")), *([precision] if precision != "float32" else [])
+
     def to_json(self) -> str:
         """One line."""
         return json.dumps(asdict(self))
@@ -49,8 +55,11 @@ class Result:
         return result
 
     def write(self, folder: Path) -> Path:
-        """Keep the document as SUITE-MODEL.json in a folder, and a line in its history. Raises OutputError."""
-        path = folder / f"{self.suite}-{self.card.get('model', 'any')}.json"
+        """Keep the document as SUITE-MODEL.json in a folder, and a line in its history. Raises OutputError.
+
+        Of a model in reduced precision it is SUITE-MODEL-PRECISION.json.
+        """
+        path = folder / ("-".join(self.key) + ".json")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(asdict(self), indent=1) + "\n")
@@ -62,7 +71,7 @@ class Result:
 
     def _headline(self) -> dict[str, Any]:
         """What the history keeps: every figure, at which commit and on which day."""
-        known = {key: self.card.get(key, "") for key in ("date", "commit", "model")}
+        known = {key: self.card.get(key, "") for key in ("date", "commit")} | {"model": "-".join(self.key[1:])}
         return {"suite": self.suite, **known, "figures": {f.name: f.value for f in self.figures}}
 
     def show(self) -> None:

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..models.transformer import DrumTransformer, state_shapes
 from ..runtime.engines.protocol import HEADS
 from ..runtime.errors import EngineError, InputError
 from ..runtime.manifest import METADATA_KEY, Manifest
@@ -24,6 +23,8 @@ from .errors import CheckError
 if TYPE_CHECKING:
     import onnx
     from google.protobuf.message import Message
+
+    from ..models.transformer import DrumTransformer
 
 __all__ = ["OPSET", "attach_manifest", "check_graph", "graph_of", "manifest_of", "read_graph"]
 
@@ -36,6 +37,7 @@ def graph_of(model: DrumTransformer) -> onnx.ModelProto:
     """The ONNX graph of `model.step`: dynamic batch and tokens, weights inside, nothing of the machine that made it."""
     import torch
 
+    from ..models.transformer import state_shapes
     from .folding import folded
 
     c, states = model.config, model.zero_state(2)

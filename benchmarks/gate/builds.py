@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +34,13 @@ class Build:
 
 
 class Worker:
-    """A process that runs `worker.py` with the package of a build, pinned to one core where that is possible."""
+    """A process that runs `worker.py` with the package of a build, on recordings by name."""
 
-    def __init__(self, build: Build, model: str, audio: Path) -> None:
+    def __init__(self, build: Build, model: str, recordings: Mapping[str, Path]) -> None:
         self._name = build.name
         environment = os.environ | ONE_THREAD | {"PYTHONPATH": str(build.folder / ".types")}
         self._process = subprocess.Popen(
-            [sys.executable, str(WORKER), model, str(audio)],
+            [sys.executable, str(WORKER), model, *map(str, recordings.values())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,14 @@ from ...models.evaluation.scores import reduce_label
 from ...runtime.errors import EngineError, InputError
 from ..suites.arithmetic import gflop_per_second
 from .builds import Build, Worker
-from .statistics import SLOWDOWN_LIMIT, Interval, Verdict, judge_ratio, judge_stable, ratio_interval
+from .hits import hit_metrics
+from .statistics import Metric, Verdict, judge_ratio, judge_stable, ratio_interval
 
-__all__ = ["Metric", "Plan", "compare"]
+__all__ = ["Plan", "compare"]
 
 TIMED = {"file": "whole file, CPU time", "live": "20 ms chunks, CPU time"}
 PAIRS = 12  # of each kind in a round
 FIRST_ROUNDS = 5
-PAIRED_S = 0.01  # hits of both builds this close are one hit
-MATCHED_S = 0.05  # a hit this close to a label is right
-HITS_F, HITS_TOLERANCE = 1.0, 0.002  # agreement of two builds' hits; docs/architecture.md allows reduced precision .998
-F_TOLERANCE = 0.003
 # What a worker counts in its "facts": key, what a person reads, unit, factor; how much more is no change.
 COUNTS = (
     ("python_calls", "calls of functions in 50 chunks", "", 1.0, 0.03, 0.0),
@@ -42,15 +39,15 @@ Pairs = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared: a model (bundled name or file), audio with exact labels, and how long it may take.
+    """What is compared: a model (bundled name or file), recordings with exact labels, and how long it may take.
 
     The labels are (seconds, class code), by recording. Paths are absolute: workers run elsewhere.
     """
 
     model: str
-    audio: Path
+    recordings: Mapping[str, Path]
     labels: Mapping[str, Sequence[tuple[float, str]]]
-    budget_s: float = 300.0
+    budget_s: float = 600.0
 
     @classmethod
     def of(cls, engine: str, audio: Path, labels: Path, budget_s: float) -> Plan:
@@ -59,42 +56,32 @@ class Plan:
             name: [(time_s, code) for time_s, label in found if (code := reduce_label(label, "all"))]
             for name, found in references(labels).items()
         }
-        if not audio_files(audio, exact):
+        recordings = {name: path.resolve() for name, path in audio_files(audio, exact).items()}
+        if not recordings:
             raise InputError(
                 f"{audio}: no recordings NAME.* of the labels in {labels}; give the folder that holds them"
             )
         model = str(Path(engine).resolve()) if Path(engine).is_file() else engine
-        return cls(model, audio.resolve(), exact, budget_s)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A row of the result. For a time `interval` is of the ratio, and base and head are its parts' medians in ms."""
-
-    name: str
-    base: float
-    head: float
-    unit: str
-    verdict: Verdict
-    interval: Interval | None = None
-
-    @property
-    def fails(self) -> bool:
-        """Whether this stops a change: it is worse, or a slowdown over the limit could not be ruled out."""
-        unsure = self.verdict is Verdict.CANNOT_TELL
-        return self.verdict is Verdict.WORSE or (
-            unsure and self.interval is not None and self.interval.high > 1 + SLOWDOWN_LIMIT
-        )
+        return cls(model, recordings, exact, budget_s)
 
 
 def compare(base: Build, head: Build, plan: Plan, say: Callable[[str], None]) -> list[Metric]:
-    """Every metric's verdict; `say` is told how far the work is. Raises EngineError for a build that fails."""
+    """Every metric's verdict; `say` is told how far the work is. Raises EngineError for a build that fails.
+
+    Where a model was trained anew, both builds are timed with BASE's: what changed in the runtime is to be seen, and
+    what a model may cost at most is said by the suites' limits.
+    """
     for build in (base, head):
         if not _model(build, plan).is_file():
             names = ", ".join(sorted(path.stem for path in build.folder.glob("runtime/assets/*.onnx")))
             raise EngineError(f"{plan.model}: no model file, and {build.name} bundles none of that name (but {names})")
     end = time.monotonic() + plan.budget_s
-    stable = list(_stable_metrics(base, head, plan))
+    answers = {model: _asked(base, head, plan, "hits", model) for model in _models(base, head, plan)}
+    anew = any(one["weights"] != two["weights"] for one, two in answers.values())
+    stable = [m for model, pair in answers.items() for m in hit_metrics(Path(model).stem, *pair, plan.labels)]
+    stable += _size_metrics(base, head, plan, stops=not anew)
+    plan = replace(plan, model=str(_model(base, plan))) if anew else plan
+    stable += _counts(*_asked(base, head, plan, "facts", plan.model))
     rounds: list[dict[str, Pairs]] = []
     while True:
         rounds.append(_round(base, head, plan, swapped=len(rounds) % 2 == 1))
@@ -109,7 +96,8 @@ def _round(base: Build, head: Build, plan: Plan, *, swapped: bool) -> dict[str, 
     """A fresh pair of processes and PAIRS pairs of each kind, in the order A B B A ..."""
     with ExitStack() as stack:
         # Whose process is started first changes from round to round.
-        started = [stack.enter_context(_worker(build, plan)) for build in ((head, base) if swapped else (base, head))]
+        order = (head, base) if swapped else (base, head)
+        started = [stack.enter_context(Worker(build, plan.model, plan.recordings)) for build in order]
         base_worker, head_worker = reversed(started) if swapped else started
         workers = (base_worker, head_worker)
         for kind in TIMED:
@@ -133,29 +121,34 @@ def _timed_metric(kind: str, rounds: Sequence[Mapping[str, Pairs]]) -> Metric:
     return Metric(TIMED[kind], 1000 * base_s, 1000 * head_s, "ms", judge_ratio(interval), interval)
 
 
-def _worker(build: Build, plan: Plan) -> Worker:
-    return Worker(build, plan.model, plan.audio)
-
-
-def _stable_metrics(base: Build, head: Build, plan: Plan) -> Iterator[Metric]:
-    sides = []
-    for build in (base, head):
-        with _worker(build, plan) as worker:
-            sides.append(worker.ask("facts"))
-    one, two = sides
-    agreement = _f([one["hits"], two["hits"]], PAIRED_S)
-    same = judge_stable(HITS_F, agreement, HITS_TOLERANCE, more_is_better=True)
-    yield Metric("hits of HEAD against BASE, F at 10 ms", HITS_F, agreement, "", same)
-    scores = [_f([plan.labels, side["hits"]], MATCHED_S) for side in sides]
-    yield Metric("F against exact labels, 50 ms", *scores, "", judge_stable(*scores, F_TOLERANCE, more_is_better=True))
-    yield from _counts(one, two)
+def _size_metrics(base: Build, head: Build, plan: Plan, *, stops: bool) -> Iterator[Metric]:
+    """Arithmetic and size of models, which stop a change or not, and size of the source, which does."""
     work = [gflop_per_second(_model(build, plan)) for build in (base, head)]
     if None not in work:
-        yield _growing("arithmetic of the model per s of audio", work, "GFLOP", ARITHMETIC_TOLERANCE)
+        yield _growing("arithmetic of the model per s of audio", work, "GFLOP", ARITHMETIC_TOLERANCE, stops=stops)
     for what, pattern in (("bundled models", "runtime/assets/*.onnx"), ("runtime's source", "runtime/**/*.py")):
         sizes = [build.size(pattern) / 1e3 for build in (base, head)]
         # Source grows with what it can do; it is shown, and only a jump is a regression.
-        yield _growing(f"size of {what}", sizes, "kB", 0.02 if "models" in what else 0.5)
+        models = "models" in what
+        yield _growing(f"size of {what}", sizes, "kB", 0.02 if models else 0.5, stops=stops or not models)
+
+
+def _models(base: Build, head: Build, plan: Plan) -> list[str]:
+    """The models whose hits are compared: the file that was named, or all that both builds bundle."""
+    if Path(plan.model).is_file():
+        return [plan.model]
+    names = [{path.stem for path in build.folder.glob("runtime/assets/*.onnx")} for build in (base, head)]
+    return sorted(names[0] & names[1])
+
+
+def _asked(base: Build, head: Build, plan: Plan, what: str, model: str) -> tuple[Side, Side]:
+    """Both builds' answers, one after the other."""
+
+    def answer(build: Build) -> Side:
+        with Worker(build, model, plan.recordings) as worker:
+            return worker.ask(what)
+
+    return answer(base), answer(head)
 
 
 def _counts(one: Side, two: Side) -> Iterator[Metric]:
@@ -165,38 +158,16 @@ def _counts(one: Side, two: Side) -> Iterator[Metric]:
             yield _growing(name, [factor * one[key], factor * two[key]], unit, share, absolute)
 
 
-def _growing(name: str, values: Sequence[float], unit: str, share: float, absolute: float = 0.0) -> Metric:
+def _growing(
+    name: str, values: Sequence[float], unit: str, share: float, absolute: float = 0.0, *, stops: bool = True
+) -> Metric:
     """A number that may grow by a share of itself, or by an absolute amount."""
     base, head = values
-    tolerance = max(share * base, absolute)
-    return Metric(name, base, head, unit, judge_stable(base, head, tolerance, more_is_better=False))
+    verdict = judge_stable(base, head, max(share * base, absolute), more_is_better=False)
+    return Metric(name, base, head, unit, verdict, stops=stops)
 
 
 def _model(build: Build, plan: Plan) -> Path:
     """The file of the compared model in a build."""
     bundled = build.folder / "runtime" / "assets" / f"{plan.model}.onnx"
     return bundled if bundled.exists() else Path(plan.model)
-
-
-def _f(sides: Sequence[Mapping[str, Sequence[Sequence[Any]]]], within_s: float) -> float:
-    """Pooled F of hits paired by class, each with the nearest free one within `within_s`, on the first's recordings."""
-    reference, estimate = sides
-    pairs = sum(_paired(reference[name], estimate.get(name, ()), within_s) for name in reference)
-    total = sum(len(side.get(name, ())) for side in sides for name in reference)
-    return 2 * pairs / total if total else 1.0
-
-
-def _paired(reference: Sequence[Sequence[Any]], estimate: Sequence[Sequence[Any]], within_s: float) -> int:
-    """Pairs of one recording: both sorted by time, taken greedily, which is optimal on a line (per class)."""
-    pairs = 0
-    for code in {hit[1] for hit in reference}:
-        a, b = (sorted(hit[0] for hit in side if hit[1] == code) for side in (reference, estimate))
-        i = j = 0
-        while i < len(a) and j < len(b):
-            if abs(a[i] - b[j]) <= within_s:
-                pairs, i, j = pairs + 1, i + 1, j + 1
-            elif a[i] < b[j]:
-                i += 1
-            else:
-                j += 1
-    return pairs

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-__all__ = ["Interval", "Verdict", "judge_ratio", "judge_stable", "ratio_interval"]
+__all__ = ["Interval", "Metric", "Verdict", "judge_ratio", "judge_stable", "ratio_interval"]
 
 CONFIDENCE = 0.99
 RESAMPLES = 2000
@@ -38,6 +38,32 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the result. For a time `interval` is of the ratio, and base and head are its parts' medians in ms.
+
+    What does not stop a change is only shown.
+    """
+
+    name: str
+    base: float
+    head: float
+    unit: str
+    verdict: Verdict
+    interval: Interval | None = None
+    stops: bool = True
+
+    @property
+    def fails(self) -> bool:
+        """Whether this stops a change: it is worse, or a slowdown over the limit could not be ruled out."""
+        if not self.stops:
+            return False
+        unsure = self.verdict is Verdict.CANNOT_TELL
+        return self.verdict is Verdict.WORSE or (
+            unsure and self.interval is not None and self.interval.high > 1 + SLOWDOWN_LIMIT
+        )
 
 
 def ratio_interval(rounds: Sequence[Sequence[tuple[float, float]]], seed: int = 0) -> Interval:

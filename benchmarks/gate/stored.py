@@ -10,8 +10,7 @@ from typing import Any
 from ...runtime.errors import InputError
 from ..page import read_results
 from ..result import Result
-from .comparison import Metric
-from .statistics import Verdict, judge_stable
+from .statistics import Metric, Verdict, judge_stable
 
 __all__ = ["against"]
 
@@ -19,12 +18,13 @@ MACHINE = ("cpu", "cores", "gpu")  # what must be alike on the cards; `gpu` hold
 
 
 def against(results: Sequence[Result], baselines: Path) -> list[Metric]:
-    """Every figure with a better side that both have, and every limit of `results` that is exceeded.
+    """Every figure with a better side that both have, and every limit of `results` that is newly exceeded.
 
-    Raises InputError where `baselines` holds no folder of this machine's, or nothing in it can be compared.
+    Raises InputError where `baselines` holds no folder of this machine's, where nothing in it can be compared, and
+    where a document was measured in another way than the stored one of the same suite and model.
     """
-    stored = {_key(result): result for result in _of_this_machine(results, baselines)}
-    metrics = [metric for result in results for metric in _judged(result, stored.get(_key(result)))]
+    stored = {result.key: result for result in _of_this_machine(results, baselines)}
+    metrics = [metric for result in results for metric in _judged(result, stored.get(result.key))]
     if not metrics:
         known = ", ".join(sorted(" ".join(key) for key in stored))
         raise InputError(f"nothing to compare: the stored documents are {known}; measure one of these")
@@ -47,15 +47,16 @@ def _machine(card: Any) -> dict[str, Any]:
     return {key: card[key] for key in MACHINE if card.get(key) is not None}
 
 
-def _key(result: Result) -> tuple[str, str]:
-    return result.suite, str(result.card.get("model", ""))
-
-
 def _judged(result: Result, stored: Result | None) -> Iterator[Metric]:
-    name = " ".join(_key(result))
+    name = " ".join(result.key)
+    if stored is not None and stored.title != result.title:  # it says with which options
+        raise InputError(
+            f"{name}: '{result.title}' was measured, '{stored.title}' is stored; measure it with the same options"
+        )
     found = {figure.name: figure for figure in result.figures}
+    failed = {figure.name for figure in (stored.figures if stored else ()) if figure.verdict == "FAIL"}
     for figure in found.values():
-        if figure.verdict == "FAIL":
+        if figure.verdict == "FAIL" and figure.name not in failed:
             yield _worse(f"{name}: {figure.name}, limit", figure.limit, figure.value, figure.unit)
     for before in () if stored is None else stored.figures:
         if before.better is None or before.value is None:

@@ -27,7 +27,8 @@ def latency(engine: Engine, path: Path | None, chunks: int) -> tuple[list[Figure
     """Figures, and the series that the pictures are drawn from."""
     chunk_rows, distribution = chunk_figures(engine, path, chunks)
     by_batch = {str(b): {str(t): 1000 * step_time_s(engine, b, t, 15) for t in CHUNK_TOKENS} for b in BATCHES}
-    p99_ms = next(row.value for row in chunk_rows if row.name.endswith("20 ms chunk, p99"))
+    token = f"{1000 * engine.manifest.token_s:.0f} ms chunk, p99"
+    p99_ms = next(row.value for row in chunk_rows if row.name == token)
     figures = [*chunk_rows, *start_figures(path, engine.manifest.sample_rate), *budget_figures(engine, p99_ms or 0.0)]
     return figures, {"distribution_ms": distribution, "step_ms": by_batch}
 

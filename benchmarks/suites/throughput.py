@@ -25,7 +25,7 @@ def throughput(engine: Engine, path: Path | None) -> list[Figure]:
     """Cost of a whole file from reading to hits, and real-time streams that batches of single tokens allow."""
     with tempfile.TemporaryDirectory() as folder:
         figures = whole_file_figures(engine, path, Path(folder))
-    return figures + stream_figures(engine)
+    return figures + stream_figures(engine, path)
 
 
 def whole_file_figures(
@@ -59,15 +59,18 @@ def whole_file_figures(
     ]
 
 
-def stream_figures(engine: Engine, repeats: int = 30) -> list[Figure]:
-    """Streams that one core serves in real time when so many share each call of one token; bytes of state beside it."""
+def stream_figures(engine: Engine, path: Path | None, repeats: int = 30) -> list[Figure]:
+    """Streams that one core serves in real time when so many share each call of one token; at best what binds first.
+
+    That is arithmetic, or moving the state: a call reads all of it and writes the next one, which is copying it once.
+    """
     manifest = engine.manifest
-    bandwidth = 1e9 * copy_gigabytes_per_s()
+    most = manifest.token_s / (state_bytes(manifest) / (1e9 * copy_gigabytes_per_s()))
+    if (arithmetic := gflop_per_second(path)) is not None:
+        most = min(most, matrix_product_gflops() / arithmetic)
     figures = []
     for batch in BATCHES:
         step_s = step_time_s(engine, batch, 1, repeats)
-        # Every call reads the whole state and writes the next one.
-        most = manifest.token_s / (2 * state_bytes(manifest) / bandwidth)
         figures.append(
             Figure(
                 f"streams per core, {batch} per call of one token",

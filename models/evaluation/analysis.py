@@ -22,7 +22,18 @@ from .scores import LabelError, class_names, classes_of, match, rates, score, tr
 from .timing import emission_times, timing_errors
 from .velocity import velocity_errors, velocity_f
 
-__all__ = ["Findings", "Rules", "Track", "analyse", "compare", "forgiven", "gap", "groups_for", "listen"]
+__all__ = [
+    "Findings",
+    "Rules",
+    "Track",
+    "analyse",
+    "compare",
+    "forgiven",
+    "gap",
+    "groups_for",
+    "have_velocity",
+    "listen",
+]
 
 NoteSets = Mapping[str, Sequence[Note]]
 
@@ -135,7 +146,8 @@ def listen(engine: Listener, tracks: Iterable[Track], delay: int, rules: Rules, 
     if thorough and not isinstance(engine, WholeFile):
         found.figures["delays"] = _delays(by_delay, references, manifest, rules)
         latency_ms = manifest.total_latency_ms(delay)
-        found.figures["emission"] = emission_times(rules.pairs(live, references), latency_ms)
+        hits = [note for notes in live.values() for note in notes]
+        found.figures["emission"] = emission_times(hits, rules.pairs(live, references), latency_ms)
     return found
 
 
@@ -148,7 +160,7 @@ def analyse(
     estimate is missing.
     """
     fine = "all" in rules.groups
-    struck = velocities or {t: notes for t, notes in references.items() if any(n.velocity is not None for n in notes)}
+    struck = {t: notes for t, notes in (velocities or references).items() if have_velocity({t: notes})}
     return {
         "tracks": len(references),
         "window_s": rules.window_s,
@@ -156,7 +168,7 @@ def analyse(
         "scores": {group: rules.scores(estimates, references, group) for group in rules.groups},
         "frequent": _frequent(rules.counts(estimates, references, "all").sum(0), rules.names("all")) if fine else None,
         "timing": timing_errors(rules.pairs(estimates, references), rules.window_s),
-        "velocity": _velocity(estimates, struck, rules) if struck and _have_velocity(estimates) else None,
+        "velocity": _velocity(estimates, struck, rules) if struck and have_velocity(estimates) else None,
         "confusion": _confusions(estimates, references, rules) if fine else None,
     }
 
@@ -245,8 +257,9 @@ def _velocity(estimates: NoteSets, references: NoteSets, rules: Rules) -> dict[s
     return errors | {"transcription_velocity": velocity_f(estimates, references, names, rules.group, rules.window_s)}
 
 
-def _have_velocity(estimates: NoteSets) -> bool:
-    return any(note.velocity is not None for notes in estimates.values() for note in notes)
+def have_velocity(tracks: NoteSets) -> bool:
+    """Whether any of the notes says how hard it was struck."""
+    return any(note.velocity is not None for notes in tracks.values() for note in notes)
 
 
 def _confusions(estimates: NoteSets, references: NoteSets, rules: Rules) -> dict[str, Any]:

@@ -18,6 +18,7 @@ __all__ = ["DRAWS", "paired_bootstrap"]
 DRAWS = 10_000
 SEED = 20261122
 CONFIDENCE = 0.95
+SEEN = ("ours", "theirs", "difference")  # what needs no draws
 
 
 def paired_bootstrap(
@@ -26,7 +27,8 @@ def paired_bootstrap(
     """Difference of F, ours minus theirs, from counts [T, C, (tp, estimates, references)] of the same tracks.
 
     Per class and `pooled`: F of both, difference, the 95 % interval of the percentile method, and the two-sided p,
-    twice the smaller share of draws on either side of 0 (ties count to both; at most 1).
+    twice the smaller share of draws on either side of 0 (ties count to both; at most 1). One track can only be drawn
+    again and again, which tells nothing of others: interval and p are then None.
     """
     tracks = len(ours)
     chosen = np.random.default_rng(seed).multinomial(tracks, np.full(tracks, 1 / tracks), size=draws)  # [D, T]
@@ -37,8 +39,10 @@ def paired_bootstrap(
     sides = np.stack([(differences <= 0).mean(0), (differences >= 0).mean(0)])
     p = np.minimum(1, 2 * np.maximum(sides.min(0), 1 / draws))  # a share below 1 / draws cannot be told from it
     columns = {"ours": f[0], "theirs": f[1], "difference": f[0] - f[1], "low": low, "high": high, "p": p}
+    known = columns if tracks > 1 else dict.fromkeys(columns) | {key: columns[key] for key in SEEN}
     rows = {
-        name: {key: float(values[c]) for key, values in columns.items()} for c, name in enumerate([*names, "pooled"])
+        name: {key: None if values is None else float(values[c]) for key, values in known.items()}
+        for c, name in enumerate([*names, "pooled"])
     }
     return {"tracks": tracks, "draws": draws, "confidence": CONFIDENCE, "classes": rows}
 

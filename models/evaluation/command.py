@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...runtime.errors import UsageError
+from ...runtime.errors import InputError, UsageError
 from ...runtime.files import make_folder, text_file
 from ...runtime.option_groups import flattened
-from .analysis import Findings, Rules, Track, analyse, compare, gap, groups_for, listen
+from .analysis import Findings, Rules, Track, analyse, compare, gap, groups_for, have_velocity, listen
 from .hearing import Listener, Source
 from .inputs import audio_files, complete, read_references
 from .notes import Note, read_note_folder
@@ -152,6 +152,10 @@ def _score_recordings(
     """The recordings' part of the document: the system's hits, or the estimates' in a folder; written to `kept`."""
     wanted, rules = task.wanted, task.rules
     others = {folder: complete(folder, wanted) for folder in (scoring.velocities, scoring.against) if folder}
+    if scoring.velocities and not have_velocity(others[scoring.velocities]):
+        raise InputError(
+            f"{scoring.velocities}: no velocities in its files; expected a third column, 0..1 or 1..127, or MIDI"
+        )
     if task.audio and system:
         items = [Track(name, source, wanted[name]) for name, source in task.audio.items()]
         found = system.listen(items, rules, "Transcribing", thorough=thorough)

@@ -146,7 +146,7 @@ def emission(times: Mapping[str, Any]) -> Figure:
         _bars(axes, row["histogram"], COLOURS["BD"])
         limit_ms = times["total_latency_ms"]
         axes.axvline(limit_ms, color=COLOURS["SD"], linewidth=1.4)
-        axes.set(title=f"{title}: {row['late']} of {times['n']} late", ylabel="hits")
+        axes.set(title=f"{title}: {row['late']} of {row['n']} late", ylabel="hits")
         _name_line(axes, limit_ms, f"total latency {limit_ms:g} ms", COLOURS["SD"])
     stacked[-1].set(xlabel="time until the hit came out, ms")
     return figure
@@ -175,7 +175,8 @@ def differences(result: Mapping[str, Any]) -> Figure:
     rows = list(result["classes"].items())
     figure, axes = _figure(0.34 * len(rows) + 0.9)
     for y, (name, row) in enumerate(rows):
-        axes.plot([row["low"], row["high"]], [y, y], color=colour(name), linewidth=2.4, solid_capstyle="round")
+        if row["p"] is not None:
+            axes.plot([row["low"], row["high"]], [y, y], color=colour(name), linewidth=2.4, solid_capstyle="round")
         axes.plot(row["difference"], y, "o", color=colour(name), **_ROUND)
     axes.axvline(0, color=INK, linewidth=1)
     axes.set(yticks=range(len(rows)), yticklabels=[name for name, _ in rows], ylim=(len(rows) - 0.4, -0.6))

@@ -171,12 +171,13 @@ def _timing(timing: Mapping[str, Any]) -> str:
 
 
 def _emission(emission: Mapping[str, Any]) -> str:
-    if not emission["n"]:
+    if not emission["from_report"]["n"]:
         return ""
     text = (
         "<p>The recording was fed live in pieces of 20 ms; counted is the input up to the moment the hit came out. "
         "From the reference's attack, the annotator's and the model's timing errors are in it; from the hit's own "
-        f"time, a late one would break the contract: <b>{emission['from_report']['late']}</b> of {emission['n']}.</p>"
+        "time, of right and wrong hits alike, a late one would break the contract: "
+        f"<b>{emission['from_report']['late']}</b> of {emission['from_report']['n']}.</p>"
     )
     return f"<h3>Time until the report</h3>{text}{pictures.emission(emission)}"
 
@@ -234,8 +235,8 @@ def _against(against: Mapping[str, Any]) -> str:
                 name,
                 *(f"{row[k]:.3f}" for k in ("ours", "theirs")),
                 f"{row['difference']:+.3f}",
-                f"{row['low']:+.3f} to {row['high']:+.3f}",
-                f"{row['p']:.2g}",
+                "-" if row["p"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}",
+                "-" if row["p"] is None else f"{row['p']:.2g}",
             )
             for name, row in result["classes"].items()
         ]

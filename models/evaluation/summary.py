@@ -71,7 +71,7 @@ def _show_analysis(console: Console, key: str, analysis: Mapping[str, Any]) -> N
     if "emission" in analysis:
         emission = analysis["emission"]
         console.print(
-            f"{key}: of {emission['n']} live hits {emission['from_report']['late']} came later than "
+            f"{key}: of {emission['from_report']['n']} live hits {emission['from_report']['late']} came later than "
             f"{emission['total_latency_ms']:g} ms after their own time"
         )
 
@@ -85,8 +85,8 @@ def _against(result: Mapping[str, Any], folder: str) -> Table:
             f"{row['ours']:.3f}",
             f"{row['theirs']:.3f}",
             f"{row['difference']:+.3f}",
-            f"{row['low']:+.3f} .. {row['high']:+.3f}",
-            f"{row['p']:.3g}",
+            "-" if row["p"] is None else f"{row['low']:+.3f} .. {row['high']:+.3f}",
+            "-" if row["p"] is None else f"{row['p']:.3g}",
         )
     return table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,25 +35,28 @@ def latency_text(total_latency_ms: float | None) -> str:
     return "whole file" if total_latency_ms is None else f"total latency {total_latency_ms:g} ms"
 
 
-def emission_times(pairs: Pairs, total_latency_ms: float) -> dict[str, Any]:
-    """How long after the attack matched hits came out of a stream, and how many came later than total latency says.
+def emission_times(live: Iterable[Note], pairs: Pairs, total_latency_ms: float) -> dict[str, Any]:
+    """How long after the attack hits came out of a stream, and how many came later than total latency says.
 
-    Twice: `from_reference` counts from the reference's attack, `from_report` from the hit's own time, where being late
-    would break the contract (docs/architecture.md).
+    `from_report` counts from a hit's own time, for every hit, right or wrong: being late there would break the contract
+    (docs/architecture.md). `from_reference` counts from the reference's attack, for the pairs that match.
     """
-    reported_s = np.array([e.reported_s for *_, e in pairs], float)
     starts = {
-        "from_reference": np.array([r.time_s for _, r, _ in pairs], float),
-        "from_report": np.array([e.time_s for *_, e in pairs], float),
+        "from_reference": [(r.time_s, e.reported_s) for _, r, e in pairs],
+        "from_report": [(hit.time_s, hit.reported_s) for hit in live],
     }
-    rows = {name: _waited(1000 * (reported_s - start_s), total_latency_ms) for name, start_s in starts.items()}
-    return {"n": len(pairs), "total_latency_ms": total_latency_ms, **rows}
+    rows = {
+        name: _waited(1000 * np.diff(np.array(times, float).reshape(-1, 2))[:, 0], total_latency_ms)
+        for name, times in starts.items()
+    }
+    return {"total_latency_ms": total_latency_ms, **rows}
 
 
 def _waited(waited_ms: np.ndarray, limit_ms: float) -> dict[str, Any]:
     if not len(waited_ms):
-        return {"late": 0, "median_ms": None, "latest_ms": None, "histogram": None}
+        return {"n": 0, "late": 0, "median_ms": None, "latest_ms": None, "histogram": None}
     return {
+        "n": len(waited_ms),
         "late": int((waited_ms > limit_ms + _ROUNDING_MS).sum()),
         "median_ms": float(np.median(waited_ms)),
         "latest_ms": float(waited_ms.max()),

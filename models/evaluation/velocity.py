@@ -70,9 +70,16 @@ def velocity_f(
 
 
 def _arrays(notes: Sequence[Note], names: Sequence[str], group: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What mir_eval takes: intervals [n, 2] in seconds, pitches in Hz (one octave per class), velocities 0..127."""
-    kept = {(note.time_s, name): note for note in notes if (name := reduce_label(note.label, group)) in names}
+    """What mir_eval takes: intervals [n, 2] in seconds, pitches in Hz (one octave per class), velocities 0..127.
+
+    Notes whose velocity is not known are left out.
+    """
+    kept = {
+        (note.time_s, name): note.velocity
+        for note in notes
+        if (name := reduce_label(note.label, group)) in names and note.velocity is not None
+    }
     start_s = np.array([time_s for time_s, _ in kept], float)
     pitch_hz = np.array([55.0 * 2 ** names.index(name) for _, name in kept], float)
-    velocity = np.array([127 * (note.velocity or 0.0) for note in kept.values()], float)
+    velocity = np.array([127 * value for value in kept.values()], float)
     return np.stack([start_s, start_s + _NOTE_S], axis=1), pitch_hz, velocity

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from hypothesis import strategies as st
 from ghostnote.benchmarks.gate import comparison, worker
 from ghostnote.benchmarks.gate.builds import Build, Worker, checked_out
 from ghostnote.benchmarks.gate.command import as_markdown, compare_builds
-from ghostnote.benchmarks.gate.comparison import Metric, Plan, compare
-from ghostnote.benchmarks.gate.statistics import Interval, Verdict, judge_ratio, judge_stable, ratio_interval
+from ghostnote.benchmarks.gate.comparison import Plan, compare
+from ghostnote.benchmarks.gate.hits import f_of, hit_metrics
+from ghostnote.benchmarks.gate.statistics import Interval, Metric, Verdict, judge_ratio, judge_stable, ratio_interval
+from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.errors import EngineError, GhostnoteError, InputError
 
 ROUND_NOISE, PAIR_NOISE = 0.01, 0.05  # log: between processes of one build, between pairs of a round
@@ -105,10 +108,35 @@ def test_what_stops_a_change(verdict: Verdict, high: float, fails: bool) -> None
 def test_hits_are_paired_once() -> None:
     labels = {"a": [[0.0, "BD", 1], [0.04, "BD", 1], [1.0, "SD", 1]], "b": []}
     hits = {"a": [[0.03, "BD", 1], [1.01, "SD", 1], [1.02, "SD", 1]], "b": [[0.5, "BD", 1]]}
-    assert comparison._f([labels, hits], 0.05) == pytest.approx(2 * 2 / (3 + 4))
-    assert comparison._f([labels, labels], 0.01) == 1
-    assert comparison._f([{}, {}], 0.01) == 1
-    assert comparison._f([{"b": labels["a"]}, {"a": hits["a"], "b": labels["a"]}], 0.05) == 1  # "a" has no labels
+    assert f_of(labels, hits, 0.05) == pytest.approx(2 * 2 / (3 + 4))
+    assert f_of(labels, labels, 0.01) == 1
+    assert f_of({}, {}, 0.01) == 1
+    assert f_of({"b": labels["a"]}, {"a": hits["a"], "b": labels["a"]}, 0.05) == 1  # "a" has no labels
+
+
+def answers(velocity: float = 0.5, weights: str = "w", late_s: float = 0.0) -> dict[str, Any]:
+    hits = [[0.5 + late_s, "BD", velocity], [1.0, "SD", 0.5]]
+    return {"weights": weights, "hits": {f"a at b at {ms} ms": hits for ms in (40, 100)}}
+
+
+LABELS = {"a at b": [(0.5, "BD"), (1.0, "SD")]}
+
+
+@pytest.mark.parametrize(
+    ("head", "failing"),
+    [
+        (answers(), []),
+        (answers(velocity=0.0), ["velocities"]),
+        (answers(late_s=0.02), ["hits"]),
+        (answers(late_s=0.2), ["hits", "F against"]),
+        (answers(weights="others", velocity=0.0, late_s=0.02), []),
+        (answers(weights="others", late_s=0.2), ["F against"]),
+    ],
+)
+def test_what_hits_stop_a_change(head: dict[str, Any], failing: list[str]) -> None:
+    failed = [m.name.removeprefix("small: ") for m in hit_metrics("small", answers(), head, LABELS) if m.fails]
+    assert len(failed) == len(failing)
+    assert all(name.startswith(start) for name, start in zip(failed, failing, strict=True))
 
 
 def test_builds_by_folder_and_by_revision(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +165,10 @@ def _git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
 
 
+def recordings(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in folder.iterdir()}
+
+
 @pytest.fixture
 def generated(root: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Two clips of the generated set."""
@@ -149,8 +181,10 @@ def generated(root: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_a_worker_counts_the_same_every_time(root: Path, tiny_onnx: Path, generated: tuple[Path, Path]) -> None:
-    with Worker(Build("here", root), str(tiny_onnx), generated[0]) as process:
+    with Worker(Build("here", root), str(tiny_onnx), recordings(generated[0])) as process:
         first, second = process.ask("facts"), process.ask("facts")
+        hits = process.ask("hits")
+        assert hits == process.ask("hits")
         assert process.ask("live") > 0
         assert process.ask("file") > 0
     for facts in (first, second):
@@ -159,7 +193,10 @@ def test_a_worker_counts_the_same_every_time(root: Path, tiny_onnx: Path, genera
         assert (facts.pop("instructions") or 1e6) > 1e5
     assert first == second
     assert first["python_calls"] > 1000
-    assert set(first["hits"]) == {"clip-000", "clip-001"}
+    manifest = OnnxRuntimeEngine(tiny_onnx).manifest
+    assert hits["weights"] == manifest.weights_sha256
+    expected = {manifest.total_latency_ms(i) for i in (0, len(manifest.delays_ms) - 1)} | {100}
+    assert set(hits["hits"]) == {f"{name} at {ms:g} ms" for name in ("clip-000", "clip-001") for ms in expected}
 
 
 def test_pages_tell_kept_buffers_from_new_ones() -> None:
@@ -191,7 +228,7 @@ def test_counts_that_one_side_lacks_are_left_out() -> None:
 
 def test_a_build_that_fails_is_named(root: Path, generated: tuple[Path, Path], tmp_path: Path) -> None:
     with (
-        Worker(Build("mine", root), str(tmp_path / "no.onnx"), generated[0]) as process,
+        Worker(Build("mine", root), str(tmp_path / "no.onnx"), recordings(generated[0])) as process,
         pytest.raises(EngineError, match="mine: measuring 'facts' failed"),
     ):
         process.ask("facts")
@@ -203,11 +240,12 @@ def test_a_plan_is_read_before_anything_is_measured(
     audio, labels = generated
     (labels / "clip-000.txt").write_text("0.5\tBD\n1.5\t38\n2.0\tOT\n")
     (labels / "clip-001.txt").unlink()
+    (audio / "notes.md").write_text("no recording")
     (tmp_path / "mine.onnx").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     found = Plan.of("mine.onnx", Path("audio"), labels, 10)
     assert found.labels == {"clip-000": [(0.5, "BD"), (1.5, "SD")]}
-    assert (found.model, found.audio) == (str(tmp_path / "mine.onnx"), audio)
+    assert (found.model, found.recordings) == (str(tmp_path / "mine.onnx"), {"clip-000": audio / "clip-000.ogg"})
     assert Plan.of("base", audio, labels, 10).model == "base"
 
 
@@ -262,7 +300,6 @@ def test_two_builds_with_a_model_named_from_here(
 ) -> None:
     monkeypatch.setattr(comparison, "PAIRS", 1)
     monkeypatch.setattr(comparison, "FIRST_ROUNDS", 2)
-    (generated[1] / "clip-001.txt").unlink()  # its hits are compared, but nobody says which are right
     shutil.copy(tiny_onnx, tmp_path / "mine.onnx")
     monkeypatch.chdir(tmp_path)
     with contextlib.suppress(typer.Exit):  # times of one pair may say anything
@@ -270,8 +307,9 @@ def test_two_builds_with_a_model_named_from_here(
     printed = capsys.readouterr().out
     assert Path("new/table.md").read_text() in printed
     found = {metric["name"]: metric for metric in json.loads(printed.splitlines()[-1])["metrics"]}
-    assert found["hits of HEAD against BASE, F at 10 ms"]["head"] == 1
-    assert found["F against exact labels, 50 ms"]["verdict"] == "same"
+    assert found["mine: hits of HEAD against BASE, F at 10 ms"]["head"] == 1
+    assert found["mine: velocities of HEAD against BASE, mean difference"]["head"] == 0
+    assert found["mine: F against exact labels, 50 ms"]["verdict"] == "same"
     assert found.keys() >= set(comparison.TIMED.values())
 
 
@@ -342,7 +380,8 @@ def test_a_damaged_model_is_caught(root: Path, tmp_path: Path) -> None:
     bad = copy_of(root, tmp_path / "bad", damaged)
     metrics = compare(Build("base", root), bad, plan(root, 60), print)
     failed = {metric.name for metric in metrics if metric.fails}
-    assert failed >= {"hits of HEAD against BASE, F at 10 ms", "F against exact labels, 50 ms"}
+    assert failed >= {"small: hits of HEAD against BASE, F at 10 ms", "small: F against exact labels, 50 ms"}
+    assert not [name for name in failed if name.startswith("base")]
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def row(folders: tuple[Path, Path], peer: Peer) -> peers.Row:
 
 
 def test_a_perfect_peer_scores_one(folders: tuple[Path, Path]) -> None:
-    guarded = f"import os\nif 'silence' in sys.argv[1]: sys.exit()\n{COPY}"
+    guarded = f"if 'silence' in sys.argv[1]: sys.exit()\n{COPY}"
     found = row(folders, Peer("perfect", command("import sys\n" + guarded)))
     assert found.f == {"50": 1, "25": 1}
     assert found.mean_abs_ms == 0
@@ -76,9 +76,19 @@ def test_a_peer_that_fails_is_named(folders: tuple[Path, Path]) -> None:
         row(folders, Peer("bad", command("import sys; sys.stderr.write('no model'); sys.exit(3)")))
 
 
+def test_a_peer_that_writes_nothing_is_not_one_without_hits(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match=r"quiet ended well and wrote no .*[ab]\.txt; check where"):
+        row(folders, Peer("quiet", command("pass")))
+
+
+def test_a_peer_that_says_much_ends(folders: tuple[Path, Path]) -> None:
+    script = f"import sys; sys.stderr.write('x' * 200_000)\nif 'silence' in sys.argv[1]: sys.exit()\n{COPY}"
+    assert row(folders, Peer("loud", command(script))).f["50"] == 1
+
+
 def test_ours_beside_theirs(folders: tuple[Path, Path], tiny_onnx: Path) -> None:
     silent = command("import sys; open(sys.argv[2], 'w')")
-    words = [*map(str, folders), "--engine", str(tiny_onnx), "--peer", f"silent={silent}"]
+    words = [*map(str, folders), "--engine", str(tiny_onnx), "--peer", f"silent={silent}", "--latency-ms", "119"]
     ran = invoked(*words)
     assert ran.exit_code == 0, ran.output
     rows = json.loads(ran.output.splitlines()[-1])["rows"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,27 @@ def test_tails_are_not_compared_but_their_limits_are(tmp_path: Path) -> None:
     over = document(Figure("p99", 4.1, "ms", 4.0), Figure("median", 1.0, "ms", better="less"))
     assert verdicts(stored, within, tmp_path) == {"latency small: median": "same"}
     assert verdicts(stored, over, tmp_path)["latency small: p99, limit"] == "worse"
+
+
+def test_a_limit_that_the_stored_one_exceeds_too_is_no_news(tmp_path: Path) -> None:
+    stored = document(Figure("p99", 5.0, "ms", 4.0), Figure("median", 1.0, "ms", better="less"))
+    assert verdicts(stored, stored, tmp_path) == {"latency small: median": "same"}
+
+
+def test_other_options_are_no_comparison(tmp_path: Path) -> None:
+    stored, other = (replace(document(Figure("CPU", 1.0, "s", better="less")), title=t) for t in ("64", "128"))
+    with pytest.raises(InputError, match="latency small: '128' was measured, '64' is stored"):
+        verdicts(stored, other, tmp_path)
+
+
+def test_precisions_are_models_of_their_own(tmp_path: Path) -> None:
+    single, half = (document(Figure("CPU", 1.0, "s", better="less"), precision=p) for p in ("float32", "float16"))
+    assert (single.write(tmp_path).name, half.write(tmp_path).name) == (
+        "latency-small.json",
+        "latency-small-float16.json",
+    )
+    with pytest.raises(InputError, match="the stored documents are latency small; "):
+        verdicts(single, half, tmp_path)
 
 
 @pytest.mark.parametrize("figures", [(), (Figure("4096 streams", None, "ms"),)])

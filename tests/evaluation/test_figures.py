@@ -99,6 +99,12 @@ def test_better_on_every_track_is_better() -> None:
     assert paired_bootstrap(ours, theirs, ["BD"])["classes"]["pooled"] == row  # seeded
 
 
+def test_one_track_tells_nothing_of_others() -> None:
+    row = paired_bootstrap(np.array([[[9, 10, 10]]]), np.array([[[5, 10, 10]]]), ["BD"])["classes"]["pooled"]
+    assert row["difference"] == pytest.approx(0.4)
+    assert (row["low"], row["high"], row["p"]) == (None, None, None)
+
+
 @law
 @given(tracks, tracks, tracks)
 def test_the_difference_is_that_of_the_scores(references: dict, ours: dict, theirs: dict) -> None:
@@ -173,11 +179,12 @@ def test_timing_of_a_hand_made_example() -> None:
 def test_late_hits_are_counted_from_both_times() -> None:
     heard = [(1.0, 1.01, 1.1), (2.0, 1.99, 2.101), (3.0, 3.0, 3.1)]  # attack, reported time, moment of the report
     pairs = [("BD", Note(a, "BD"), Note(t, "BD", None, at)) for a, t, at in heard]
-    found = emission_times(pairs, 100)
-    assert found["from_reference"]["late"] == 1
-    assert found["from_report"]["late"] == 1
+    wrong = Note(5.0, "SD", None, 5.3)  # matches nothing, and is late all the same
+    found = emission_times([*(e for *_, e in pairs), wrong], pairs, 100)
+    assert (found["from_reference"]["late"], found["from_reference"]["n"]) == (1, 3)
+    assert (found["from_report"]["late"], found["from_report"]["n"]) == (2, 4)
     assert found["from_reference"]["latest_ms"] == pytest.approx(101)
-    assert emission_times([], 100)["from_report"]["late"] == 0
+    assert emission_times([], [], 100)["from_report"]["late"] == 0
 
 
 # Confusions

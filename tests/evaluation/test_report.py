@@ -95,7 +95,8 @@ def test_listening_agrees_with_the_scores(tiny_torch: TorchEngine) -> None:
     best, limited = (found.figures["delays"][key]["windows"][0]["F"] for key in ("best", "best_within_limit"))
     assert best == max(row["windows"][0]["F"] for row in rows) >= limited
     emission = found.figures["emission"]
-    assert emission["n"] == result["micro"]["tp"]
+    assert emission["from_reference"]["n"] == result["micro"]["tp"]
+    assert emission["from_report"]["n"] == len(whole)
     assert emission["from_report"]["late"] == 0
 
 
@@ -265,11 +266,12 @@ def test_renders_are_scored_like_recordings(
         ({"audio_dir": "other", "labels_dir": "labels", "renders": 4}, UsageError, "renders"),
         ({"audio_dir": "other", "labels_dir": "labels", "labelled": "BD,drum"}, UsageError, "drum"),
         ({"audio_dir": "other", "labels_dir": "labels", "against": "audio"}, InputError, "one, two"),
+        ({"audio_dir": "other", "labels_dir": "labels", "velocities": "other"}, InputError, "other: no velocities"),
     ],
 )
 def test_what_makes_no_sense_is_refused(folder: Path, options: dict, error: type[Exception], message: str) -> None:
     paths = {
-        key: folder / value if key in ("audio_dir", "labels_dir", "against") else value
+        key: folder / value if key in ("audio_dir", "labels_dir", "against", "velocities") else value
         for key, value in options.items()
     }
     with pytest.raises(error, match=message):

@@ -1,0 +1,77 @@
+"""Hits of two builds against each other and against exact labels: metrics that do not vary from run to run.
+
+A worker's answer to "hits": `weights` (their hash), and `hits`, by recording and latency ("clip-000 at 100 ms"), of
+[seconds, class, velocity] each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .statistics import Metric, judge_stable
+
+__all__ = ["hit_metrics"]
+
+PAIRED_S = 0.01  # hits of both builds this close are one hit
+MATCHED_S = 0.05  # a hit this close to a label is right
+HITS_F, HITS_TOLERANCE = 1.0, 0.002  # agreement of two builds' hits; docs/architecture.md allows reduced precision .998
+VELOCITY_TOLERANCE = 0.002  # of 1; mean absolute difference over paired hits
+F_TOLERANCE = 0.003
+
+Answer = Mapping[str, Any]
+Hits = Sequence[Sequence[Any]]  # (seconds, class, ...) of one recording
+Sets = Mapping[str, Hits]
+
+
+def hit_metrics(model: str, base: Answer, head: Answer, labels: Sets) -> Iterator[Metric]:
+    """Agreement of hits and velocities, and F against `labels`, over all recordings and latencies of both answers.
+
+    A model trained anew has hits of its own: where the weights differ, only F against the labels stops a change.
+    """
+    same = base["weights"] == head["weights"]
+    one, two = base["hits"], head["hits"]
+    agreement = f_of(one, two, PAIRED_S)
+    verdict = judge_stable(HITS_F, agreement, HITS_TOLERANCE, more_is_better=True)
+    yield Metric(f"{model}: hits of HEAD against BASE, F at 10 ms", HITS_F, agreement, "", verdict, stops=same)
+    apart = velocity_difference(one, two)
+    verdict = judge_stable(0.0, apart, VELOCITY_TOLERANCE, more_is_better=False)
+    yield Metric(f"{model}: velocities of HEAD against BASE, mean difference", 0.0, apart, "", verdict, stops=same)
+    scores = [f_of(_wanted(labels, hits), hits, MATCHED_S) for hits in (one, two)]
+    verdict = judge_stable(*scores, F_TOLERANCE, more_is_better=True)
+    yield Metric(f"{model}: F against exact labels, 50 ms", *scores, "", verdict)
+
+
+def _wanted(labels: Sets, hits: Sets) -> dict[str, Hits]:
+    """The labels of each recording at each latency."""
+    return {name: labels[name.rpartition(" at ")[0]] for name in hits}
+
+
+def f_of(reference: Sets, estimate: Sets, within_s: float) -> float:
+    """Pooled F of hits paired by class, each with the nearest free one within `within_s`, on the first's recordings."""
+    pairs = sum(len(paired(reference[name], estimate.get(name, ()), within_s)) for name in reference)
+    total = sum(len(side.get(name, ())) for side in (reference, estimate) for name in reference)
+    return 2 * pairs / total if total else 1.0
+
+
+def velocity_difference(one: Sets, two: Sets) -> float:
+    """Mean absolute difference of the velocities of paired hits; 0 where there are none."""
+    apart = [abs(a[2] - b[2]) for name in one for a, b in paired(one[name], two.get(name, ()), PAIRED_S)]
+    return sum(apart) / len(apart) if apart else 0.0
+
+
+def paired(reference: Hits, estimate: Hits, within_s: float) -> list[tuple[Sequence[Any], Sequence[Any]]]:
+    """Pairs of one recording: both sorted by time, taken greedily, which is optimal on a line (per class)."""
+    pairs = []
+    for code in {hit[1] for hit in reference}:
+        a, b = (sorted(hit for hit in side if hit[1] == code) for side in (reference, estimate))
+        i = j = 0
+        while i < len(a) and j < len(b):
+            if abs(a[i][0] - b[j][0]) <= within_s:
+                pairs.append((a[i], b[j]))
+                i, j = i + 1, j + 1
+            elif a[i][0] < b[j][0]:
+                i += 1
+            else:
+                j += 1
+    return pairs
