@@ -40,8 +40,9 @@ class StreamingDecoder:
         self._frame_samples = manifest.samples_per_frame
         self._delay_samples = manifest.delay_samples(delay_index)
         self._refractory = manifest.decoder.refractory_frames
-        # Frames that end at or before time 0 are ignored: they count as probability 0.
-        self._first_frame = math.floor(self._delay_samples / self._frame_samples)
+        # Frames that end before time 0 are ignored: they count as probability 0. One that ends there is not: models
+        # are trained to give an attack just after a boundary to the frame before (`margin_ms`, docs/training.md).
+        self._first_frame = math.floor(self._delay_samples / self._frame_samples) - 1
         self._members = _members(manifest)
         self._thresholds = _threshold_strengths(manifest, delay_index)
         self._floors = _floors(self._thresholds, self._members)
@@ -78,8 +79,7 @@ class StreamingDecoder:
             for channel in self._struck(logits[row], parent):
                 at = (row, channel)
                 hit = self._hit(frame, channel, confidence, float(velocity[at]), float(offset[at]))
-                if hit.time_s >= 0:
-                    hits.append((frame, hit.time_s, channel, hit))
+                hits.append((frame, hit.time_s, channel, hit))
         self._frames_seen += len(onset_logits)
         self._logits, self._velocity, self._offset = logits[-_HISTORY:], velocity[-_HISTORY:], offset[-_HISTORY:]
         return [hit for *_, hit in sorted(hits, key=lambda entry: entry[:3])]
@@ -107,7 +107,7 @@ class StreamingDecoder:
         low, high = _OFFSET_FRAMES
         # Counted in samples, where frame and delay are whole numbers, so that a hit at time 0 is not rounded below 0.
         samples = (frame + 0.5 + min(max(offset, low), high)) * self._frame_samples - self._delay_samples
-        return Hit(samples / self._rate, self._codes[channel], min(max(velocity, 0.0), 1.0), confidence)
+        return Hit(max(samples, 0.0) / self._rate, self._codes[channel], min(max(velocity, 0.0), 1.0), confidence)
 
 
 def decode(

@@ -12,6 +12,7 @@ recordings are not exact and teach no offset (data/recorded.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -106,8 +107,10 @@ def make_targets(
     if weights.by_class:
         positives = torch.tensor([CLASS_WEIGHTS[code] for code in config.classes], device=times.device)
         weight = torch.where(onset > 0, positives, weight)
-    # Frames that speak of the time before the stream began are ignored by the decoder: they cost nothing.
-    heard = torch.arange(frames, device=times.device)[None, :] >= delay_frames[:, None]
+    # Frames that speak of the time before the stream began are ignored by the decoder: they cost nothing. An attack at
+    # its very start lies in the last of them where boundaries are late: that one counts.
+    first = delay_frames - math.ceil(margin_ms / config.frame_ms)
+    heard = torch.arange(frames, device=times.device)[None, :] >= first[:, None]
     fraction = (position[clip, hit] - k - 0.5).float().where(batch["exact"][clip], torch.nan)
     weight = weight * heard[:, :, None] * batch["labelled"][:, None, :]
     return Targets(onset, weight, (clip, k, c), batch["velocities"][clip, hit], fraction)

@@ -70,6 +70,9 @@ def test_frames_about_the_time_before_the_stream_cost_nothing():
     weight = targets_of(0.104, delay=3).weight  # 70 ms: frames 0..6
     assert weight[0, :7].abs().sum() == 0
     assert (weight[0, 7:] > 0).all()
+    late = targets_of(0.104, delay=3, margin_ms=1.5).weight  # an attack at 1 ms belongs to frame 6
+    assert late[0, :6].abs().sum() == 0
+    assert (late[0, 6:] > 0).all()
 
 
 def test_an_ignored_hit_costs_nothing_found_or_not():

@@ -51,12 +51,22 @@ def test_a_hit_and_its_values() -> None:
         ([0.1, 0.9, 0.1, 0.9, 0.1], [1]),  # inside the refractory time of 3 frames
         ([0.1, 0.9, 0.1, 0.1, 0.9, 0.1], [1, 4]),  # exactly 3 frames apart
         ([0.1, 0.9, 0.1, 0.95, 0.1, 0.9, 0.1], [1, 5]),  # what was suppressed suppresses nothing
-        ([0.9, 0.1, 0.1], []),  # frame 0 ends at time 0: ignored,
-        ([0.9, 0.8, 0.1], [1]),  # and counts as 0 for its successor
+        ([0.9, 0.1, 0.1], [0]),  # frame 0 ends at time 0: an attack at the very start may lie there
     ],
 )
 def test_the_rule(probabilities: list[float], expected: list[int]) -> None:
     assert frames(hits_of(probabilities)) == expected
+
+
+def test_the_last_frame_before_time_zero_counts_and_no_earlier_one() -> None:
+    first = MANIFEST.delays_ms[1] // 10  # the frame that starts at time 0
+    logits = np.full((first + 3, C), -9, np.float32)
+    logits[first - 1, 0] = logits[: first - 1, 1] = 9
+    hits = decode(logits, np.zeros_like(logits), np.full_like(logits, 0.4), MANIFEST, 1)
+    assert [(hit.code, hit.time_s) for hit in hits] == [(MANIFEST.codes[0], 0.0)]  # -1 ms is the start
+    assert decode(logits, np.zeros_like(logits), np.full_like(logits, 0.7), MANIFEST, 1)[0].time_s == pytest.approx(
+        0.002
+    )
 
 
 def test_first_frame_of_a_stream_without_delay() -> None:
