@@ -60,13 +60,18 @@ class AsyncStream:
         return self._stream.ended
 
     async def feed(self, pcm: NDArray[np.float32]) -> None:
-        """Take samples [n], waiting while the stream's buffer is full. Raises EngineError, ValueError."""
+        """Take samples [n], waiting while the stream's buffer is full. Raises EngineError, ValueError.
+
+        Raises BacklogError where thousands of hits wait to be read: then only reading makes room.
+        """
         pcm = check_pcm(pcm)
+        taken = 0
         while True:
             waiter = self._next_change()
-            pcm = pcm[self._stream.offer(pcm) :]
-            if not len(pcm):
+            taken += self._stream.offer(pcm[taken:])
+            if taken == len(pcm):
                 return
+            self._stream.check_read(taken, len(pcm))
             await waiter.wait()
 
     async def read(self) -> list[Hit]:

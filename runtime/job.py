@@ -69,6 +69,7 @@ def run(
     report.error = _attempt(lambda: listen(interruption.until_signalled(reader)))
     if not isinstance(report.error, EngineError):
         report.error = _attempt(finish) or report.error
+    keep(transcriber.found())  # before the call that failed, if one did
     report.written = report.error is None or transcriber.samples_processed > 0
     if report.written:
         sink.close()
@@ -83,7 +84,10 @@ def run(
 def transcribe_file(
     source: str | Path, engine: Engine, delay_index: int | None = None, *, latency_ms: float | None = None
 ) -> list[Hit]:
-    """All hits of an audio file, sorted by time. Raises InputError and EngineError, also half-way."""
+    """All hits of an audio file, sorted by time.
+
+    Raises InputError and EngineError, also half-way; to keep what was found before, feed a `StreamingTranscriber`.
+    """
     transcriber = StreamingTranscriber(engine, delay_index, latency_ms=latency_ms, tokens_per_call=FILE_TOKENS_PER_CALL)
     with AudioReader(source, engine.manifest.sample_rate) as reader:
         hits = [hit for block in reader for hit in transcriber.feed(block)]
@@ -104,5 +108,5 @@ def _attempt(action: Callable[[], None]) -> GhostnoteError | None:
 
 def _warnings(reader: Source, transcriber: StreamingTranscriber) -> list[str]:
     bad = reader.non_finite_samples + transcriber.non_finite_samples
-    replaced = [f"{bad} sample(s) were NaN or infinite and were taken as silence"] if bad else []
+    replaced = [f"{bad} sample(s) were NaN, infinite or absurdly large and were taken as silence"] if bad else []
     return reader.warnings + replaced

@@ -144,7 +144,9 @@ class StreamPool:
     def close(self) -> None:
         """End the thread; streams that are still open raise EngineError from then on. The engine stays open."""
         with self._schedule.lock:
+            left = list(self._schedule.members)
             self._schedule.close(EngineError(_CLOSED))
+        _notify(left)
         self._thread.join()
 
     def _run(self) -> None:

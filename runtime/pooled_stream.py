@@ -19,7 +19,10 @@ Floats = NDArray[np.float32]
 
 
 class BacklogError(GhostnoteError):
-    """Audio comes faster than it is heard; `taken` samples of the call were accepted, the rest was not."""
+    """There is no room: audio comes faster than it is heard, or nobody reads the hits.
+
+    `taken` samples of the call were accepted, the rest was not.
+    """
 
     def __init__(self, message: str, taken: int) -> None:
         super().__init__(message)
@@ -50,12 +53,16 @@ class PooledStream:
             return self._member.stream.ended
 
     def feed(self, pcm: Floats, timeout: float | None = None) -> None:
-        """Take samples [n], waiting for room. Raises BacklogError after `timeout` seconds, EngineError, ValueError."""
+        """Take samples [n], waiting for room. Raises EngineError, ValueError.
+
+        Raises BacklogError after `timeout` seconds, and at once where only reading would make room.
+        """
         pcm = check_pcm(pcm)
         end = None if timeout is None else time.monotonic() + timeout
         with self._schedule.lock:
             taken = self._push(pcm)
             while taken < len(pcm):
+                self.check_read(taken, len(pcm))
                 if not self._wait(end):
                     raise BacklogError(
                         f"the stream's buffer is full: {taken} of {len(pcm)} samples taken within {timeout:g} s; "
@@ -115,6 +122,16 @@ class PooledStream:
         """Raise what ended the stream, if anything did."""
         if self._member.error is not None:
             raise self._member.error
+
+    def check_read(self, taken: int, wanted: int) -> None:
+        """Raise BacklogError where no more samples are heard until hits are read: waiting would be for ever."""
+        with self._schedule.lock:
+            if self._member.unread:
+                raise BacklogError(
+                    f"{len(self._member.hits)} hits wait to be read, and no more is heard until they are: {taken} of "
+                    f"{wanted} samples taken; read them, then feed the rest",
+                    taken,
+                )
 
     def close(self) -> None:
         """Leave the pool; unread hits can still be read. Closing twice does no harm."""

@@ -18,6 +18,7 @@ __all__ = ["FILE_TOKENS_PER_CALL", "Stream", "StreamingTranscriber", "check_pcm"
 Floats = NDArray[np.float32]
 
 FILE_TOKENS_PER_CALL = 96  # for files: large enough to be efficient (docs/budget.md), small enough for memory
+_LOUDEST = 1e6  # times full scale; the square of what is far beyond leaves float32's range inside the network
 _LIVE_TOKENS_PER_CALL = 50  # upper bound of one live call, so that a long piece does not take memory in proportion
 
 
@@ -55,7 +56,7 @@ class Stream:
         self._silence = 0  # samples of silence that must still follow the end
         self._end_s = math.inf
         self.fed = 0  # samples taken
-        self.non_finite = 0  # samples that were NaN or infinite, replaced by 0
+        self.non_finite = 0  # samples that were no audio (`silence_non_finite`), replaced by 0
 
     @property
     def room(self) -> int:
@@ -127,7 +128,8 @@ class StreamingTranscriber:
     `tokens_per_call` gathers tokens into calls of exactly that size, the remainder in `flush`: same hits, less cost.
     Choose a delay by index, or by `latency_ms` (largest total latency allowed); neither means the manifest's default.
 
-    Each call returns new hits by frame, within a frame by time (sorted up to two frames, see `StreamingDecoder`).
+    Each call returns new hits by frame, within a frame by time (sorted up to two frames, see `StreamingDecoder`). Where
+    the engine fails inside a call, the hits of the same call before it are kept for `found`.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class StreamingTranscriber:
         """Forget everything: the next sample is the first of a new stream."""
         self._stream.reset()
         self._state = self._engine.zero_state(1)
+        self._found: list[Hit] = []
 
     @property
     def delay_index(self) -> int:
@@ -176,7 +179,7 @@ class StreamingTranscriber:
 
     @property
     def non_finite_samples(self) -> int:
-        """NaN and infinite input samples, replaced by 0, since the start."""
+        """Input samples that were NaN, infinite or absurdly large, replaced by 0, since the start."""
         return self._stream.non_finite
 
     @property
@@ -189,39 +192,46 @@ class StreamingTranscriber:
         if self._stream.finished:
             raise RuntimeError("this stream was flushed; call reset() before feeding another")
         pcm = check_pcm(pcm)
-        hits: list[Hit] = []
         while len(pcm):
             taken = min(self._stream.room, len(pcm))
             self._stream.push(pcm[:taken])
             pcm = pcm[taken:]
             if not self._stream.room or self._live:
-                hits += self._run()
-        return hits
+                self._run()
+        return self.found()
 
     def flush(self) -> list[Hit]:
         """End of the stream: return the remaining hits before its end. Feeding again needs `reset` first."""
         self._stream.finish()
-        hits: list[Hit] = []
         while not self._stream.ended:
-            hits += self._run()
+            self._run()
+        return self.found()
+
+    def found(self) -> list[Hit]:
+        """Hits that are certain and were not returned yet: those before a call of the engine that raised."""
+        hits, self._found = self._found, []
         return hits
 
-    def _run(self) -> list[Hit]:
+    def _run(self) -> None:
         """One call of the network over the complete tokens."""
         tokens = self._stream.tokens
         if not tokens:
-            return []
+            return
         output = self._engine.step(self._stream.audio(tokens)[None], self._delay, self._state)
         self._state = output.state
-        return self._stream.advance(tokens, output.onset_logits[0], output.velocity[0], output.offset[0])
+        heads = output.onset_logits[0], output.velocity[0], output.offset[0]
+        self._found += self._stream.advance(tokens, *heads)
 
 
 def silence_non_finite(pcm: Floats) -> tuple[Floats, int]:
-    """Replace NaN and infinities by 0: (samples, how many were replaced). Finite input is returned as it came."""
-    finite = np.isfinite(pcm)
-    if finite.all():
+    """Replace what is no audio by 0: (samples, how many were replaced). Other input is returned as it came.
+
+    That is NaN, infinities, and numbers a million times beyond full scale, as damaged files hold them.
+    """
+    audible = np.abs(pcm) <= _LOUDEST  # false of NaN
+    if audible.all():
         return pcm, 0
-    return np.where(finite, pcm, np.float32(0)), int(pcm.size - np.count_nonzero(finite))
+    return np.where(audible, pcm, np.float32(0)), int(pcm.size - np.count_nonzero(audible))
 
 
 def check_pcm(pcm: Floats) -> Floats:

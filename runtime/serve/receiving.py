@@ -33,7 +33,7 @@ class PcmDecoder:
 
     @property
     def replaced(self) -> int:
-        """Samples that were NaN or infinite, replaced by 0."""
+        """Samples that were NaN, infinite or absurdly large, replaced by 0."""
         return self._conditioner.non_finite_samples
 
     @property

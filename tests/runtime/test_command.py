@@ -253,7 +253,7 @@ def test_non_finite_samples_are_counted(go, click_wav: Path, clicks: Clicks, tmp
     soundfile.write(tmp_path / "nan.wav", bad, RATE, subtype="FLOAT")
     result = go(tmp_path / "nan.wav")
     assert result.exit_code == 0
-    assert "warning: 7 sample(s) were NaN or infinite" in result.stderr
+    assert "warning: 7 sample(s) were NaN, infinite or absurdly large" in result.stderr
     assert found(result) == found(go(click_wav))
 
 

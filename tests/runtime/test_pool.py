@@ -208,8 +208,8 @@ def test_hits_that_nobody_reads_stop_their_stream_only(
 ) -> None:
     monkeypatch.setattr("ghostnote.runtime.pool_schedule._UNREAD_HITS", 10)
     deaf, other = pool.open(0), pool.open(1)
-    with pytest.raises(BacklogError):
-        deaf.feed(clicks.pcm, timeout=0.3)
+    with pytest.raises(BacklogError, match="hits wait to be read, and no more is heard until they are"):
+        deaf.feed(clicks.pcm)  # without an end to its patience
     assert play(other, clicks.pcm, laws.every(2000)) == alone[1]
     hits = []
     position = deaf.samples_fed
@@ -347,6 +347,26 @@ def test_asyncio(click_engine: Engine, clicks: Clicks, alone: list[list[Hit]]) -
 
     with StreamPool(click_engine, max_wait_ms=1, max_buffer_s=0.2) as pool:
         assert asyncio.run(all_of_them(pool)) == alone
+
+
+def test_asyncio_hears_that_the_pool_was_closed_and_that_nobody_reads(
+    click_engine: Engine, clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ghostnote.runtime.pool_schedule._UNREAD_HITS", 10)
+
+    async def go() -> None:
+        pool = StreamPool(click_engine)
+        async with AsyncStream(pool, 1) as deaf, AsyncStream(pool, 1) as waiting:
+            with pytest.raises(BacklogError, match="read them, then feed the rest") as caught:
+                await asyncio.wait_for(deaf.feed(clicks.pcm), 20)
+            assert caught.value.taken == deaf.samples_fed
+            reader = asyncio.create_task(waiting.read())
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(pool.close)
+            with pytest.raises(EngineError, match="the pool was closed"):
+                await asyncio.wait_for(reader, 20)
+
+    asyncio.run(go())
 
 
 def test_asyncio_flush_errors_and_cancelling(engine: Watched, clicks: Clicks, alone: list[list[Hit]]) -> None:

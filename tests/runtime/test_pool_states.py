@@ -74,6 +74,17 @@ def test_who_begins_anew_begins_with_zeros(engine: Engine) -> None:
     assert list(gather(engine, [a, b])) == [0, 1]
 
 
+def test_who_cannot_be_copied_out_stays(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = streams(8)
+    call(engine, members, 1)
+    monkeypatch.setattr(engine, "select", lambda _: 1 / 0)
+    for member in members[2:]:
+        member.place = None
+    settle(engine, members[:1], np.ones(1).view(Rows))
+    monkeypatch.undo()
+    assert list(gather(engine, members[1:2])) == [1]
+
+
 def test_few_survivors_do_not_keep_a_large_state(engine: Engine) -> None:
     """After most streams of a call have gone or stalled, the rest is copied out and the large state let go."""
     members = streams(8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import click_model
 import laws
@@ -12,7 +13,7 @@ from click_model import Clicks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghostnote.runtime import Engine, Hit, StreamingTranscriber, UsageError, decode
+from ghostnote.runtime import Engine, EngineError, Hit, StreamingTranscriber, UsageError, decode
 
 RATE = click_model.RATE
 
@@ -145,13 +146,35 @@ def test_a_long_piece_is_cut_into_calls(click_engine: Engine) -> None:
 def test_non_finite_samples_count_as_silence(click_engine: Engine, clicks: Clicks, whole: list[Hit]) -> None:
     pcm = clicks.pcm.copy()
     silent = np.flatnonzero(pcm == 0)[[10, 500, 5000, 40_000]]
-    pcm[silent] = np.nan, np.inf, -np.inf, np.nan
+    pcm[silent] = np.nan, np.inf, -np.inf, -1e17
     transcriber = StreamingTranscriber(click_engine)
     assert laws.transcribe(transcriber, pcm, laws.every(1000)) == whole
     assert transcriber.non_finite_samples == 4
     assert np.isnan(pcm[silent[0]])  # the caller's array is left alone
     transcriber.reset()
     assert transcriber.non_finite_samples == 0
+
+
+@pytest.mark.parametrize("tokens_per_call", [None, 10])
+def test_an_engine_that_fails_inside_a_call_keeps_the_hits_before_it(
+    click_engine: Engine, clicks: Clicks, whole: list[Hit], monkeypatch: pytest.MonkeyPatch, tokens_per_call: int | None
+) -> None:
+    step, calls = type(click_engine).step, []
+
+    def failing(self: Engine, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise EngineError("the third call")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(type(click_engine), "step", failing)
+    transcriber = StreamingTranscriber(click_engine, tokens_per_call=tokens_per_call)
+    with pytest.raises(EngineError, match="the third call"):
+        transcriber.feed(clicks.pcm)
+    found = transcriber.found()
+    assert found
+    assert found == whole[: len(found)]
+    assert transcriber.found() == []
 
 
 @pytest.mark.parametrize("length", [0, 1, 440, 882, 883])
