@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -353,3 +354,17 @@ def test_scrambled_models_never_end_in_a_traceback(tmp_path: Path) -> None:
             codes.add(error.exit_code)
     assert shown > 0
     assert codes == {7}
+
+
+def test_an_onnx_file_needs_no_pytorch(tiny_onnx: Path) -> None:
+    """Neither to be looked at nor to be reduced: only what reads checkpoints imports it."""
+    script = (
+        "import sys; sys.modules['torch'] = None\n"  # makes `import torch` fail
+        "import ghostnote.export.pipeline\n"
+        "from ghostnote import cli\n"
+        f"sys.argv = ['ghostnote', 'inspect', {str(tiny_onnx)!r}]\n"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "GFLOP" in done.stdout

@@ -62,6 +62,8 @@ def test_wheel_holds_every_module_and_the_bundled_model(wheel: Path, tracked: li
         "ghostnote/runtime/report.html",
         "ghostnote/runtime/serve/page.html",
         "ghostnote/examples/groove.flac",
+        "ghostnote/benchmarks/generated/audio/clip-000.ogg",
+        "ghostnote/benchmarks/generated/labels/clip-000.txt",
         "ghostnote/py.typed",
     } <= content
 
