@@ -109,10 +109,13 @@ def _with_table(readme: Path, devices: Iterable[Device]) -> str:
     needed = {name for names in README_FIGURES.values() for name in names}
     for device in devices:
         if needed <= {figure.name for result in device.results for figure in result.figures}:
-            table = readme_table(device.results)
-            return README_TABLE.sub(lambda _, table=table: table, text)
+            return _put_in(text, readme_table(device.results))
     suites = ", ".join(README_FIGURES)
     raise InputError(f"no folder holds what the table in {readme} shows; measure it with the suites {suites}")
+
+
+def _put_in(text: str, table: str) -> str:
+    return README_TABLE.sub(lambda _: table, text)  # a function, as a template's backslashes would be read
 
 
 def readme_table(results: Iterable[Result]) -> str:
@@ -156,7 +159,7 @@ def _of_other_weights(results: Sequence[Result]) -> list[Result]:
 
 
 def _section(result: Result, *, strange: bool) -> str:
-    about = result.card | {"weights": str(result.card.get("weights_sha256", ""))[:8] or None}
+    about = {**result.card, "weights": str(result.card.get("weights_sha256", ""))[:8] or None}
     card = ", ".join(f"{key} {about[key]}" for key in CARD if about.get(key) is not None)
     rows = [
         f"| {f.name} | {_number(f.value)} | {_number(f.theory)} | {_number(f.limit)} | {f.unit} | {f.verdict} |"

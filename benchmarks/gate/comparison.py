@@ -146,11 +146,13 @@ def _stable_metrics(base: Build, head: Build, plan: Plan) -> Iterator[Metric]:
     agreement = _f([one["hits"], two["hits"]], PAIRED_S)
     same = judge_stable(HITS_F, agreement, HITS_TOLERANCE, more_is_better=True)
     yield Metric("hits of HEAD against BASE, F at 10 ms", HITS_F, agreement, "", same)
-    scores = [_f([plan.labels, side["hits"]], MATCHED_S) for side in sides]
-    yield Metric("F against exact labels, 50 ms", *scores, "", judge_stable(*scores, F_TOLERANCE, more_is_better=True))
+    before, now = (_f([plan.labels, side["hits"]], MATCHED_S) for side in sides)
+    judged = judge_stable(before, now, F_TOLERANCE, more_is_better=True)
+    yield Metric("F against exact labels, 50 ms", before, now, "", judged)
     yield from _counts(one, two)
-    work = [gflop_per_second(_model(build, plan)) for build in (base, head)]
-    if None not in work:
+    known = (gflop_per_second(_model(build, plan)) for build in (base, head))
+    work = [gflop for gflop in known if gflop is not None]
+    if len(work) == 2:
         yield _growing("arithmetic of the model per s of audio", work, "GFLOP", ARITHMETIC_TOLERANCE)
     for what, pattern in (("bundled models", "runtime/assets/*.onnx"), ("runtime's source", "runtime/**/*.py")):
         sizes = [build.size(pattern) / 1e3 for build in (base, head)]
