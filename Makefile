@@ -50,7 +50,7 @@ format: $(TEST_VENV)/.installed  ## Formatting and lint rules, applied
 	$(TEST_VENV)/bin/ruff check --fix .
 	$(TEST_VENV)/bin/ruff format .
 
-types: $(TEST_VENV)/.installed  ## mypy --strict on the runtime and the command line
+types: $(TEST_VENV)/.installed  ## mypy on the whole package, strict on the runtime and the command line
 	$(TEST_VENV)/bin/mypy
 
 check: lint types test  ## lint, types, test: what CI runs

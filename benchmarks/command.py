@@ -193,7 +193,7 @@ def gpu_command(
     for path in checkpoints:
         loaded = load(path)
         card = machine_card() | {"model": f"{loaded.config.name}-pytorch", "device": about, "torch": torch.__version__}
-        known = rates | {"gflop": sum(gflop_per_second(loaded.config).values())}
+        known = rates | {"gflop": gflop_per_second(loaded.streaming_model().config)["total"]}
         label = f"PyTorch, bfloat16{', CUDA graphs' if device.startswith('cuda') else ''}"
         figures, series = gpu(torch_caller(path, device), loaded.manifest(), label, known)
         _conclude("gpu", card, [*limits, *figures], out, f"`{loaded.config.name}` on {about}", series)

@@ -108,8 +108,7 @@ def _with_table(readme: Path, devices: Iterable[Device]) -> str:
         raise InputError(f"{readme}: no line '<!-- performance -->' with its end; put both where the table belongs")
     for device in devices:
         if _fills_table(device.results):
-            table = readme_table(device.results)
-            return README_TABLE.sub(lambda _, table=table: table, text)
+            return _put_in(text, readme_table(device.results))
     needed = ", ".join(f"{suite} ({', '.join(names)})" for suite, names in README_FIGURES.items())
     raise InputError(f"no folder holds what the table in {readme} shows of every model; measure it with {needed}")
 
@@ -122,6 +121,10 @@ def _fills_table(results: Iterable[Result]) -> bool:
         if names := needed & {figure.name for figure in result.figures}:
             found.setdefault("-".join(result.key[1:]), set()).update(names)
     return bool(found) and all(names == needed for names in found.values())
+
+
+def _put_in(text: str, table: str) -> str:
+    return README_TABLE.sub(lambda _: table, text)  # a function, as a template's backslashes would be read
 
 
 def readme_table(results: Iterable[Result]) -> str:
@@ -165,7 +168,7 @@ def _of_other_weights(results: Sequence[Result]) -> list[Result]:
 
 
 def _section(result: Result, *, strange: bool) -> str:
-    about = result.card | {"weights": str(result.card.get("weights_sha256", ""))[:8] or None}
+    about = {**result.card, "weights": str(result.card.get("weights_sha256", ""))[:8] or None}
     card = ", ".join(f"{key} {about[key]}" for key in CARD if about.get(key) is not None)
     rows = [
         f"| {f.name} | {_number(f.value)} | {_number(f.theory)} | {_number(f.limit)} | {f.unit} | {f.verdict} |"

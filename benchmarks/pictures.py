@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def _f_by_latency(axes: Any, rows: dict[str, dict[str, float]]) -> None:
     axes.legend(fontsize=8, ncols=3)
 
 
-PICTURES = {
+# By a document's series: the title, and what draws the series on axes.
+PICTURES: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
     "distribution_ms": ("Latency of chunks", _distribution),
     "step_ms": ("Cost against chunk and batch", _steps),
     "f_by_latency_ms": ("F against latency", _f_by_latency),

@@ -18,13 +18,18 @@ Letters: B streams, T tokens, N = B * T, V views, E view_width, D width, L layer
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 
-from ..models.frontend import LEVEL_SCALE, AttackView, ToneView, WaveView, level_offset, tail_samples
-from ..models.transformer import Block, ConcatenatedViews, CrossViewFusion, DrumTransformer, StepOutput
+from ..models.frontend import LEVEL_SCALE, AttackView, ToneView, View, WaveView, level_offset, tail_samples
+from ..models.transformer import Block, ConcatenatedViews, CrossViewFusion, DrumTransformer, StepOutput, ViewEncoder
 
 __all__ = ["folded"]
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def folded(model: DrumTransformer) -> nn.Module:
@@ -95,23 +100,24 @@ class _Attack(nn.Module):
     def __init__(self, view: AttackView):
         super().__init__()
         c = view.config
-        self.features, self.hop, self.half = view.features, c.attack_hop, c.attack_window // 2
+        self.features, self.hop, self.half_window = view.features, c.attack_hop, c.attack_window // 2
         self.skip = tail_samples(c) - c.attack_window
         self.hann, self.even, self.odd = (_constant(x) for x in (view.hann, view.even, view.odd))
         self.bands = _bands(view.bands, c.power_floor)
 
     def forward(self, heard: Tensor) -> Tensor:
         b, first, second = heard.shape[0], *self._halves(heard)
-        first, second = first * self.hann[: self.half], second * self.hann[self.half :]
+        first, second = first * self.hann[: self.half_window], second * self.hann[self.half_window :]
         power = torch.cat([_power((first + second) @ self.even), _power((first - second) @ self.odd)], dim=1)
         return _with_rise(_log_bands(power, self.bands), b, self.features)
 
     def _halves(self, heard: Tensor) -> tuple[Tensor, Tensor]:
         """First and second half of every window, [n, half] each. A half is shorter than a hop: no overlap to copy."""
-        spare = self.hop - self.half
-        first = heard[..., self.skip : -(self.half - spare)].reshape(-1, self.hop)
-        second = heard[..., self.skip + self.half - spare :].reshape(-1, self.hop)
-        return first[:, : self.half], second[:, spare:]
+        half = self.half_window
+        spare = self.hop - half
+        first = heard[..., self.skip : -(half - spare)].reshape(-1, self.hop)
+        second = heard[..., self.skip + half - spare :].reshape(-1, self.hop)
+        return first[:, :half], second[:, spare:]
 
 
 class _Wave(nn.Module):
@@ -130,21 +136,21 @@ class _Wave(nn.Module):
         return _log_bands((x * x).reshape(-1, self.pool.weight.shape[0]), self.pool).reshape(-1, self.features)
 
 
-_VIEWS = {ToneView: _Tone, AttackView: _Attack, WaveView: _Wave}
+_VIEWS: dict[type[View], Callable[[Any], nn.Module]] = {ToneView: _Tone, AttackView: _Attack, WaveView: _Wave}
 
 
 class _Encoder(nn.Module):
     """A view and the two products of its encoder: heard -> [N, E], before the normalisation."""
 
-    def __init__(self, view: nn.Module, layers: nn.Sequential, power_floor: float):
+    def __init__(self, view: View, encoder: ViewEncoder, power_floor: float):
         super().__init__()
         self.view = _VIEWS[type(view)](view)
-        first, _, second = layers
-        weight, bias = _linear(first)
+        first, _, second = encoder.layers
+        weight, bias = _linear(_known(nn.Linear, first))
         # `scaled_log` is scale * log + offset; differences of levels (the rise) have the scale alone.
         levels = weight if isinstance(view, WaveView) else _levels(weight, view.per_token)
         self.first = _Product(LEVEL_SCALE * weight, bias + level_offset(power_floor) * levels.sum(0))
-        self.second = _Product(*_linear(second))
+        self.second = _Product(*_linear(_known(nn.Linear, second)))
 
     def forward(self, heard: Tensor) -> Tensor:
         return self.second(nn.functional.gelu(self.first(self.view(heard))))
@@ -195,8 +201,9 @@ class _Block(nn.Module):
         qkv = _behind(block.attention_norm, block.qkv)
         self.qkv = _Product(*_scaled_queries(*qkv, block.qkv.in_features, block.heads))
         self.out = _Product(*_linear(block.out))
-        self.feed_in = _Product(*_behind(block.feed_norm, block.feed[0]))
-        self.feed_out = _Product(*_linear(block.feed[2]))
+        feed_in, _, feed_out = block.feed
+        self.feed_in = _Product(*_behind(block.feed_norm, _known(nn.Linear, feed_in)))
+        self.feed_out = _Product(*_linear(_known(nn.Linear, feed_out)))
 
     def forward(self, x: Tensor, b: int, bias: Tensor, past: tuple[Tensor, Tensor], taps: Tensor) -> tuple[Tensor, ...]:
         """x [N, D], bias [B, H, 1, W + 1] -> x, keys, values and taps that are the next call's past."""
@@ -217,17 +224,15 @@ class _Step(nn.Module):
     def __init__(self, model: DrumTransformer):
         super().__init__()
         self.config = c = model.config
-        self.encoders = nn.ModuleDict(
-            {name: _Encoder(model.views[name], model.encoders[name].layers, c.power_floor) for name in c.views}
-        )
-        self.view_norm = _joint_norm(model)
-        fusion = model.fusion
-        attention = isinstance(fusion, CrossViewFusion)
-        self.fusion = _Attention(fusion, len(c.views)) if attention else _Concatenation(fusion)
+        views = {name: _known(View, model.views[name]) for name in c.views}
+        encoders = {name: _known(ViewEncoder, model.encoders[name]) for name in c.views}
+        self.encoders = nn.ModuleDict({name: _Encoder(views[name], encoders[name], c.power_floor) for name in c.views})
+        self.view_norm = _joint_norm([encoder.norm for encoder in encoders.values()], model.fusion)
+        self.fusion = _fusion(model.fusion, len(c.views))
         self.delay_embedding = nn.Embedding.from_pretrained(model.delay_embedding.weight.detach().clone())
         # By distance from the oldest key to the query itself: [delays, L * H * (W + 1)].
         self.bias = nn.Embedding.from_pretrained(model.bias.detach().flip(-1).flatten(1))
-        self.blocks = nn.ModuleList(_Block(block) for block in model.blocks)
+        self.blocks = nn.ModuleList(_Block(_known(Block, block)) for block in model.blocks)
         self.norm = _Norm(model.norm)
         self.head = _Product(*_by_kind(*_behind(model.norm, model.head), c.frames_per_token))
 
@@ -352,10 +357,20 @@ def _by_kind(weight: Tensor, bias: Tensor, frames: int) -> tuple[Tensor, Tensor]
     return weight[:, order], bias[order]
 
 
-def _joint_norm(model: DrumTransformer) -> _AffineNorm:
+def _fusion(fusion: CrossViewFusion | ConcatenatedViews, views: int) -> nn.Module:
+    return _Attention(fusion, views) if isinstance(fusion, CrossViewFusion) else _Concatenation(fusion)
+
+
+def _known(kind: type[M], part: nn.Module) -> M:
+    """A part of one of torch's containers, which do not say what they hold."""
+    if not isinstance(part, kind):
+        raise TypeError(f"{type(part).__name__} where {kind.__name__} was to be folded; teach folding.py the new part")
+    return part
+
+
+def _joint_norm(norms: list[nn.LayerNorm], fusion: CrossViewFusion | ConcatenatedViews) -> _AffineNorm:
     """The normalisations of all encoders as one of [N, V, E], the views' embeddings in its shift."""
-    norms = [encoder.norm for encoder in model.encoders.values()]
     shift = torch.stack([norm.bias.double() for norm in norms])
-    if isinstance(model.fusion, CrossViewFusion):
-        shift = shift + model.fusion.view_embedding.double()
+    if isinstance(fusion, CrossViewFusion):
+        shift = shift + fusion.view_embedding.double()
     return _AffineNorm(norms[0], torch.stack([norm.weight for norm in norms]), shift)

@@ -172,7 +172,8 @@ def check_parity(
     """Stream the same audio through both and compare all that comes out."""
     manifest = reference.manifest
     tried = trials(manifest) if tried is None else tried
-    differences, hits, drift = [], HitAgreement(), ()
+    differences, hits = [], HitAgreement()
+    drift: tuple[float, ...] = ()
     longest = max(tried, key=lambda trial: sum(trial.plan))
     for trial in tried:
         one, two = (run_stream(engine, trial.audio, trial.delays, trial.plan) for engine in (reference, other))
@@ -283,12 +284,16 @@ def _plan(tokens: int) -> tuple[int, ...]:
 
 def _agreement(one: Arrays, other: Arrays, manifest: Manifest, delay_index: int, tolerance: Tolerance) -> HitAgreement:
     """Hits of one stream, outputs [F, C], through the decoder that users run."""
-    hits = [decode(*(side[name] for name in HEADS), manifest, delay_index) for side in (one, other)]
+    hits, others = (_hits(side, manifest, delay_index) for side in (one, other))
     exact = tolerance.hits_f == 1.0
     # Reduced precision moves every logit by more than a tie: there nothing is excused.
     logits = one["onset_logits"]
     close = close_calls(logits, manifest, delay_index, tolerance.output) if exact else np.zeros(logits.shape, bool)
-    return compare_hits(*hits, close, manifest, delay_index, tolerance.within_s)
+    return compare_hits(hits, others, close, manifest, delay_index, tolerance.within_s)
+
+
+def _hits(outputs: Arrays, manifest: Manifest, delay_index: int) -> list[Hit]:
+    return decode(outputs["onset_logits"], outputs["velocity"], outputs["offset"], manifest, delay_index)
 
 
 def _is_tie(hit: Hit, close: np.ndarray, manifest: Manifest, delay_index: int) -> bool:

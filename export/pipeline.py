@@ -96,7 +96,7 @@ def load(path: Path) -> Checkpoint:
 
 def to_onnx(checkpoint: Checkpoint) -> onnx.ModelProto:
     """The float32 graph with its manifest, which says "verified": the file gets its name only once it is."""
-    proto = onnx_export.graph_of(checkpoint.model())
+    proto = onnx_export.graph_of(checkpoint.streaming_model())
     onnx_export.attach_manifest(proto, replace(checkpoint.manifest(), verified=True))
     return proto
 

@@ -45,8 +45,8 @@ class ReferenceEngine:
                 values = self._evaluator.run(self._outputs, {"audio": audio, "delay": delay, **state})
         except Exception as error:  # numpy's and the evaluator's exceptions share no base class
             raise EngineError(f"ONNX's reference evaluator failed: {error}") from error
-        heads, states = values[: len(HEADS)], values[len(HEADS) :]
-        return StepOutput(*heads, dict(zip(self._manifest.states, states, strict=True)))
+        onset_logits, velocity, offset, *states = values
+        return StepOutput(onset_logits, velocity, offset, dict(zip(self._manifest.states, states, strict=True)))
 
     def select(self, rows: Sequence[tuple[State, int]]) -> State:
         return select_rows(rows)

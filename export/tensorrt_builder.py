@@ -84,12 +84,15 @@ class Profile:
 
     def shapes(self, manifest: Manifest) -> dict[str, list[tuple[int, ...]]]:
         """Smallest, preferred and largest shape of every input of the graph."""
-        audio = [
-            (streams, tokens * manifest.samples_per_token)
-            for streams, tokens in zip(self.batch, self.tokens, strict=True)
-        ]
+        shapes: dict[str, list[tuple[int, ...]]] = {
+            "audio": [
+                (streams, tokens * manifest.samples_per_token)
+                for streams, tokens in zip(self.batch, self.tokens, strict=True)
+            ],
+            "delay": [(streams, 1) for streams in self.batch],
+        }
         states = {name: [(streams, *shape) for streams in self.batch] for name, shape in manifest.states.items()}
-        return {"audio": audio, "delay": [(streams, 1) for streams in self.batch], **states}
+        return shapes | states
 
 
 @dataclass(frozen=True)
@@ -305,7 +308,7 @@ class _Build:
 def collector(trt: Any, flavour: Flavour) -> Any:
     """A logger that keeps what is worth telling. Its class can only be made once the module is there."""
 
-    class Collector(trt.ILogger):  # type: ignore[name-defined,misc]
+    class Collector(trt.ILogger):  # type: ignore[misc]  # known at run time only
         def __init__(self) -> None:
             super().__init__()
             self.lines: list[tuple[str, str]] = []

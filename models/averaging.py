@@ -17,6 +17,8 @@ from ..runtime.errors import UsageError
 from .lineage import descended
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .checkpoint import Checkpoint
 
 __all__ = ["average", "averaged"]
@@ -44,10 +46,12 @@ def averaged(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     if any(checkpoint.config != first.config for checkpoint in checkpoints):
         raise UsageError("the checkpoints have different shapes; only models of one shape can be averaged")
     weights = {
-        name: sum(checkpoint.weights[name] for checkpoint in checkpoints) / len(checkpoints)
-        if value.is_floating_point()
-        else value
+        name: _mean([checkpoint.weights[name] for checkpoint in checkpoints]) if value.is_floating_point() else value
         for name, value in last.weights.items()
     }
     provenance = descended(last.provenance, "averaged_with", *checkpoints[:-1])
     return replace(last, weights=weights, provenance=provenance, scores={}, thresholds=[], training={})
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return sum(values[1:], values[0]) / len(values)

@@ -13,7 +13,7 @@ from ..runtime.option_groups import flattened
 from .source_options import SourceOptions
 
 if TYPE_CHECKING:
-    from .config import ModelConfig
+    from .config import FrameGrid
     from .data.dataset import Batch, Sources
     from .thresholds import Recordings
 
@@ -68,7 +68,7 @@ def calibrate(
         typer.echo(f"{kind}: {what} by total latency: " + ", ".join(f"{t} {f:.3f}" for t, f in by_latency.items()))
 
 
-def _renders(config: ModelConfig, sources: Sources, clips: int) -> list[Batch]:
+def _renders(config: FrameGrid, sources: Sources, clips: int) -> list[Batch]:
     from .data.dataset import RenderedBatches
     from .training.trainer import Recipe
 

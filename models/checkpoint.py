@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..runtime.errors import InputError, OutputError
+from ..runtime.errors import InputError, OutputError, UsageError
 from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from ..runtime.vocabulary import NOTE_OF, PARENTS
 from .config import FrameGrid, ModelConfig
 from .kinds import KINDS, STREAMING
 from .lineage import flat
-from .transformer import state_shapes
+from .transformer import DrumTransformer, Transcriber, state_shapes
 
 __all__ = ["FORMAT", "Checkpoint", "check_place", "load", "save"]
 
@@ -61,11 +61,18 @@ class Checkpoint:
         if not self.thresholds:
             self.thresholds = [[DEFAULT_THRESHOLD] * len(PARENTS) for _ in self.config.delays_ms]
 
-    def model(self) -> nn.Module:
+    def model(self) -> Transcriber:
         """The model with these weights, in evaluation mode."""
         model = KINDS[self.config.kind].model(self.config)
         model.load_state_dict(self.weights)
         return model.eval()
+
+    def streaming_model(self) -> DrumTransformer:
+        """The same, of the kind that streams. Raises UsageError for another kind."""
+        model = self.model()
+        if not isinstance(model, DrumTransformer):
+            raise UsageError(f"a model of kind {self.config.kind} does not stream; give one of kind {STREAMING}")
+        return model
 
     def manifest(self) -> Manifest:
         """What a runtime needs to know, for the exported artifact. Of a whole-file model: what its decoder needs."""

@@ -25,6 +25,7 @@ class FrameGrid:
     sample_rate: int = 44100
     samples_per_token: int = 882
     frames_per_token: int = 2
+    subframe: bool = True  # False: hits lie at the centre of their frame
     # Power of a band that counts as silent, full-scale sine 1: -80 dB. The lower, the better soft hits show, but also
     # the rounding beside loud bands, in which two float32 libraries differ.
     power_floor: float = 1e-8
@@ -83,7 +84,6 @@ class ModelConfig(FrameGrid):
     # Changed by ablations only.
     views: tuple[str, ...] = VIEWS
     fusion: str = "attention"  # or "concatenation"
-    subframe: bool = True  # False: hits lie at the centre of their frame
 
     # `tone` view: low-pass, decimate to 4.9 kHz, then a 52 ms window. Long windows only where low frequencies need
     # them.

@@ -17,6 +17,7 @@ __all__ = [
     "LEVEL_SCALE",
     "AttackView",
     "ToneView",
+    "View",
     "WaveView",
     "level_offset",
     "mel_bands",
@@ -53,15 +54,29 @@ def frames(x: Tensor, window: int, hop: int, skip: int = 0) -> Tensor:
     return torch.cat(parts, dim=2)
 
 
-class ToneView(nn.Module):
+class View(nn.Module):
+    """What the views share. `forward` turns [B, tail + T * samples_per_token] into [B, T, V], V = `features`."""
+
+    per_token: int  # windows
+    features: int
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+
+
+class ToneView(View):
     """Which drum: log-frequency bands up to 2 kHz from a 52 ms window, and their increase since the previous window.
 
     Factored: a low-pass and decimation by 9 first (block Toeplitz product), then a small DFT at 4.9 kHz.
     """
 
+    decimate: Tensor
+    dft: Tensor
+    bands: Tensor
+
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         rate = config.sample_rate / config.tone_decimation
         bins = torch.arange(1, int(2050 / rate * config.tone_window) + 1)
         bands = _tone_bands(bins * rate / config.tone_window)
@@ -85,12 +100,16 @@ class ToneView(nn.Module):
         return _with_rise(level, self.per_token)
 
 
-class AttackView(nn.Module):
+class AttackView(View):
     """When: log-mel bands up to 18 kHz of 11.6 ms windows, three per token, and their increase since the last."""
 
+    hann: Tensor
+    even: Tensor
+    odd: Tensor
+    bands: Tensor
+
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         bins = torch.arange(1, int(18000 / config.sample_rate * config.attack_window) + 1)
         frequencies = bins * config.sample_rate / config.attack_window
         self.per_token = config.samples_per_token // config.attack_hop
@@ -117,12 +136,11 @@ class AttackView(nn.Module):
         return _with_rise(scaled_log(torch.matmul(power, self.bands), c.power_floor), self.per_token)
 
 
-class WaveView(nn.Module):
+class WaveView(View):
     """Sub-frame detail: learned strided filters on the waveform, their log envelope every 1.4 ms."""
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.per_token = config.samples_per_token // (config.wave_stride * config.wave_pool)
         self.features = self.per_token * config.wave_filters
         self.filters = nn.Parameter(_wave_filters(config))

@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from .baselines import onsets_and_frames as oaf
 from .config import PRESETS, FrameGrid, ModelConfig
 from .training.steps import Step, TrainingStep
-from .transformer import DrumTransformer
+from .transformer import DrumTransformer, Transcriber
 
 __all__ = ["KINDS", "STREAMING", "Kind"]
 
@@ -20,10 +18,10 @@ STREAMING = ModelConfig.kind  # the one kind that can be exported
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of model. `model(config).whole(audio, delay)` gives the outputs of a whole clip."""
+    """One kind of model."""
 
     config: type[FrameGrid]
-    model: Callable[[Any], nn.Module]
+    model: Callable[[Any], Transcriber]
     step: Callable[..., Step]  # (config, recipe, teacher=None)
     presets: Mapping[str, FrameGrid]
 

@@ -26,7 +26,7 @@ class TorchEngine:
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> TorchEngine:
         """The engine of a checkpoint."""
-        return cls(checkpoint.model(), checkpoint.manifest())
+        return cls(checkpoint.streaming_model(), checkpoint.manifest())
 
     @property
     def manifest(self) -> Manifest:
@@ -40,8 +40,8 @@ class TorchEngine:
         arrays = [audio, delay, *(state[name] for name in self._names)]
         with torch.inference_mode():
             result = self._model.step(*(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
-        heads, states = [value.cpu().numpy() for value in result[:3]], [value.cpu().numpy() for value in result[3:]]
-        return StepOutput(*heads, state=dict(zip(self._names, states, strict=True)))
+        onset_logits, velocity, offset, *states = (value.cpu().numpy() for value in result)
+        return StepOutput(onset_logits, velocity, offset, dict(zip(self._names, states, strict=True)))
 
     def select(self, rows: Sequence[tuple[State, int]]) -> State:
         return select_rows(rows)

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .config import VIEWS, ModelConfig
-from .frontend import AttackView, ToneView, WaveView, tail_samples
+from .config import VIEWS, FrameGrid, ModelConfig
+from .frontend import AttackView, ToneView, View, WaveView, tail_samples
 
-__all__ = ["VIEWS", "DrumTransformer", "Outputs", "StepOutput", "state_shapes"]
+__all__ = ["VIEWS", "DrumTransformer", "Outputs", "StepOutput", "Transcriber", "state_shapes"]
 
-VIEW_MODULES = {"tone": ToneView, "attack": AttackView, "wave": WaveView}
+VIEW_MODULES: dict[str, type[View]] = {"tone": ToneView, "attack": AttackView, "wave": WaveView}
 MASKED = -1e4  # finite, so that no IsNaN guard enters the exported graph; exp(-1e4) is exactly 0 in float32
 
 
@@ -27,6 +27,16 @@ class Outputs(NamedTuple):
     onset_logits: Tensor  # [B, F, C]
     velocity: Tensor  # [B, F, C], 0..1
     offset: Tensor  # [B, F, C], frames
+
+
+class Transcriber(nn.Module):
+    """What any kind of model is, whatever it looks like inside."""
+
+    config: FrameGrid
+
+    def whole(self, audio: Tensor, delay: int) -> Outputs:
+        """Outputs of whole clips [B, T * samples_per_token] at the delay with this index."""
+        raise NotImplementedError
 
 
 class StepOutput(NamedTuple):
@@ -140,14 +150,17 @@ class Block(nn.Module):
         return torch.cat([blocks[:, :, :-1], blocks[:, :, 1:]], dim=3)
 
 
-class DrumTransformer(nn.Module):
+class DrumTransformer(Transcriber):
     """PCM to onset logits, velocities and sub-frame offsets, streaming. `forward` is `step`."""
+
+    config: ModelConfig
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.views = nn.ModuleDict({name: VIEW_MODULES[name](config) for name in config.views})
-        self.encoders = nn.ModuleDict({name: ViewEncoder(self.views[name].features, config) for name in config.views})
+        views = {name: VIEW_MODULES[name](config) for name in config.views}
+        self.views = nn.ModuleDict(views)
+        self.encoders = nn.ModuleDict({name: ViewEncoder(view.features, config) for name, view in views.items()})
         self.fusion = (CrossViewFusion if config.fusion == "attention" else ConcatenatedViews)(config)
         self.delay_embedding = nn.Embedding(len(config.delays_ms), config.width)
         # Relative bias per delay, layer, head and distance 0..W: look-ahead decides which past matters.

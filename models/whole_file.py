@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..runtime.decoder import decode
 from ..runtime.events import Hit
 from .checkpoint import Checkpoint
+from .transformer import Transcriber
 
 __all__ = ["Arrays", "whole_file_hits", "whole_outputs"]
 
@@ -17,7 +17,7 @@ LOOKAHEAD_MS = 100  # more than the decoder waits for
 
 
 @torch.inference_mode()
-def whole_outputs(model: nn.Module, audio: torch.Tensor, delay: int) -> list[Arrays]:
+def whole_outputs(model: Transcriber, audio: torch.Tensor, delay: int) -> list[Arrays]:
     """Audio [B, N] at the model's rate -> arrays per clip, run on over silence until the last hit is out."""
     config = model.config
     after = max(config.delays_ms) + LOOKAHEAD_MS

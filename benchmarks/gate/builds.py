@@ -64,8 +64,9 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
+        assert self._process.stdin is not None
         with self._process:
-            self._process.stdin.close()  # type: ignore[union-attr]
+            self._process.stdin.close()
 
     def __enter__(self) -> Worker:
         return self

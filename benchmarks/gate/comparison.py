@@ -123,8 +123,9 @@ def _timed_metric(kind: str, rounds: Sequence[Mapping[str, Pairs]]) -> Metric:
 
 def _size_metrics(base: Build, head: Build, plan: Plan, *, stops: bool) -> Iterator[Metric]:
     """Arithmetic and size of models, which stop a change or not, and size of the source, which does."""
-    work = [gflop_per_second(_model(build, plan)) for build in (base, head)]
-    if None not in work:
+    known = (gflop_per_second(_model(build, plan)) for build in (base, head))
+    work = [gflop for gflop in known if gflop is not None]
+    if len(work) == 2:
         yield _growing("arithmetic of the model per s of audio", work, "GFLOP", ARITHMETIC_TOLERANCE, stops=stops)
     for what, pattern in (("bundled models", "runtime/assets/*.onnx"), ("runtime's source", "runtime/**/*.py")):
         sizes = [build.size(pattern) / 1e3 for build in (base, head)]

@@ -37,9 +37,9 @@ def hit_metrics(model: str, base: Answer, head: Answer, labels: Sets) -> Iterato
     apart = velocity_difference(one, two)
     verdict = judge_stable(0.0, apart, VELOCITY_TOLERANCE, more_is_better=False)
     yield Metric(f"{model}: velocities of HEAD against BASE, mean difference", 0.0, apart, "", verdict, stops=same)
-    scores = [f_of(_wanted(labels, hits), hits, MATCHED_S) for hits in (one, two)]
-    verdict = judge_stable(*scores, F_TOLERANCE, more_is_better=True)
-    yield Metric(f"{model}: F against exact labels, 50 ms", *scores, "", verdict)
+    before, now = (f_of(_wanted(labels, hits), hits, MATCHED_S) for hits in (one, two))
+    verdict = judge_stable(before, now, F_TOLERANCE, more_is_better=True)
+    yield Metric(f"{model}: F against exact labels, 50 ms", before, now, "", verdict)
 
 
 def _wanted(labels: Sets, hits: Sets) -> dict[str, Hits]:
@@ -64,7 +64,7 @@ def paired(reference: Hits, estimate: Hits, within_s: float) -> list[tuple[Seque
     """Pairs of one recording: both sorted by time, taken greedily, which is optimal on a line (per class)."""
     pairs = []
     for code in {hit[1] for hit in reference}:
-        a, b = (sorted(hit for hit in side if hit[1] == code) for side in (reference, estimate))
+        a, b = (sorted((hit for hit in side if hit[1] == code), key=_time) for side in (reference, estimate))
         i = j = 0
         while i < len(a) and j < len(b):
             if abs(a[i][0] - b[j][0]) <= within_s:
@@ -75,3 +75,7 @@ def paired(reference: Hits, estimate: Hits, within_s: float) -> list[tuple[Seque
             else:
                 j += 1
     return pairs
+
+
+def _time(hit: Sequence[Any]) -> float:
+    return float(hit[0])

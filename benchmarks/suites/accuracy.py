@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ...models.evaluation.inputs import audio_files, references
-from ...models.evaluation.opening import engine_for
 from ...models.evaluation.opening import estimate as hits_of
+from ...models.evaluation.opening import streaming_engine_for
 from ...models.evaluation.scores import score
 from ..measuring import GENERATED, Figure
 
@@ -22,14 +22,14 @@ def accuracy(
     path: Path | None, audio: Path, labels: Path, classes: str, threads: int
 ) -> tuple[list[Figure], dict[str, Any]]:
     """Pooled F at every total latency, F of each class at the default one, and the series behind them."""
-    engine = engine_for(path, threads)
+    engine = streaming_engine_for(path, threads)
     wanted = references(labels)
     recordings = audio_files(audio, wanted)
     manifest = engine.manifest
     by_latency: dict[str, dict[str, float]] = {}
     for index in range(len(manifest.delays_ms)):
         total_ms = manifest.total_latency_ms(index)
-        found = {name: hits_of(engine, file, total_ms) for name, file in recordings.items()}  # type: ignore[arg-type]
+        found = {name: hits_of(engine, file, total_ms) for name, file in recordings.items()}
         result = score(found, wanted, window_s=WINDOW_S, group=classes)
         by_latency[f"{total_ms:g}"] = {
             "pooled": result["micro"]["F"],

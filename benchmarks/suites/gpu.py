@@ -41,7 +41,8 @@ def gpu(
 
     `device`: `bytes_per_s` and `flop_per_s` as measured, and the model's `gflop` per second of audio.
     """
-    figures, series = [], {}
+    figures: list[Figure] = []
+    series: dict[str, dict[str, float]] = {}
     for count in tokens:
         for batch in batches:
             try:
@@ -74,7 +75,7 @@ def torch_caller(checkpoint: Path, device: str = "cuda", *, half: bool = True) -
     from ...models.checkpoint import load
 
     loaded = load(checkpoint)
-    model = loaded.model().eval().to(device)
+    model = loaded.streaming_model().to(device)
     config = model.config
     graphs = device.startswith("cuda")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...export.parity import TOLERANCES, check_parity, trials
-from ...models.evaluation.opening import engine_for
+from ...models.evaluation.opening import streaming_engine_for
 from ...runtime.errors import UsageError
 from ...runtime.manifest import Manifest
 from ..measuring import Figure
@@ -19,13 +19,13 @@ def parity(reference: Path | None, others: Sequence[Path], threads: int, long_s:
 
     Limits are those of its precision in the export's table. Raises UsageError for models of different weights.
     """
-    first = engine_for(reference, threads)
+    first = streaming_engine_for(reference, threads)
     figures = []
     for path in others:
-        other = engine_for(path, threads)
+        other = streaming_engine_for(path, threads)
         _check_same_model(first.manifest, other.manifest, path)
         limits = TOLERANCES[other.manifest.precision]
-        report = check_parity(first, other, trials(first.manifest, long_s=long_s), limits)  # type: ignore[arg-type]
+        report = check_parity(first, other, trials(first.manifest, long_s=long_s), limits)
         label = f"{path.name} ({other.describe()})"
         differ = f"{label}: hits that differ, 1 - F at {1000 * limits.within_s:g} ms"
         logits = next(row for row in report.outputs if row.name == "onset_logits")

@@ -46,7 +46,7 @@ def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> l
     watched = _Watched(engine)
     with (
         watching() as pauses_seen,
-        StreamPool(watched, max_wait_ms=max_wait_ms, warm_streams=count) as pool,  # type: ignore[arg-type]
+        StreamPool(watched, max_wait_ms=max_wait_ms, warm_streams=count) as pool,
     ):
         watched.longest_s = 0.0  # of the calls that warm it
         members = [pool.open(latency_ms=LATENCY_MS) for _ in range(count)]
@@ -133,7 +133,7 @@ def _key(hit: Hit) -> Key:
 
 def _alone(engine: Engine, pcm: Floats, total: int) -> list[Key]:
     transcriber = StreamingTranscriber(engine, latency_ms=LATENCY_MS, tokens_per_call=FILE_TOKENS_PER_CALL)
-    hits = []
+    hits: list[Key] = []
     for start in range(0, total, len(pcm)):
         hits += map(_key, transcriber.feed(pcm[: total - start]))
     return hits + [_key(hit) for hit in transcriber.flush()]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..config import FrameGrid
 from ..frontend import mel_bands, scaled_log
 from ..training.steps import Recipe, Step
-from ..transformer import Outputs
+from ..transformer import Outputs, Transcriber
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +72,12 @@ class ConvolutionalStack(nn.Module):
         return torch.relu(self.dense(x.transpose(1, 2).flatten(2)))
 
 
-class OnsetsAndFrames(nn.Module):
+class OnsetsAndFrames(Transcriber):
     """PCM to onset logits and velocities of a whole clip; hits lie at the centre of their frame."""
+
+    config: OnsetsAndFramesConfig
+    window: Tensor
+    bands: Tensor
 
     def __init__(self, config: OnsetsAndFramesConfig):
         super().__init__()
@@ -133,7 +137,7 @@ class OnsetsAndFrames(nn.Module):
 class OnsetsAndFramesStep(Step):
     """`OnsetsAndFrames` with the onset, parent and velocity losses of the streaming model."""
 
-    def __init__(self, config: OnsetsAndFramesConfig, recipe: Recipe, teacher: nn.Module | None = None):
+    def __init__(self, config: OnsetsAndFramesConfig, recipe: Recipe, teacher: Transcriber | None = None):
         super().__init__(OnsetsAndFrames(config), recipe, teacher)
 
     def outputs(self, batch: Mapping[str, Tensor]) -> tuple[Outputs, dict[str, Tensor]]:

@@ -45,7 +45,7 @@ def read(folder: Path, split: str | None = None) -> list[Recording]:
             annotation = drummer / "annotation" / f"{stem}.txt"
             if not annotation.exists():
                 continue
-            audio = {"drums": (Source(path),)}
+            audio: dict[str, tuple[Source, ...]] = {"drums": (Source(path),)}
             if stem in others:
                 audio["mix"] = (Source(path, _DRUMS_GAIN), Source(others[stem], _ACCOMPANIMENT_GAIN))
             name = f"{drummer.name}_{stem}"

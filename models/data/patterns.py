@@ -6,7 +6,7 @@ ornaments laid over it: flams, drags, ghost notes, simultaneous pairs. Every cla
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def stress_pattern(rng: np.random.Generator, duration_s: float) -> Performance:
     return _levelled(rng, clip)
 
 
-def _pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
+def _pick(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
     """One class code, by weight."""
     values = np.fromiter(weights.values(), dtype=float)
     return list(weights)[rng.choice(len(values), p=values / values.sum())]
@@ -142,7 +142,8 @@ def _run(rng: np.random.Generator, start_s: float, step_s: float, length: int) -
     position = np.arange(length) * len(order) // max(length, 1)
     if rng.random() < 0.25:
         position = rng.integers(0, len(order), length)
-    level = np.clip(np.linspace(*rng.uniform(0.3, 1.0, 2), length) + 0.1 * rng.standard_normal(length), 0.05, 1)
+    first, last = rng.uniform(0.3, 1.0, 2)
+    level = np.clip(np.linspace(first, last, length) + 0.1 * rng.standard_normal(length), 0.05, 1)
     return [(start_s + k * step_s, index_of(order[position[k]]), float(level[k])) for k in range(length)]
 
 
@@ -193,7 +194,8 @@ def _rolls(rng: np.random.Generator, duration_s: float) -> Performance:
     while time < duration_s:
         index = index_of(_pick(rng, classes))
         gap_s, length = 1 / rng.uniform(8, 28), int(rng.integers(2, 20))
-        swell = np.linspace(*rng.uniform(5 / 127, 1.0, 2), length)
+        first, last = rng.uniform(5 / 127, 1.0, 2)
+        swell = np.linspace(first, last, length)
         offsets = gap_s * np.arange(length) + 0.002 * rng.standard_normal(length)
         hits += [(time + o, index, v) for o, v in zip(offsets, swell, strict=True)]
         time += gap_s * length

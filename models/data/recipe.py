@@ -109,4 +109,5 @@ def shipped_reference() -> Path:
 
 def within(rng: np.random.Generator, limits: Sequence[float]) -> float:
     """An even draw from a range [low, high] of the recipe."""
-    return float(rng.uniform(*limits))
+    low, high = limits
+    return float(rng.uniform(low, high))

@@ -156,10 +156,10 @@ def _padded(clips: list[list[Hit]]) -> Batch:
     shape = (len(clips), max(1, *(len(hits) for hits in clips)))
     times, velocities = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     classes, ignored = np.full(shape, -1, np.int64), np.zeros(shape, bool)
+    arrays: dict[str, np.ndarray] = {"times": times, "classes": classes, "velocities": velocities, "ignored": ignored}
     for row, hits in enumerate(clips):
         if hits:
             columns = zip(*sorted(hits, key=lambda hit: (hit[0], hit[1], hit[3])), strict=True)
-            for target, column in zip((times, classes, velocities, ignored), columns, strict=True):
+            for target, column in zip(arrays.values(), columns, strict=True):
                 target[row, : len(hits)] = column
-    arrays = {"times": times, "classes": classes, "velocities": velocities, "ignored": ignored}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -26,8 +26,9 @@ from ...runtime.errors import UsageError
 from ...runtime.files import make_folder
 from . import effects
 from .dataset import Batch, RenderedBatches, Sources
+from .packed import SAMPLE_RATE
 from .recipe import Draws, Settings
-from .renderer import SAMPLE_RATE, Clips
+from .renderer import Clips
 
 __all__ = ["Filling", "StoredBatches"]
 

@@ -103,7 +103,8 @@ class _Shape:
             decay = within(draws["envelope"], recipe["envelope"]["decay_s"])
         if draws["transients"].random() < recipe.setting("transients", "chance", 0.0):
             settings = recipe["transients"]
-            attack = tuple(within(draws["transients"], settings[name]) for name in ("gain", "length_s"))
+            gain = within(draws["transients"], settings["gain"])
+            attack = gain, within(draws["transients"], settings["length_s"])
         return cls(decay, attack)
 
     def applied(self, x: Tensor, attack: int) -> Tensor:

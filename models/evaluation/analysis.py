@@ -106,8 +106,8 @@ class Track:
 class Findings:
     """What an engine reported: hits by track, and the figures that need more than one transcription."""
 
-    references: dict[str, Sequence[Note]] = field(default_factory=dict)
-    estimates: dict[str, Sequence[Note]] = field(default_factory=dict)
+    references: NoteSets = field(default_factory=dict)
+    estimates: NoteSets = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
 
@@ -224,7 +224,7 @@ def _curves(swept: np.ndarray, found: Findings, rules: Rules, group: str) -> dic
 
 def _delays(by_delay: Sequence[NoteSets], references: NoteSets, manifest: Manifest, rules: Rules) -> dict[str, Any]:
     """Scores at every delay; the best of all, and the best within `LIMIT_MS`, by F at the first window."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "delay_ms": manifest.delays_ms[d],
             "total_latency_ms": manifest.total_latency_ms(d),

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -28,6 +28,7 @@ from ..data.separation import demixed, low_bit_rate
 __all__ = ["Channel", "Unavailable", "aligned", "channels", "delay_of"]
 
 Floats = NDArray[np.float32]
+Changed = NDArray[np.floating[Any]]  # in whatever precision a channel computes; `Channel` gives float32
 
 HOLES = {"threshold_db": [-30, -30], "limit_hz": [10000, 10000]}  # the strong end of what training renders
 ROOM_DECAY_S, ROOM_DB = 0.8, -3.0
@@ -63,7 +64,7 @@ class Channel:
 
     name: str
     what: str
-    apply: Callable[[Floats, np.random.Generator], Floats]
+    apply: Callable[[Floats, np.random.Generator], Changed]
 
     def __call__(self, audio: Floats, track: str) -> Floats:
         """The recording after the channel; what is drawn depends on channel and track alone. Raises Unavailable."""
@@ -92,11 +93,11 @@ def channels(backing: Path | None = None, cache: Path | None = None) -> list[Cha
     ]
 
 
-def _holes(audio: Floats, rng: np.random.Generator) -> Floats:
+def _holes(audio: Floats, rng: np.random.Generator) -> Changed:
     return low_bit_rate(torch.from_numpy(audio), rng, HOLES).numpy()
 
 
-def _coded(codec: Codec, audio: Floats, _: np.random.Generator) -> Floats:
+def _coded(codec: Codec, audio: Floats, _: np.random.Generator) -> Changed:
     """Encoded, decoded, and moved back by the codec's delay."""
     if not soundfile.check_format(codec.kind, codec.subtype):
         raise Unavailable(f"libsndfile {soundfile.__libsndfile_version__} has no {codec.subtype} encoder")
@@ -136,24 +137,24 @@ def delay_of(original: Floats, changed: Floats) -> int:
     return int(np.argmax(around)) - longest
 
 
-def _resampled(rate: int, audio: Floats, _: np.random.Generator) -> Floats:
+def _resampled(rate: int, audio: Floats, _: np.random.Generator) -> Changed:
     back = soxr.resample(soxr.resample(audio, SAMPLE_RATE, rate), rate, SAMPLE_RATE)[: len(audio)]
     return np.pad(back, (0, len(audio) - len(back)))
 
 
-def _soft(audio: Floats, _: np.random.Generator) -> Floats:
+def _soft(audio: Floats, _: np.random.Generator) -> Changed:
     return np.round(_peak_at(audio, SOFT_DBFS) * 32768) / 32768
 
 
-def _clipped(audio: Floats, _: np.random.Generator) -> Floats:
+def _clipped(audio: Floats, _: np.random.Generator) -> Changed:
     return np.clip(_peak_at(audio, CLIPPED_DB), -1, 1)
 
 
-def _peak_at(audio: Floats, dbfs: float) -> Floats:
+def _peak_at(audio: Floats, dbfs: float) -> Changed:
     return audio / max(1e-6, float(np.abs(audio).max(initial=0))) * 10 ** (dbfs / 20)
 
 
-def _in_a_room(audio: Floats, rng: np.random.Generator) -> Floats:
+def _in_a_room(audio: Floats, rng: np.random.Generator) -> Changed:
     response = room_response(rng, round((ROOM_DECAY_S + 0.05) * SAMPLE_RATE), ROOM_DECAY_S)
     response *= 10 ** (ROOM_DB / 20) / np.sqrt((response**2).sum())
     size = smooth_size(len(audio) + len(response))
@@ -161,12 +162,12 @@ def _in_a_room(audio: Floats, rng: np.random.Generator) -> Floats:
     return _unclipped(audio + reverb)
 
 
-def _demixed(shelf: BackingShelf, audio: Floats, rng: np.random.Generator) -> Floats:
+def _demixed(shelf: BackingShelf, audio: Floats, rng: np.random.Generator) -> Changed:
     band = shelf.play(rng, [], len(audio))
     gain = np.sqrt(np.mean(audio**2) / max(1e-12, float(np.mean(band**2)))) * 10 ** (-DEMIXED_DB / 20)
     return _unclipped(demixed(torch.from_numpy(audio), torch.from_numpy((band * gain).astype(np.float32)), rng).numpy())
 
 
-def _unclipped(audio: Floats) -> Floats:
+def _unclipped(audio: Changed) -> Changed:
     """Turned down where it would leave full scale."""
     return audio / max(1.0, float(np.abs(audio).max(initial=0)))

@@ -160,10 +160,12 @@ def _score_recordings(
         items = [Track(name, source, wanted[name]) for name, source in task.audio.items()]
         found = system.listen(items, rules, "Transcribing", thorough=thorough)
     else:
+        assert estimates_dir is not None, "a task without recordings is one with estimates"
         found = Findings(wanted, read_note_folder(estimates_dir, wanted))
     if kept:
         _write_estimates(kept, found.estimates)
-    analysis = analyse(found.estimates, wanted, rules, others.get(scoring.velocities)) | found.figures
+    velocities = others[scoring.velocities] if scoring.velocities else None
+    analysis = analyse(found.estimates, wanted, rules, velocities) | found.figures
     scored: dict[str, Any] = {"results": analysis["scores"][rules.group], "recordings": analysis}
     if scoring.against:
         compared = compare(found.estimates, others[scoring.against], wanted, rules)
@@ -176,7 +178,7 @@ def _score_renders(system: _System, sources: Sources, clips: int, rules: Rules, 
     from .renders import rendered_tracks
 
     rules = Rules(tuple(dict.fromkeys((rules.group, "all"))), rules.windows_s)
-    items = rendered_tracks(system.engine.manifest, sources, clips)
+    items = rendered_tracks(system.engine.manifest.sample_rate, sources, clips)
     found = system.listen(items, rules, "Rendering", thorough=thorough, total=clips)
     figures = analyse(found.estimates, found.references, rules) | found.figures
     return {"recipe": sources.recipe.name, "renders": figures}

@@ -31,7 +31,9 @@ def rates_of(counts: np.ndarray) -> np.ndarray:
     )
 
 
-def curve_of(counts: np.ndarray, thresholds: Sequence[float], names: Sequence[str], chosen: np.ndarray) -> dict:
+def curve_of(
+    counts: np.ndarray, thresholds: Sequence[float], names: Sequence[str], chosen: np.ndarray
+) -> dict[str, Any]:
     """Curves by class and pooled, from counts [K, C, 3] at each threshold and `chosen` [C, 3] at the model's own.
 
     Each: `precision` and `recall` [K] (None where nothing is reported), `operating_point` and the `best` point.

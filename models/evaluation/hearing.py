@@ -93,8 +93,10 @@ def hear(engine: Listener, source: Source, delay: int) -> Heard:
     for block in _blocks(source, transcriber.sample_rate):
         transcriber.feed(block)
     transcriber.flush()
-    joined = [np.concatenate([getattr(step, head)[0] for step in recorder.steps]) for head in HEADS]
-    return Heard(*joined, transcriber.samples_fed / transcriber.sample_rate)
+    onset_logits, velocity, offset = (
+        np.concatenate([getattr(step, head)[0] for step in recorder.steps]) for head in HEADS
+    )
+    return Heard(onset_logits, velocity, offset, transcriber.samples_fed / transcriber.sample_rate)
 
 
 def notes_at(heard: Heard, manifest: Manifest, delay: int) -> list[Note]:

@@ -10,7 +10,7 @@ from ...runtime.engines.protocol import Engine
 from ...runtime.errors import UsageError
 from .hearing import Listener, WholeFile
 
-__all__ = ["about", "delay_for", "engine_for", "estimate"]
+__all__ = ["about", "delay_for", "engine_for", "estimate", "streaming_engine_for"]
 
 
 def engine_for(path: Path | None, threads: int = 1) -> Listener:
@@ -23,6 +23,14 @@ def engine_for(path: Path | None, threads: int = 1) -> Listener:
         loaded = load(path, kind=None)
         return TorchEngine.of(loaded) if loaded.config.kind == STREAMING else WholeFile(loaded)
     return open_engine(path, threads=threads)
+
+
+def streaming_engine_for(path: Path | None, threads: int = 1) -> Engine:
+    """The same, for what only a stream has. Raises UsageError for a model that hears the whole file."""
+    opened = engine_for(path, threads)
+    if isinstance(opened, WholeFile):
+        raise UsageError(f"{path}: a model that hears the whole file has no stream; give one that streams")
+    return opened
 
 
 def delay_for(engine: Listener, latency_ms: float | None) -> int:

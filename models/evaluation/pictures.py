@@ -23,7 +23,7 @@ __all__ = ["curves", "delays", "differences", "emission", "gap", "panels", "timi
 COLOURS = {"BD": "#0072B2", "SD": "#D55E00", "TT": "#009E73", "HH": "#E69F00", "CY": "#AA4499"}
 OTHER_COLOUR = "#777777"
 INK, FAINT, GREY = "#222222", "#DDDDDD", "#8C8C8C"
-_STYLE = {
+_STYLE: dict[Any, Any] = {  # only the newest matplotlib has a type of the keys
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
     "font.size": 9,
@@ -45,7 +45,7 @@ _STYLE = {
     "lines.linewidth": 1.6,
 }
 _WIDTH = 6.6  # inches
-_ROUND = {"markersize": 7, "markeredgecolor": "white", "markeredgewidth": 1.2}
+_ROUND: dict[str, Any] = {"markersize": 7, "markeredgecolor": "white", "markeredgewidth": 1.2}
 
 
 def _picture(draw: Callable[..., Figure]) -> Callable[..., str]:
@@ -212,9 +212,9 @@ def _figure(height: float, *, rows: int = 1, columns: int = 1, **options: Any) -
 def _curve(axes: Axes, name: str, row: Mapping[str, Any], label: str | None = None) -> None:
     shown = [(r, p) for r, p in zip(row["recall"], row["precision"], strict=True) if p is not None]
     point = row["operating_point"]
-    line = {"linestyle": "--"} if name == "pooled" else {}
     if shown:
-        axes.plot(*zip(*shown, strict=True), color=colour(name), label=label, **line)
+        line = "--" if name == "pooled" else "-"
+        axes.plot(*zip(*shown, strict=True), color=colour(name), label=label, linestyle=line)
     axes.plot(point["R"], point["P"], "o", color=colour(name), zorder=3, clip_on=False, **_ROUND)
 
 

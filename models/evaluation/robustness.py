@@ -86,20 +86,17 @@ def _figures(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_views(checkpoint: Path) -> dict[str, Engine]:
-    """Engines that each have one view less, by view; none for a checkpoint that has no views to silence.
+    """Engines that each have one view less, by view. Raises InputError, also for a model of another kind.
 
-    The latent of the view is zero, as under view dropout in training. Raises InputError.
+    The latent of the view is zero, as under view dropout in training.
     """
     from ..checkpoint import load
     from ..torch_engine import TorchEngine
-    from ..transformer import DrumTransformer
 
     loaded = load(checkpoint)
-    if not isinstance(loaded.model(), DrumTransformer):
-        return {}
     engines: dict[str, Engine] = {}
-    for view in loaded.config.views:
-        model = loaded.model()
+    for view in loaded.streaming_model().config.views:
+        model = loaded.streaming_model()
         model.encoders[view].register_forward_hook(_silence)
         engines[view] = TorchEngine(model, loaded.manifest())
     return engines

@@ -113,7 +113,7 @@ def score(
         "offset_s": offset_s,
         "tracks": per_track,
         "classes": {name: rates(*map(int, counts[name])) | timing(errors_ms[name]) for name in names},
-        "micro": rates(*map(int, sum(counts.values()))) | timing(pooled_ms),
+        "micro": rates(*map(int, sum(counts.values(), np.zeros(3, int)))) | timing(pooled_ms),
         "mean_track_F": float(np.mean(list(per_track.values()))),
     }
 

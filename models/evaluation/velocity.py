@@ -21,7 +21,9 @@ def velocity_errors(pairs: Iterable[tuple[str, Note, Note]], names: Sequence[str
 
     The error is estimate minus reference. r is None for fewer than three hits or where one side never changes.
     """
-    known = [(name, r.velocity, e.velocity) for name, r, e in pairs if None not in (r.velocity, e.velocity)]
+    known = [
+        (name, r.velocity, e.velocity) for name, r, e in pairs if r.velocity is not None and e.velocity is not None
+    ]
     values = np.array([(r, e) for _, r, e in known], float).reshape(-1, 2)
     of = np.array([name for name, *_ in known], str)
     rows = {name: _row(values[of == name]) for name in names if name in of} | {"pooled": _row(values)}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -54,7 +55,7 @@ def _row(trial: FrozenTrial, names: list[str]) -> list[Any]:
 def _markdown(study: optuna.Study, trials: list[FrozenTrial], names: list[str]) -> str:
     def key(trial: FrozenTrial) -> tuple[bool, float]:
         value = _loss(trial)
-        return trial.state != TrialState.COMPLETE, np.inf if value is None else value
+        return trial.state != TrialState.COMPLETE, math.inf if value is None else value
 
     header = ["trial", "onset loss", "steps", "minutes", *names]
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
@@ -115,12 +116,12 @@ def draw(study: optuna.Study, path: Path) -> None:
 
 
 def _draw_history(axes: Axes, trials: list[FrozenTrial]) -> None:
-    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    complete = [(t.number, t.value) for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
     _scatter(axes, [t.number for t in trials], trials)
-    best = np.minimum.accumulate([t.value for t in complete]) if complete else []
-    axes.step([t.number for t in complete], best, where="post", color="tab:red", label="best so far")
+    best = list(itertools.accumulate((value for _, value in complete), min))
+    axes.step([number for number, _ in complete], best, where="post", color="tab:red", label="best so far")
     axes.set(xlabel="trial", ylabel="onset loss (validation)", title="course")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(fontsize=8)
 
 
@@ -153,4 +154,5 @@ def _scatter(axes: Axes, x: list[Any], trials: list[FrozenTrial]) -> None:
     for state, face, label in ((TrialState.COMPLETE, "tab:blue", "complete"), (TrialState.PRUNED, "none", "pruned")):
         chosen = [(value, _loss(trial)) for value, trial in zip(x, trials, strict=True) if trial.state == state]
         if chosen:
-            axes.scatter(*zip(*chosen, strict=True), s=22, facecolors=face, edgecolors="tab:blue", label=label)
+            places, losses = zip(*chosen, strict=True)
+            axes.scatter(places, losses, s=22, facecolors=face, edgecolors="tab:blue", label=label)

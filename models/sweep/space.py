@@ -27,9 +27,9 @@ class Range:
     log: bool = False
 
     def draw(self, name: str, trial: optuna.Trial) -> float:
-        whole = isinstance(self.low, int) and isinstance(self.high, int)
-        suggest_number = trial.suggest_int if whole else trial.suggest_float
-        return suggest_number(name, self.low, self.high, log=self.log)
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(name, self.low, self.high, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from ..checkpoint import Checkpoint
 from ..config import FrameGrid
 from ..data.dataset import Sources, main_delay
 from ..data.recipe import RenderRecipe
-from ..evaluation.analysis import Track, forgiven
+from ..evaluation.analysis import forgiven
 from ..evaluation.hearing import at_threshold
 from ..evaluation.notes import labels_of, note_of
+from ..evaluation.renders import RenderedTrack
 from ..evaluation.scores import score
 from ..kinds import KINDS, STREAMING
 from ..thresholds import GRID, Recordings, calibrated_on_recordings
@@ -102,7 +103,7 @@ class Ablations:
         self,
         names: Sequence[str],
         provenance: Mapping[str, Any],
-        tracks: Sequence[Track],
+        tracks: Sequence[RenderedTrack],
         recordings: Recordings,
         after: Callable[[str, Mapping[str, Any]], None],
     ) -> None:
@@ -153,7 +154,7 @@ def config_of(variant: Variant, preset: str) -> FrameGrid:
     raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(KINDS[STREAMING].presets)}")
 
 
-def scores(checkpoint: Checkpoint, tracks: Sequence[Track], recordings: Recordings) -> dict[str, Any]:
+def scores(checkpoint: Checkpoint, tracks: Sequence[RenderedTrack], recordings: Recordings) -> dict[str, Any]:
     """F on renders and, where there are any, recordings, with the threshold and the delay it was measured at."""
     delay = main_delay(checkpoint.config)
     f, threshold = rendered_f(checkpoint, tracks, delay)
@@ -164,12 +165,12 @@ def scores(checkpoint: Checkpoint, tracks: Sequence[Track], recordings: Recordin
     return row
 
 
-def rendered_f(checkpoint: Checkpoint, tracks: Sequence[Track], delay: int) -> tuple[float, float]:
-    """Pooled F of the second half of the tracks (audio in memory), and the threshold: the first half's best."""
+def rendered_f(checkpoint: Checkpoint, tracks: Sequence[RenderedTrack], delay: int) -> tuple[float, float]:
+    """Pooled F of the second half of the tracks, and the threshold: the first half's best."""
     model, manifest = checkpoint.model(), checkpoint.manifest()
     outputs = {t.name: whole_outputs(model, torch.from_numpy(t.source)[None], delay)[0] for t in tracks}
 
-    def f(some: Sequence[Track], threshold: float) -> float:
+    def f(some: Sequence[RenderedTrack], threshold: float) -> float:
         at = at_threshold(manifest, threshold)
         found = {}
         for track in some:

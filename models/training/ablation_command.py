@@ -55,7 +55,7 @@ def ablate(
     found = recordings_of(audio, labels, PRESETS["base"].sample_rate) if audio and labels else {}
     settings = {"renders": renders, "recordings": sorted(found), "distinct": kept.distinct if kept.store else None}
     ablations = Ablations(folder, preset, course, sources, settings)
-    tracks = list(rendered_tracks(PRESETS["base"], sources, renders))
+    tracks = list(rendered_tracks(PRESETS["base"].sample_rate, sources, renders))
     ablations.run(names, provenance(sources), tracks, found, _show)
     typer.echo(f"{folder / 'ablations.md'}, ablations.json")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import VIEWS, FrameGrid, ModelConfig
-from ..transformer import DrumTransformer, Outputs
+from ..transformer import DrumTransformer, Outputs, Transcriber
 from .loss import PLAIN, WEIGHTED, alignment_loss, make_targets, transcription_losses
 
 __all__ = ["Recipe", "Step", "TrainingStep", "shifted"]
@@ -52,7 +52,9 @@ class Recipe:
 class Step(nn.Module):
     """A model and its loss. A subclass says how the model hears a batch (`outputs`)."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, teacher: nn.Module | None = None):
+    model: Transcriber
+
+    def __init__(self, model: Transcriber, recipe: Recipe, teacher: Transcriber | None = None):
         super().__init__()
         self.model = model
         self.recipe = recipe
@@ -87,7 +89,9 @@ class Step(nn.Module):
 class TrainingStep(Step):
     """`DrumTransformer` read in chunks, as it streams; view dropout and alignment between views."""
 
-    def __init__(self, config: ModelConfig, recipe: Recipe, teacher: nn.Module | None = None):
+    model: DrumTransformer
+
+    def __init__(self, config: ModelConfig, recipe: Recipe, teacher: Transcriber | None = None):
         super().__init__(DrumTransformer(config), recipe, teacher)
         # Used by the loss only; not part of the exported model.
         aligned = config.views if config.views == VIEWS else ()
@@ -123,7 +127,7 @@ def in_float32(like: Tensor) -> Any:
     return torch.autocast(like.device.type, enabled=False)
 
 
-def distillation_loss(heard: Outputs, batch: Mapping[str, Tensor], config: FrameGrid, teacher: nn.Module) -> Tensor:
+def distillation_loss(heard: Outputs, batch: Mapping[str, Tensor], config: FrameGrid, teacher: Transcriber) -> Tensor:
     """Cross-entropy with the teacher's onset probabilities, summed over frames and classes, per second of audio.
 
     The teacher listens at its largest delay: the same network, given a future that the student does not have.

@@ -17,7 +17,7 @@ __all__ = ["TRACKERS", "JsonLines", "check_trackers"]
 TRACKERS = ("wandb",)
 
 
-class JsonLines(GeneralTracker):
+class JsonLines(GeneralTracker):  # type: ignore[misc]  # Accelerate has no annotations
     """The local default: a line per call in `metrics.jsonl`, `train/loss` as `loss` of a row of kind `train`."""
 
     name = "jsonl"
@@ -32,7 +32,7 @@ class JsonLines(GeneralTracker):
         return self.path
 
     @on_main_process
-    def log(self, values: dict[str, float], step: int | None = None, **_: Any) -> None:
+    def log(self, values: dict[str, float], step: int | None = None, **_unused: Any) -> None:
         rows: dict[str, dict[str, float]] = {}
         for name, value in values.items():
             kind, _, name = name.partition("/")

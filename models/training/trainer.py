@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -32,6 +32,7 @@ from ..data.store import StoredBatches
 from ..growth import can_widen, widened
 from ..kinds import KINDS
 from ..lineage import descended
+from ..transformer import Transcriber
 from .optimizers import optimizers
 from .steps import Recipe, Step
 from .tracking import JsonLines, check_trackers
@@ -136,19 +137,20 @@ class Trainer:
         on_cpu = self.accelerator.device.type == "cpu"
         numbers = range(self.step, self.recipe.steps)
         # On a GPU the renderer shares it with the model; on a CPU workers render ahead, each slower than the network.
-        ahead = {"num_workers": CPU_WORKERS, "prefetch_factor": 4} if on_cpu else {}
-        yield from DataLoader(dataset, batch_size=None, sampler=numbers, **ahead)
+        workers, ahead = (CPU_WORKERS, 4) if on_cpu else (0, None)
+        yield from DataLoader(dataset, batch_size=None, sampler=numbers, num_workers=workers, prefetch_factor=ahead)
 
     def _dataset(self, split: str, seed: int) -> Dataset[Batch]:
         """Renders; in training mixed with recordings, where there are any."""
         training = split == "train"
         one_delay = self.recipe.one_delay_steps if training else 0
-        batches: Dataset[Batch] = RenderedBatches(
+        renders = RenderedBatches(
             self.config, self.sources, split=split, seed=seed, one_delay=one_delay, **self._shares()
         )
+        batches: Dataset[Batch] = renders
         if self.sources.store:
             distinct = self.sources.distinct if training else self.recipe.validation_batches
-            batches = StoredBatches(batches, self.sources, self.sources.store, distinct)
+            batches = StoredBatches(renders, self.sources, self.sources.store, distinct)
         if training and self.recordings:
             batches = MixedBatches(batches, self.recordings, self.sources.corpus_share)
         return batches
@@ -214,8 +216,8 @@ class Trainer:
         module.model.load_state_dict(self.average)
         dataset = self._dataset("validation", 1)
         results = [module(self._on_device(dataset[i])) for i in range(self.recipe.validation_batches)]
-        means = {name: torch.stack([r[name] for r in results]).mean() for name in results[0]}
-        means = {name: float(self.accelerator.reduce(value, "mean")) for name, value in means.items()}
+        ours = {name: torch.stack([r[name] for r in results]).mean() for name in results[0]}
+        means = {name: float(self.accelerator.reduce(value, "mean")) for name, value in ours.items()}
         self._log("validation", means)
         if means["onset"] < self.best and self.accelerator.is_main_process:
             self.best = means["onset"]
@@ -274,7 +276,7 @@ class Trainer:
         """How many numbers the model learns, without what belongs to the loss."""
         return sum(parameter.numel() for parameter in self._model().parameters())
 
-    def _model(self) -> nn.Module:
+    def _model(self) -> Transcriber:
         return self.accelerator.unwrap_model(self.module).model
 
     def _start_tracking(self) -> None:
@@ -323,7 +325,7 @@ def _fitting(parent: Checkpoint, config: FrameGrid) -> dict[str, Tensor]:
     )
 
 
-def _taught(teacher: Checkpoint | None, config: FrameGrid) -> nn.Module | None:
+def _taught(teacher: Checkpoint | None, config: FrameGrid) -> Transcriber | None:
     """The teacher's model, if its frames and classes are the student's."""
     if teacher is None:
         return None

@@ -24,9 +24,13 @@ from ghostnote.benchmarks.result import Result
 from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput, training
 from ghostnote.export.parity import TOLERANCES
 from ghostnote.export.signals import drum_like
+from ghostnote.models.arithmetic import gflop_per_second
+from ghostnote.models.baselines import onsets_and_frames as oaf
 from ghostnote.models.checkpoint import Checkpoint, save
+from ghostnote.models.config import PRESETS
 from ghostnote.runtime import EngineError, Hit, OutputError, UsageError
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ghostnote.runtime.manifest import Manifest
 
 PYTHON = (sys.executable, "-c")
 
@@ -203,6 +207,13 @@ def test_parity_of_a_model_with_itself_and_with_another(tiny_onnx: Path) -> None
         parity.parity(None, [tiny_onnx], threads=1, long_s=2)
 
 
+def test_a_model_that_hears_the_whole_file_has_no_parity(tmp_path: Path) -> None:
+    config = oaf.PRESETS["tiny"]
+    save(tmp_path / "oaf.pt", Checkpoint(config, oaf.OnsetsAndFrames(config).state_dict()))
+    with pytest.raises(UsageError, match=r"oaf\.pt: a model that hears the whole file has no stream"):
+        parity.parity(tmp_path / "oaf.pt", [tmp_path / "oaf.pt"], threads=1, long_s=2)
+
+
 def test_accuracy_on_the_generated_set_is_of_use() -> None:
     figures, series = accuracy.accuracy(
         Path("small"), accuracy.GENERATED / "audio", accuracy.GENERATED / "labels", "five", 1
@@ -292,6 +303,26 @@ def test_the_gpu_suite_on_whatever_there_is(
         assert len(figures) == 4 * 3
         assert all(figure.value > 0 for figure in figures)
         assert set(series["step_ms"]) == {"1", "3"}
+
+
+def test_the_gpu_suite_counts_a_models_arithmetic_once(
+    tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    def suite(_caller: gpu.Caller, _manifest: Manifest, _label: str, device: dict[str, float]) -> tuple[list, dict]:
+        told.append(device["gflop"])
+        return [], {}
+
+    monkeypatch.setattr(gpu, "device_figures", lambda _device: ([], {"bytes_per_s": 1e9, "flop_per_s": 1e9}))
+    monkeypatch.setattr(gpu, "gpu", suite)
+    save(tmp_path / "tiny.pt", tiny)
+    words = ["gpu", str(tmp_path), "--checkpoint", str(tmp_path / "tiny.pt"), "--device", "cpu"]
+    ran = CliRunner().invoke(command.bench, words)
+    assert ran.exit_code == 0, ran.output
+    parts = gflop_per_second(PRESETS["tiny"])
+    total = parts.pop("total")
+    assert told == [pytest.approx(total)] == [pytest.approx(sum(parts.values()))]
 
 
 def out_of_memory() -> None:

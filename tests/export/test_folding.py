@@ -75,6 +75,13 @@ def test_folding_leaves_the_model_alone() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def test_a_part_that_folding_does_not_know_is_refused() -> None:
+    model = random_model(TINY)
+    model.blocks[0].feed[0] = torch.nn.Identity()
+    with pytest.raises(TypeError, match="Identity where Linear was to be folded"):
+        folded(model)
+
+
 def test_what_lies_after_a_query_counts_nothing_at_all() -> None:
     """Not even as a rounded zero: the numbers are the same bits whatever follows."""
     cheap = folded(random_model(TINY))

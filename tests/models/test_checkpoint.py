@@ -10,7 +10,8 @@ import torch
 from tiny import write_tiny_checkpoint
 
 from ghostnote.models import checkpoint as checkpoints
-from ghostnote.runtime.errors import InputError, OutputError
+from ghostnote.models.baselines import onsets_and_frames as oaf
+from ghostnote.runtime.errors import InputError, OutputError, UsageError
 
 
 @pytest.fixture
@@ -67,3 +68,12 @@ def test_a_place_is_checked_before_the_work(tmp_path: Path) -> None:
         checkpoints.check_place(tmp_path)
     with pytest.raises(OutputError, match="no folder"):
         checkpoints.check_place(tmp_path / "absent" / "new.pt")
+
+
+def test_what_streams_is_asked_for_its_stream(path: Path) -> None:
+    loaded = checkpoints.load(path)
+    assert loaded.streaming_model().config is loaded.config
+    config = oaf.PRESETS["tiny"]
+    whole = checkpoints.Checkpoint(config, oaf.OnsetsAndFrames(config).state_dict())
+    with pytest.raises(UsageError, match="a model of kind onsets-and-frames does not stream"):
+        whole.streaming_model()
