@@ -29,9 +29,9 @@ class GrowingFile:
         self._timeout_s = timeout_s
         self._position = 0
         self._descriptor = -1
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: --follow needs a file; pipes are live without it")
         try:
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path}: --follow needs a file; pipes are live without it")
             self._descriptor = os.open(path, os.O_RDONLY)
             self._identity = _identity(os.fstat(self._descriptor))
         except FileNotFoundError:

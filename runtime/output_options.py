@@ -142,13 +142,19 @@ class OutputRequest:
 
     def spare(self, source: str | None) -> None:
         """Raises UsageError where an output would replace the input."""
-        if source is None or not Path(source).exists():
-            return
         for path in self.names:
-            if path.exists() and path.samefile(source):
+            if source is not None and _is_same(path, Path(source)):
                 raise UsageError(f"{path} is the input, which writing hits would replace; give the output another name")
 
     @property
     def names(self) -> list[Path]:
         """Every file that is going to be written."""
         return [path for path, _ in self.files] + ([self.report] if self.report else [])
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two names lead to one file. What cannot be looked at has its error where it is opened."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False

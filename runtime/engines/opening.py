@@ -21,10 +21,10 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
     of the CPU, or with `device` "cuda" on a GPU.
     """
     file = model_file(path)
-    if not file.is_file():
+    if problem := _problem(file):
         names = ", ".join(bundled_models()) or "none"
         raise EngineError(
-            f"{file}: no such model file; expected one made by export-model, or the name of a bundled model ({names})"
+            f"{file}: {problem}; expected one made by export-model, or the name of a bundled model ({names})"
         )
     with importlib.resources.as_file(file) as opened:
         if opened.suffix == ".plan":
@@ -43,7 +43,7 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
 def model_file(path: Path | str | None = None) -> Traversable:
     """The file that `open_engine` opens. A file that is there goes before a bundled model of the same name."""
     given = Path(path or DEFAULT_MODEL)
-    if given.is_file() or str(given) not in bundled_models():
+    if str(given) not in bundled_models() or not _problem(given):
         return given
     return _assets() / f"{given}.onnx"
 
@@ -51,6 +51,14 @@ def model_file(path: Path | str | None = None) -> Traversable:
 def bundled_models() -> list[str]:
     """Names of the models that came with this installation."""
     return sorted(item.name.removesuffix(".onnx") for item in _assets().iterdir() if item.name.endswith(".onnx"))
+
+
+def _problem(file: Traversable) -> str:
+    """Why there is no model file to open; empty where there is one."""
+    try:
+        return "" if file.is_file() else "no such model file"
+    except OSError as error:  # a folder that may not be searched, a name that is too long
+        return f"cannot be opened ({error.strerror})"
 
 
 def _assets() -> Traversable:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click_model
 import mido
@@ -269,6 +272,41 @@ def test_unwritable_output_is_known_before_the_work(go, click_wav: Path, tmp_pat
     monkeypatch.setattr(OnnxRuntimeEngine, "step", lambda *_: pytest.fail("transcribed first"))
     assert_failed(go(click_wav, "-o", tmp_path / "absent" / "a.mid"), 6, "cannot be written")
     assert_failed(go(click_wav, "-o", tmp_path, "--format", "midi"), 6, "is a folder")
+
+
+@pytest.mark.parametrize(
+    ("option", "code"), [("INPUT", 5), ("--follow", 5), ("--engine", 7), ("-o", 6), ("--report", 6)]
+)
+@pytest.mark.parametrize("reason", ["File name too long", "Permission denied"])
+def test_a_file_that_cannot_even_be_looked_at(
+    option: str, code: int, reason: str, go, click_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Path.exists() and its like raise then, unlike for a file that is not there."""
+    name = tmp_path / ("x" * 300 if reason == "File name too long" else "closed") / "a.mid"
+    if reason == "Permission denied":  # as root, tests may look everywhere
+        for module, call in (("os", "stat"), ("io", "open"), ("os", "open")):
+            monkeypatch.setattr(f"{module}.{call}", _refusing(getattr(sys.modules[module], call), name.parent))
+    args = {
+        "INPUT": [name],
+        "--follow": [name, "--follow"],
+        "--engine": [click_wav, "--engine", name],
+        "-o": [click_wav, "-o", name],
+        "--report": [click_wav, "--report", name],
+    }
+    result = go(*args[option])
+    assert_failed(result, code, str(name))
+    assert reason.lower() in result.stderr.lower()
+
+
+def _refusing(call: Callable[..., Any], folder: Path) -> Callable[..., Any]:
+    """The system's call as it is where one has no permission to search the folder."""
+
+    def refuse(path: Any, *args: Any, **named: Any) -> Any:
+        if not isinstance(path, int) and str(path).startswith(str(folder)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return call(path, *args, **named)
+
+    return refuse
 
 
 def test_bad_models(click_wav: Path, tmp_path: Path) -> None:
