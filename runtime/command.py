@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,7 +69,7 @@ def transcribe(
                 return
             live.check(source)
             request = OutputRequest.of(outputs, score)
-            request.spare(source)
+            request.spare(_files_read(source, hearing))
             code = _transcribe(source, request, hearing, raw.resolve(), live, interruption)
         except Interrupted:
             _say("interrupted before any audio was read")
@@ -87,6 +88,13 @@ def _show_devices() -> None:
     from .live.loop import describe_devices
 
     typer.echo(describe_devices())
+
+
+def _files_read(source: str | None, hearing: EngineOptions) -> list[tuple[str, Path]]:
+    """Input and model: what each is, its name."""
+    from .engines.opening import model_files
+
+    return ([] if source is None else [("input", Path(source))]) + model_files(hearing.engine)
 
 
 def _transcribe(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,6 +100,15 @@ class ScoreOptions:
         if self.midi_tracks is MidiTracks.DRUMS and "midi" not in formats:
             raise UsageError("--midi-tracks is for MIDI; name a .mid file with -o, or leave it out")
 
+    @property
+    def files(self) -> list[tuple[str, Path]]:
+        """The files that `resolve` reads: what each is, its name."""
+        from .tempo_files import tempo_file
+
+        tempo = None if self.tempo is None else tempo_file(self.tempo)
+        named = (("tempo map", tempo), ("note map", self.note_map))
+        return [(what, path) for what, path in named if path is not None]
+
     def resolve(self, manifest: Manifest) -> FormatOptions:
         """Read the files that are named. Raises UsageError and InputError."""
         from .note_map import read_note_map
@@ -140,11 +151,13 @@ class OutputRequest:
         score.check({name for _, name in files} | ({str(form)} if form else set()))
         return cls(files, None if form is None else str(form), report, score)
 
-    def spare(self, source: str | None) -> None:
-        """Raises UsageError where an output would replace the input."""
-        for path in self.names:
-            if source is not None and _is_same(path, Path(source)):
-                raise UsageError(f"{path} is the input, which writing hits would replace; give the output another name")
+    def spare(self, read: Iterable[tuple[str, Path]]) -> None:
+        """Raises UsageError where an output would replace a file that is read: (what it is, its name) of each."""
+        for (what, file), path in product((*read, *self.score.files), self.names):
+            if _is_same(path, file):
+                raise UsageError(
+                    f"{path} is the {what}, which writing hits would replace; give the output another name"
+                )
 
     @property
     def names(self) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import EngineError
 from .protocol import Engine
 
-__all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "open_engine"]
+__all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "model_files", "open_engine"]
 
 DEFAULT_MODEL = "base"  # of the bundled ones
 
@@ -46,6 +46,18 @@ def model_file(path: Path | str | None = None) -> Traversable:
     if str(given) not in bundled_models() or not _problem(given):
         return given
     return _assets() / f"{given}.onnx"
+
+
+def model_files(path: Path | str | None = None) -> list[tuple[str, Path]]:
+    """The files that `open_engine` reads, as far as they lie on the disk by themselves: what each is, its name."""
+    file = model_file(path)
+    if not isinstance(file, Path):
+        return []
+    if file.suffix != ".plan":
+        return [("model", file)]
+    from .sidecar import sidecar_of
+
+    return [("model", file), ("description of the model", sidecar_of(file))]
 
 
 def bundled_models() -> list[str]:

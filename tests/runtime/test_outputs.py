@@ -110,6 +110,34 @@ def test_no_output_replaces_the_input(option: str, linked: bool, go: Go, click_w
     assert click_wav.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("what", "args", "out"),
+    [
+        ("model", ["--engine", "mine.onnx"], "mine.onnx"),
+        ("model", ["--engine", "mine.plan"], "mine.plan"),
+        ("description of the model", ["--engine", "mine.plan"], "mine.plan.json"),
+        ("tempo map", ["--tempo", "session.mid"], "session.mid"),
+        ("note map", ["--note-map", "nm.txt"], "nm.txt"),
+    ],
+)
+def test_no_output_replaces_another_file_that_is_read(
+    what: str, args: list[str], out: str, go: Go, click_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / args[1]).write_bytes(b"SD 40")
+    (tmp_path / out).write_bytes(b"SD 40")
+    wanted = go(click_wav, "--format", "midi", *args, "-o", f"./{out}")
+    assert f"{out} is the {what}, which writing hits would replace" in error_of(wanted, 2)
+    assert (tmp_path / out).read_bytes() == b"SD 40"
+
+
+def test_a_number_is_no_file_of_tempi(go: Go, click_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "120").write_bytes(b"old")
+    assert go(click_wav, "--format", "midi", "--tempo", "120", "-o", "120").exit_code == 0
+    assert (tmp_path / "120").read_bytes().startswith(b"MThd")
+
+
 def test_bad_files_are_known_before_the_work(go: Go, click_wav: Path, tmp_path: Path) -> None:
     (tmp_path / "map").write_text("0,120\noops\n")
     (tmp_path / "notes").write_text("SDX 3\n")
