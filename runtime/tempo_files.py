@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, UsageError
-from .tempo import TICKS_PER_QUARTER, Anchor, Meter, TempoChange, TempoMap
+from .tempo import TICKS_PER_QUARTER, TICKS_PER_WHOLE, Anchor, Meter, TempoChange, TempoMap
 
 __all__ = ["parse_meter", "read_tempo", "tempo_file"]
 
@@ -101,9 +101,19 @@ def _from_midi(path: Path, meter: Meter) -> TempoMap:
     if file.type == 2 or file.ticks_per_beat <= 0:
         raise InputError(f"{path}: has no common tempo map; expected MIDI of type 0 or 1 with ticks per quarter note")
     messages = _tempo_messages(file)
-    if any(message.type == "time_signature" and not message.numerator for _, message in messages):
-        raise InputError(f"{path}: holds a meter of no beats")
+    for _, message in messages:
+        if message.type == "time_signature":
+            _check_meter(path, message.numerator, message.denominator)
     return TempoMap(_changes(messages, meter))
+
+
+def _check_meter(path: Path, numerator: int, denominator: int) -> None:
+    """Raises InputError for a meter in a MIDI file whose bars have no length, or none in whole ticks."""
+    if not numerator:
+        raise InputError(f"{path}: holds a meter of no beats")
+    if TICKS_PER_WHOLE % denominator:
+        finest = TICKS_PER_WHOLE & -TICKS_PER_WHOLE
+        raise InputError(f"{path}: holds a meter of {numerator}/{denominator}; expected a note value of 1 to {finest}")
 
 
 def _tempo_messages(file: Any) -> list[tuple[int, Any]]:
