@@ -68,7 +68,7 @@ def transcribe(
                 _show_devices()
                 return
             live.check(source)
-            request = OutputRequest.of(outputs, score)
+            request = OutputRequest.of(outputs, score, played=live.plays)
             request.spare(_files_read(source, hearing))
             code = _transcribe(source, request, hearing, raw.resolve(), live, interruption)
         except Interrupted:
@@ -116,6 +116,7 @@ def _transcribe(
 
     engine = open_engine(hearing.engine, threads=hearing.threads, device=hearing.device)
     manifest = engine.manifest
+    options = request.score.resolve(manifest)
     with interruption.wait_for(lambda: open_source(live, source, manifest.sample_rate, raw)) as reader:
         per_call = None if reader.is_live else FILE_TOKENS_PER_CALL
         transcriber = StreamingTranscriber(engine, latency_ms=hearing.latency_ms, tokens_per_call=per_call)
@@ -126,8 +127,10 @@ def _transcribe(
         progress = ProgressLine(reader.duration_s, shown=is_terminal(sys.stderr) and not shown)
         sinks = Sinks(_warn)
         try:
-            hear = open_outputs(sinks, request, engine, transcriber, reader, silent=drawn)
-            sink = open_live_outputs(sinks, live, terminal, Stage(reader, manifest, transcriber))
+            hear = open_outputs(sinks, request, options, engine, transcriber, reader, silent=drawn)
+            sink = open_live_outputs(
+                sinks, live, terminal, Stage(reader, manifest, transcriber, options.note_of(manifest))
+            )
             report = run(reader, transcriber, sink, interruption=interruption, watch=progress, hear=hear)
         except BaseException:
             sinks.discard()

@@ -86,9 +86,12 @@ class ScoreOptions:
         typer.Option(metavar="FILE", help="MIDI notes other than General MIDI's: lines of CODE NOTE, or JSON."),
     ] = None
 
-    def check(self, formats: set[str]) -> None:
-        """Raise UsageError where an option has nothing to act on among the formats."""
-        from .writers import TIMED_FORMATS
+    def check(self, formats: set[str], *, played: bool) -> None:
+        """Raise UsageError where an option has nothing to act on among the formats.
+
+        `played`: hits go to a MIDI port or by OSC, too.
+        """
+        from .writers import NOTED_FORMATS, TIMED_FORMATS
 
         timed = bool(formats.intersection(TIMED_FORMATS))
         for name, given in (("--tempo", self.tempo), ("--quantize", self.quantize)):
@@ -99,6 +102,11 @@ class ScoreOptions:
                 raise UsageError(f"{name} needs --tempo: beats per minute, or a tempo map")
         if self.midi_tracks is MidiTracks.DRUMS and "midi" not in formats:
             raise UsageError("--midi-tracks is for MIDI; name a .mid file with -o, or leave it out")
+        if self.note_map is not None and not played and not formats.intersection(NOTED_FORMATS):
+            raise UsageError(
+                "--note-map is for MIDI, MusicXML, JSON lines, CSV, --midi-port, --midi-virtual and --osc; ask for one "
+                "of them, or leave it out"
+            )
 
     @property
     def files(self) -> list[tuple[str, Path]]:
@@ -135,8 +143,11 @@ class OutputRequest:
     score: ScoreOptions
 
     @classmethod
-    def of(cls, options: OutputOptions, score: ScoreOptions) -> OutputRequest:
-        """What the options ask for. Raises UsageError where they contradict each other."""
+    def of(cls, options: OutputOptions, score: ScoreOptions, *, played: bool = False) -> OutputRequest:
+        """What the options ask for. Raises UsageError where they contradict each other.
+
+        `played`: hits go to a MIDI port or by OSC, too.
+        """
         from .writers import format_for
 
         paths, form, report = options.output or [], options.form, options.report
@@ -148,8 +159,12 @@ class OutputRequest:
         places = [os.path.realpath(path) for path in (*paths, *([report] if report else []))]
         if len(set(places)) < len(places):
             raise UsageError("the same file is named for two outputs; give each its own")
-        score.check({name for _, name in files} | ({str(form)} if form else set()))
-        return cls(files, None if form is None else str(form), report, score)
+        stream_format = None if form is None else str(form)
+        formats = {name for _, name in files}
+        if not files and (stream_format or not is_terminal(sys.stdout)):  # a terminal's list tells no note
+            formats.add(stream_format or "jsonl")
+        score.check(formats, played=played)
+        return cls(files, stream_format, report, score)
 
     def spare(self, read: Iterable[tuple[str, Path]]) -> None:
         """Raises UsageError where an output would replace a file that is read: (what it is, its name) of each."""

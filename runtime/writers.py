@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "NOTED_FORMATS",
     "TIMED_FORMATS",
     "FileSink",
     "Format",
@@ -49,6 +50,7 @@ _FORMAT_OF_SUFFIX = {
     ".musicxml": "musicxml",
 }
 FORMATS = ("midi", "jsonl", "csv", "labels", "txt", "musicxml")
+NOTED_FORMATS = ("midi", "jsonl", "csv", "musicxml")  # that tell the MIDI note of a hit
 TIMED_FORMATS = ("midi", "musicxml")  # that tell musical time; the others tell seconds
 
 
@@ -64,6 +66,10 @@ class FormatOptions:
     grid: Grid | None = None
     notes: Mapping[str, int] = field(default_factory=dict)
     track_per_drum: bool = False
+
+    def note_of(self, manifest: Manifest) -> dict[str, int]:
+        """MIDI notes by class code: the manifest's, and those that were asked for instead."""
+        return manifest.note_of | dict(self.notes)
 
 
 class Format(Protocol):
@@ -126,7 +132,7 @@ def json_fields(hit: Hit, note: int) -> dict[str, float | int | str]:
 def make_format(name: str, manifest: Manifest, options: FormatOptions | None = None) -> Format:
     """A fresh format by name (see FORMATS). Raises UsageError where the options do not suffice for it."""
     options = options or FormatOptions()
-    note_of = manifest.note_of | dict(options.notes)
+    note_of = options.note_of(manifest)
 
     def json_line(hit: Hit) -> str:
         return json.dumps(json_fields(hit, note_of[hit.code]))
