@@ -6,20 +6,23 @@ import importlib.resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from ..errors import EngineError
+from ..errors import EngineError, UsageError
 from .protocol import Engine
 
-__all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "model_files", "open_engine"]
+__all__ = ["DEFAULT_MODEL", "DEVICES", "bundled_models", "model_file", "model_files", "open_engine"]
 
 DEFAULT_MODEL = "base"  # of the bundled ones
+DEVICES = ("cpu", "cuda")  # that run an ONNX file
 
 
 def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str = "cpu") -> Engine:
-    """Open a model file, or one of the bundled models by its name (None: the default one). Raises EngineError.
+    """Open a model file, or one of the bundled models by its name (None: the default one).
 
     A .plan runs on the GPU that it was built for. Everything else is an ONNX file for onnxruntime, on `threads` threads
-    of the CPU, or with `device` "cuda" on a GPU.
+    of the CPU, or with `device` "cuda" on a GPU. Raises EngineError; UsageError for an unknown device.
     """
+    if device not in DEVICES:
+        raise UsageError(f"device '{device}'; expected one of {', '.join(DEVICES)}")
     file = model_file(path)
     if problem := _problem(file):
         names = ", ".join(bundled_models()) or "none"

@@ -13,7 +13,7 @@ __all__ = ["DeviceName", "EngineOptions"]
 
 
 class DeviceName(StrEnum):
-    """What runs an ONNX file."""
+    """What runs an ONNX file; the same as `opening.DEVICES`, which would load numpy."""
 
     CPU = "cpu"
     CUDA = "cuda"

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from ghostnote.runtime import Engine, EngineError, open_engine
+from ghostnote.runtime import Engine, EngineError, UsageError, open_engine
 
 TOKENS = 150
 
@@ -49,6 +49,12 @@ def test_describe_and_close(click_path: Path) -> None:
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.step(np.zeros((1, 882), np.float32), np.zeros((1, 1), np.int64), state)
+
+
+@pytest.mark.parametrize("device", ["gpu", "CUDA", ""])
+def test_an_unknown_device_does_not_quietly_become_the_cpu(click_path: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=f"device '{device}'; expected one of cpu, cuda"):
+        open_engine(click_path, device=device)
 
 
 def test_a_failing_step_is_an_engine_error(click_engine: Engine) -> None:
