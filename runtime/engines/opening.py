@@ -9,9 +9,10 @@ from pathlib import Path
 from ..errors import EngineError, UsageError
 from .protocol import Engine
 
-__all__ = ["DEFAULT_MODEL", "DEVICES", "bundled_models", "model_file", "model_files", "open_engine"]
+__all__ = ["DEFAULT_MODEL", "DEVICES", "MOST_THREADS", "bundled_models", "model_file", "model_files", "open_engine"]
 
 DEFAULT_MODEL = "base"  # of the bundled ones
+MOST_THREADS = 256  # each costs memory and a while to start, work or no work
 DEVICES = ("cpu", "cuda")  # that run an ONNX file
 
 
@@ -19,10 +20,13 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
     """Open a model file, or one of the bundled models by its name (None: the default one).
 
     A .plan runs on the GPU that it was built for. Everything else is an ONNX file for onnxruntime, on `threads` threads
-    of the CPU, or with `device` "cuda" on a GPU. Raises EngineError; UsageError for an unknown device.
+    of the CPU, or with `device` "cuda" on a GPU. Raises EngineError; UsageError for an unknown device or more than
+    MOST_THREADS.
     """
     if device not in DEVICES:
         raise UsageError(f"device '{device}'; expected one of {', '.join(DEVICES)}")
+    if threads > MOST_THREADS:
+        raise UsageError(f"{threads} threads; expected at most {MOST_THREADS}; more than there are cores gain nothing")
     file = model_file(path)
     if problem := _problem(file):
         names = ", ".join(bundled_models()) or "none"

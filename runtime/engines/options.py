@@ -29,5 +29,5 @@ class EngineOptions:
     latency_ms: Annotated[
         float | None, typer.Option(help="Largest total latency allowed, in ms. Default: the most accurate setting.")
     ] = None
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the engine.")] = 1  # as `opening` allows
     device: Annotated[DeviceName, typer.Option(help="What runs an ONNX file. Plans run on their GPU.")] = DeviceName.CPU

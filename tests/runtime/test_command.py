@@ -368,6 +368,8 @@ def test_a_live_output_that_cannot_be_opened_is_known_before_the_work(go, click_
     assert [p.name for p in tmp_path.iterdir()] == ["clicks.wav"]
 
 
-@pytest.mark.parametrize("args", [["--format", "pdf"], ["--threads", "0"], ["--raw-format", "mp3"], ["--nonsense"]])
+@pytest.mark.parametrize(
+    "args", [["--format", "pdf"], ["--threads", "0"], ["--threads", "257"], ["--raw-format", "mp3"], ["--nonsense"]]
+)
 def test_command_lines_that_typer_refuses(args: list[str], go, click_wav: Path) -> None:
     assert go(click_wav, *args).exit_code == 2

@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from ghostnote.runtime import Engine, EngineError, UsageError, open_engine
+from ghostnote.runtime.engines.opening import MOST_THREADS
 
 TOKENS = 150
 
@@ -55,6 +56,12 @@ def test_describe_and_close(click_path: Path) -> None:
 def test_an_unknown_device_does_not_quietly_become_the_cpu(click_path: Path, device: str) -> None:
     with pytest.raises(UsageError, match=f"device '{device}'; expected one of cpu, cuda"):
         open_engine(click_path, device=device)
+
+
+def test_threads_without_number_are_refused(click_path: Path) -> None:
+    """A hundred thousand took more than a gigabyte, and minutes."""
+    with pytest.raises(UsageError, match="257 threads; expected at most 256"):
+        open_engine(click_path, threads=MOST_THREADS + 1)
 
 
 def test_a_failing_step_is_an_engine_error(click_engine: Engine) -> None:
