@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .pcm import ByteStream, PcmFormat, read_pcm, read_wav_header
+from .pcm import ByteStream, PcmFormat, make_blocking, read_pcm, read_wav_header
 from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
 __all__ = ["STDIN", "AudioReader", "NamedStream", "read_audio"]
@@ -137,6 +137,7 @@ class AudioReader:
             self._open_file(path, stream)
 
     def _open_stream(self, stream: Any, raw: PcmFormat | None) -> None:
+        make_blocking(stream)
         self._stream = stream
         self._data_bytes: int | None = None
         pcm = raw

@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -190,6 +191,28 @@ def test_samples_of_a_pipe_are_handed_on_as_they_arrive() -> None:
             source.write(bytes(2 * n))
             assert len(next(blocks)) == n
     os.close(end)
+
+
+@pytest.mark.parametrize("raw", [None, PcmFormat("s16le", RATE, 1)])
+def test_a_pipe_that_does_not_block_is_waited_for(raw: PcmFormat | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its beginning and half-way, where nothing is there yet."""
+    end, other = os.pipe()
+    os.set_blocking(end, False)
+    samples = noise(1000)
+    data = wav_bytes(samples) if raw is None else (samples[:, 0] * 2**15).astype("<i2").tobytes()
+
+    def write() -> None:
+        with os.fdopen(other, "wb", buffering=0) as file:
+            for start in range(0, len(data), 600):
+                time.sleep(0.05)
+                file.write(data[start : start + 600])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(end, "rb") as pipe:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=pipe, isatty=lambda: False))
+        assert len(read("-", raw=raw)) == 1000
+    writer.join()
 
 
 def test_named_pipe_is_streamed(tmp_path: Path) -> None:
