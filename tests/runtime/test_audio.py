@@ -179,6 +179,15 @@ def test_raw_pcm(encoding: str, stdin, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "a.pcm", raw=raw), expected)
 
 
+def test_raw_pcm_in_a_file_is_no_live_audio(tmp_path: Path) -> None:
+    (tmp_path / "a.pcm").write_bytes(bytes(4 * RATE + 1))
+    with AudioReader(tmp_path / "a.pcm", RATE, raw=PcmFormat("s16le", RATE, 1)) as reader:
+        assert not reader.is_live
+        assert reader.duration_s == 2
+        assert sum(map(len, reader)) == 2 * RATE
+        assert reader.warnings == []
+
+
 def test_samples_of_a_pipe_are_handed_on_as_they_arrive() -> None:
     """No block waits for more input than has come."""
     end, other = os.pipe()
@@ -186,6 +195,7 @@ def test_samples_of_a_pipe_are_handed_on_as_they_arrive() -> None:
         os.fdopen(other, "wb", buffering=0) as source,
         AudioReader(f"/dev/fd/{end}", RATE, raw=PcmFormat("s16le", RATE, 1)) as reader,
     ):
+        assert (reader.is_live, reader.duration_s) == (True, None)
         blocks = iter(reader)
         for n in (882, 1, 441):
             source.write(bytes(2 * n))

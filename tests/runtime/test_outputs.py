@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import mido
 import pytest
-from click_model import Clicks
+from click_model import RATE, Clicks
 from typer.testing import CliRunner, Result
 
 from ghostnote.runtime import command
@@ -217,6 +217,17 @@ def test_the_documents_table_of_classes_is_the_code() -> None:
     assert [row[:3] for row in rows] == [[c.code, c.name, str(c.note)] for c in CLASSES]
     assert [row[3] for row in rows] == [f"{look_of(c.code).step}{look_of(c.code).octave}" for c in CLASSES]
     assert [row[4].split()[0] for row in rows] == [look_of(c.code).notehead for c in CLASSES]
+
+
+def test_a_report_of_raw_pcm_in_a_file_has_its_sound(go: Go, clicks: Clicks, tmp_path: Path) -> None:
+    """And nothing is measured: it is a recording like any other."""
+    (tmp_path / "a.pcm").write_bytes(clicks.pcm.astype("<f4").tobytes())
+    options = ("--raw-format", "f32le", "--rate", RATE, "--report", tmp_path / "r.html")
+    result = go(tmp_path / "a.pcm", *options)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 2 * len(clicks.attacks)
+    assert "measured" not in result.stderr
+    assert '"audio_note": null' in (tmp_path / "r.html").read_text()
 
 
 def test_a_report_of_a_pipe_says_that_there_is_no_sound(start: Start, click_wav: Path, tmp_path: Path) -> None:
