@@ -6,7 +6,9 @@
             ...
         rest = await stream.flush()
 
-One task may feed while another reads. A task that is cancelled while it waits leaves the stream as it was.
+One task may feed while another reads. A task that is cancelled while it waits loses nothing: of what it fed,
+`samples_fed` tells how much was taken in all, and one goes on from there; hits that were not read can still be read;
+what was finished stays finished.
 """
 
 from __future__ import annotations
@@ -60,7 +62,10 @@ class AsyncStream:
         return self._stream.ended
 
     async def feed(self, pcm: NDArray[np.float32]) -> None:
-        """Take samples [n], waiting while the stream's buffer is full. Raises EngineError, ValueError."""
+        """Take samples [n], waiting while the stream's buffer is full. Raises EngineError, ValueError.
+
+        Cancelled, it may have taken some of them: as many as `samples_fed` has grown by.
+        """
         pcm = check_pcm(pcm)
         while True:
             waiter = self._next_change()
