@@ -6,7 +6,9 @@
             ...
         rest = await stream.flush()
 
-One task may feed while another reads. A task that is cancelled while it waits leaves the stream as it was.
+One task may feed while another reads. A task that is cancelled while it waits loses nothing: of what it fed,
+`samples_fed` tells how much was taken in all, and one goes on from there; hits that were not read can still be read;
+what was finished stays finished.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class AsyncStream:
         """Take samples [n], waiting while the stream's buffer is full. Raises EngineError, ValueError.
 
         Raises BacklogError where thousands of hits wait to be read: then only reading makes room.
+        Cancelled, it may have taken some of them: as many as `samples_fed` has grown by.
         """
         pcm = check_pcm(pcm)
         taken = 0

@@ -7,6 +7,7 @@ holds back some input (about 10 ms at 48 kHz, 0.1 s at 8 kHz): live use at the m
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .pcm import ByteStream, PcmFormat, read_pcm, read_wav_header
+from .pcm import ByteStream, PcmFormat, make_blocking, read_pcm, read_wav_header
 from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
 __all__ = ["STDIN", "AudioReader", "NamedStream", "read_audio"]
@@ -51,6 +52,7 @@ class AudioReader:
         self.name = _name(source)
         self._stream: NamedStream | BinaryIO | None = None  # a pipe, or raw PCM
         self._is_stdin = False
+        self._is_live = True
         self._file: Any = None  # a soundfile.SoundFile
         self._frames_read = 0
         self.newest: Moment | None = None
@@ -72,11 +74,11 @@ class AudioReader:
     @property
     def is_live(self) -> bool:
         """True where audio may arrive in real time (a pipe), so that it should be processed as it comes."""
-        return self._file is None
+        return self._is_live
 
     @property
     def duration_s(self) -> float | None:
-        """Length of the input as its header announces it, in seconds; None where unknown."""
+        """Length of the input in seconds as its header, or the size of raw PCM, announces it; None where unknown."""
         return None if self._frames is None else self._frames / self.source_rate
 
     def __enter__(self) -> AudioReader:
@@ -130,13 +132,18 @@ class AudioReader:
             raise InputError(f"{path}: no such file") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
-        if raw is not None or not path.is_file():
-            self._open_stream(stream, raw)
+        status = os.fstat(stream.fileno())
+        self._is_live = not stat.S_ISREG(status.st_mode)
+        if raw is None and not self._is_live:
+            with stream:
+                self._open_file(path, stream)
             return
-        with stream:
-            self._open_file(path, stream)
+        self._open_stream(stream, raw)
+        if raw is not None and not self._is_live:
+            self._frames = status.st_size // raw.frame_bytes or None  # no size: as unknown as in /proc
 
     def _open_stream(self, stream: Any, raw: PcmFormat | None) -> None:
+        make_blocking(stream)
         self._stream = stream
         self._data_bytes: int | None = None
         pcm = raw

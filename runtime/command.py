@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,8 +68,8 @@ def transcribe(
                 _show_devices()
                 return
             live.check(source)
-            request = OutputRequest.of(outputs, score)
-            request.spare(source)
+            request = OutputRequest.of(outputs, score, played=live.plays)
+            request.spare(_files_read(source, hearing))
             code = _transcribe(source, request, hearing, raw.resolve(), live, interruption)
         except Interrupted:
             _say("interrupted before any audio was read")
@@ -87,6 +88,13 @@ def _show_devices() -> None:
     from .live.loop import describe_devices
 
     typer.echo(describe_devices())
+
+
+def _files_read(source: str | None, hearing: EngineOptions) -> list[tuple[str, Path]]:
+    """Input and model: what each is, its name."""
+    from .engines.opening import model_files
+
+    return ([] if source is None else [("input", Path(source))]) + model_files(hearing.engine)
 
 
 def _transcribe(
@@ -108,6 +116,7 @@ def _transcribe(
 
     engine = open_engine(hearing.engine, threads=hearing.threads, device=hearing.device)
     manifest = engine.manifest
+    options = request.score.resolve(manifest)
     with interruption.wait_for(lambda: open_source(live, source, manifest.sample_rate, raw)) as reader:
         per_call = None if reader.is_live else FILE_TOKENS_PER_CALL
         transcriber = StreamingTranscriber(engine, latency_ms=hearing.latency_ms, tokens_per_call=per_call)
@@ -118,8 +127,10 @@ def _transcribe(
         progress = ProgressLine(reader.duration_s, shown=is_terminal(sys.stderr) and not shown)
         sinks = Sinks(_warn)
         try:
-            hear = open_outputs(sinks, request, engine, transcriber, reader, silent=drawn)
-            sink = open_live_outputs(sinks, live, terminal, Stage(reader, manifest, transcriber))
+            hear = open_outputs(sinks, request, options, engine, transcriber, reader, silent=drawn)
+            sink = open_live_outputs(
+                sinks, live, terminal, Stage(reader, manifest, transcriber, options.note_of(manifest))
+            )
             report = run(reader, transcriber, sink, interruption=interruption, watch=progress, hear=hear)
         except BaseException:
             sinks.discard()

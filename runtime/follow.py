@@ -19,19 +19,21 @@ class GrowingFile:
     """A stream of bytes that waits at the end of the file for more.
 
     It ends when the file has been renamed, removed, replaced or cut, or has not grown for `timeout_s` seconds (None:
-    waits for ever); `warnings` says why. Opening raises InputError.
+    waits for ever); then `ended` says why, and `warnings` what that means for a transcription. Opening raises
+    InputError.
     """
 
     def __init__(self, path: Path, timeout_s: float | None = None) -> None:
         self.name = str(path)
+        self.ended = ""
         self.warnings: list[str] = []
         self._path = path
         self._timeout_s = timeout_s
         self._position = 0
         self._descriptor = -1
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: --follow needs a file; pipes are live without it")
         try:
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path}: --follow needs a file; pipes are live without it")
             self._descriptor = os.open(path, os.O_RDONLY)
             self._identity = _identity(os.fstat(self._descriptor))
         except FileNotFoundError:
@@ -50,13 +52,14 @@ class GrowingFile:
         """What is there, at most `size` bytes, waiting for the first; nothing at the end."""
         grown_at = time.monotonic()
         while True:
-            ended = self._why_ended(time.monotonic() - grown_at)  # before reading, or what came last would be missed
+            end = self._end(time.monotonic() - grown_at)  # before reading, or what came last would be missed
             data = os.read(self._descriptor, size)
             self._position += len(data)
             if data:
                 return data
-            if ended:
-                self.warnings.append(f"{self.name}: {ended}")
+            if end:
+                self.ended, meaning = end
+                self.warnings.append(f"{self.name}: {self.ended}; {meaning}")
                 return b""
             time.sleep(_POLL_S)
 
@@ -66,19 +69,19 @@ class GrowingFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _why_ended(self, quiet_s: float) -> str:
-        """Why nothing will come after what is there now; empty while more may come."""
+    def _end(self, quiet_s: float) -> tuple[str, str] | None:
+        """Why nothing will come after what is there now, and what that means; None while more may come."""
         try:
             status = self._path.stat()
         except OSError:
-            return "was removed or renamed; transcribed up to there"
+            return "was removed or renamed", "transcribed up to there"
         if _identity(status) != self._identity:
-            return "was replaced by another file; the first one is transcribed"
+            return "was replaced by another file", "the first one is transcribed"
         if status.st_size < self._position:
-            return "was cut short while it was followed; transcribed up to there"
+            return "was cut short while it was followed", "transcribed up to there"
         if self._timeout_s is not None and quiet_s >= self._timeout_s:
-            return f"has not grown for {self._timeout_s:g} s; taken as complete"
-        return ""
+            return f"has not grown for {self._timeout_s:g} s", "taken as complete"
+        return None
 
 
 def follow(
@@ -93,6 +96,9 @@ def follow(
         pcm = raw or read_wav_header(growing, growing.name).pcm
         if pcm is None:
             raise InputError(f"{path}: WAV encoding not supported in a growing file; expected PCM 8..32 bit or float")
+    except InputError as error:
+        growing.close()
+        raise InputError(f"{error}; the file {growing.ended}" if growing.ended else str(error)) from None
     except BaseException:
         growing.close()
         raise

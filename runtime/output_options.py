@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,9 +86,12 @@ class ScoreOptions:
         typer.Option(metavar="FILE", help="MIDI notes other than General MIDI's: lines of CODE NOTE, or JSON."),
     ] = None
 
-    def check(self, formats: set[str]) -> None:
-        """Raise UsageError where an option has nothing to act on among the formats."""
-        from .writers import TIMED_FORMATS
+    def check(self, formats: set[str], *, played: bool) -> None:
+        """Raise UsageError where an option has nothing to act on among the formats.
+
+        `played`: hits go to a MIDI port or by OSC, too.
+        """
+        from .writers import NOTED_FORMATS, TIMED_FORMATS
 
         timed = bool(formats.intersection(TIMED_FORMATS))
         for name, given in (("--tempo", self.tempo), ("--quantize", self.quantize)):
@@ -97,6 +102,20 @@ class ScoreOptions:
                 raise UsageError(f"{name} needs --tempo: beats per minute, or a tempo map")
         if self.midi_tracks is MidiTracks.DRUMS and "midi" not in formats:
             raise UsageError("--midi-tracks is for MIDI; name a .mid file with -o, or leave it out")
+        if self.note_map is not None and not played and not formats.intersection(NOTED_FORMATS):
+            raise UsageError(
+                "--note-map is for MIDI, MusicXML, JSON lines, CSV, --midi-port, --midi-virtual and --osc; ask for one "
+                "of them, or leave it out"
+            )
+
+    @property
+    def files(self) -> list[tuple[str, Path]]:
+        """The files that `resolve` reads: what each is, its name."""
+        from .tempo_files import tempo_file
+
+        tempo = None if self.tempo is None else tempo_file(self.tempo)
+        named = (("tempo map", tempo), ("note map", self.note_map))
+        return [(what, path) for what, path in named if path is not None]
 
     def resolve(self, manifest: Manifest) -> FormatOptions:
         """Read the files that are named. Raises UsageError and InputError."""
@@ -124,8 +143,11 @@ class OutputRequest:
     score: ScoreOptions
 
     @classmethod
-    def of(cls, options: OutputOptions, score: ScoreOptions) -> OutputRequest:
-        """What the options ask for. Raises UsageError where they contradict each other."""
+    def of(cls, options: OutputOptions, score: ScoreOptions, *, played: bool = False) -> OutputRequest:
+        """What the options ask for. Raises UsageError where they contradict each other.
+
+        `played`: hits go to a MIDI port or by OSC, too.
+        """
         from .writers import format_for
 
         paths, form, report = options.output or [], options.form, options.report
@@ -137,18 +159,30 @@ class OutputRequest:
         places = [os.path.realpath(path) for path in (*paths, *([report] if report else []))]
         if len(set(places)) < len(places):
             raise UsageError("the same file is named for two outputs; give each its own")
-        score.check({name for _, name in files} | ({str(form)} if form else set()))
-        return cls(files, None if form is None else str(form), report, score)
+        stream_format = None if form is None else str(form)
+        formats = {name for _, name in files}
+        if not files and (stream_format or not is_terminal(sys.stdout)):  # a terminal's list tells no note
+            formats.add(stream_format or "jsonl")
+        score.check(formats, played=played)
+        return cls(files, stream_format, report, score)
 
-    def spare(self, source: str | None) -> None:
-        """Raises UsageError where an output would replace the input."""
-        if source is None or not Path(source).exists():
-            return
-        for path in self.names:
-            if path.exists() and path.samefile(source):
-                raise UsageError(f"{path} is the input, which writing hits would replace; give the output another name")
+    def spare(self, read: Iterable[tuple[str, Path]]) -> None:
+        """Raises UsageError where an output would replace a file that is read: (what it is, its name) of each."""
+        for (what, file), path in product((*read, *self.score.files), self.names):
+            if _is_same(path, file):
+                raise UsageError(
+                    f"{path} is the {what}, which writing hits would replace; give the output another name"
+                )
 
     @property
     def names(self) -> list[Path]:
         """Every file that is going to be written."""
         return [path for path, _ in self.files] + ([self.report] if self.report else [])
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two names lead to one file. What cannot be looked at has its error where it is opened."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False

@@ -27,6 +27,7 @@ __all__ = ["open_outputs"]
 def open_outputs(
     sinks: Sinks,
     request: OutputRequest,
+    options: FormatOptions,
     engine: Engine,
     transcriber: StreamingTranscriber,
     reader: Source,
@@ -35,11 +36,10 @@ def open_outputs(
 ) -> Callable[[NDArray[np.float32]], None]:
     """Add to the sinks everything that was asked for; returns who listens to the sound, mono [n] at the model's rate.
 
-    Raises OutputError, UsageError; InputError for files that options name.
+    Raises OutputError, UsageError. `options` is what the request's score resolves to.
     `silent`: without a file nothing goes to standard output, because something else is shown there.
     """
     manifest = engine.manifest
-    options = request.score.resolve(manifest)
     for path, name in request.files:
         sinks.add(FileSink(path, make_format(name, manifest, options), manifest.frame_s))
     if not request.files and not silent:

@@ -6,6 +6,8 @@ Microsoft's "Multiple channel audio data and WAVE files" (WAVE_FORMAT_EXTENSIBLE
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +18,16 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 
-__all__ = ["RAW_FORMATS", "ByteStream", "PcmFormat", "WavHeader", "read_pcm", "read_wav_header", "to_float"]
+__all__ = [
+    "RAW_FORMATS",
+    "ByteStream",
+    "PcmFormat",
+    "WavHeader",
+    "make_blocking",
+    "read_pcm",
+    "read_wav_header",
+    "to_float",
+]
 
 Floats = NDArray[np.float32]
 
@@ -58,6 +69,15 @@ class WavHeader:
     pcm: PcmFormat | None  # None: an encoding this module does not decode
     data_bytes: int | None
     header_bytes: int
+
+
+def make_blocking(stream: object) -> None:
+    """See that a stream waits for what is not there yet; one without a file descriptor is left as it is.
+
+    Where another program made a pipe non-blocking, which holds for all who share it, it would seem to end at once.
+    """
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # nor can every system
+        os.set_blocking(stream.fileno(), True)  # type: ignore[attr-defined]
 
 
 def read_wav_header(stream: ByteStream, name: str) -> WavHeader:

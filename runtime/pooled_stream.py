@@ -47,6 +47,11 @@ class PooledStream:
         return self._member.stream.fed
 
     @property
+    def non_finite_samples(self) -> int:
+        """NaN and infinite samples since the start, replaced by 0."""
+        return self._member.stream.non_finite
+
+    @property
     def ended(self) -> bool:
         """Whether the stream was finished and all its hits are found."""
         with self._schedule.lock:

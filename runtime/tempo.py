@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 
-__all__ = ["TICKS_PER_QUARTER", "Anchor", "Bar", "Meter", "TempoChange", "TempoMap"]
+__all__ = ["TICKS_PER_QUARTER", "TICKS_PER_WHOLE", "Anchor", "Bar", "Meter", "TempoChange", "TempoMap"]
 
 TICKS_PER_QUARTER = 960
 TICKS_PER_WHOLE = 4 * TICKS_PER_QUARTER

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, UsageError
-from .tempo import TICKS_PER_QUARTER, Anchor, Meter, TempoChange, TempoMap
+from .tempo import TICKS_PER_QUARTER, TICKS_PER_WHOLE, Anchor, Meter, TempoChange, TempoMap
 
-__all__ = ["parse_meter", "read_tempo"]
+__all__ = ["parse_meter", "read_tempo", "tempo_file"]
 
 _SLOWEST_BPM, _FASTEST_BPM = 10.0, 1000.0
 _DENOMINATORS = (1, 2, 4, 8, 16, 32)
@@ -33,16 +33,23 @@ def read_tempo(text: str, meter: Meter | None = None) -> TempoMap:
 
     Raises UsageError for an impossible tempo, InputError for a file that cannot be read or is no tempo map.
     """
-    try:
-        bpm = float(text)
-    except ValueError:
-        path = Path(text)
-        if path.suffix.lower() in (".mid", ".midi"):
-            return _from_midi(path, meter or Meter())
-        return _from_text(path, meter or Meter())
+    path = tempo_file(text)
+    if path is not None:
+        read = _from_midi if path.suffix.lower() in (".mid", ".midi") else _from_text
+        return read(path, meter or Meter())
+    bpm = float(text)
     if not _SLOWEST_BPM <= bpm <= _FASTEST_BPM:
         raise UsageError(f"tempo {text}: expected {_SLOWEST_BPM:g} to {_FASTEST_BPM:g} quarter notes per minute")
     return TempoMap.constant(bpm, meter)
+
+
+def tempo_file(text: str) -> Path | None:
+    """The file that a word names; None where it is a number of beats per minute."""
+    try:
+        float(text)
+    except ValueError:
+        return Path(text)
+    return None
 
 
 def _from_text(path: Path, meter: Meter) -> TempoMap:
@@ -94,9 +101,19 @@ def _from_midi(path: Path, meter: Meter) -> TempoMap:
     if file.type == 2 or file.ticks_per_beat <= 0:
         raise InputError(f"{path}: has no common tempo map; expected MIDI of type 0 or 1 with ticks per quarter note")
     messages = _tempo_messages(file)
-    if any(message.type == "time_signature" and not message.numerator for _, message in messages):
-        raise InputError(f"{path}: holds a meter of no beats")
+    for _, message in messages:
+        if message.type == "time_signature":
+            _check_meter(path, message.numerator, message.denominator)
     return TempoMap(_changes(messages, meter))
+
+
+def _check_meter(path: Path, numerator: int, denominator: int) -> None:
+    """Raises InputError for a meter in a MIDI file whose bars have no length, or none in whole ticks."""
+    if not numerator:
+        raise InputError(f"{path}: holds a meter of no beats")
+    if TICKS_PER_WHOLE % denominator:
+        finest = TICKS_PER_WHOLE & -TICKS_PER_WHOLE
+        raise InputError(f"{path}: holds a meter of {numerator}/{denominator}; expected a note value of 1 to {finest}")
 
 
 def _tempo_messages(file: Any) -> list[tuple[int, Any]]:

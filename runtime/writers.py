@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "NOTED_FORMATS",
     "TIMED_FORMATS",
     "FileSink",
     "Format",
@@ -49,6 +51,7 @@ _FORMAT_OF_SUFFIX = {
     ".musicxml": "musicxml",
 }
 FORMATS = ("midi", "jsonl", "csv", "labels", "txt", "musicxml")
+NOTED_FORMATS = ("midi", "jsonl", "csv", "musicxml")  # that tell the MIDI note of a hit
 TIMED_FORMATS = ("midi", "musicxml")  # that tell musical time; the others tell seconds
 
 
@@ -64,6 +67,10 @@ class FormatOptions:
     grid: Grid | None = None
     notes: Mapping[str, int] = field(default_factory=dict)
     track_per_drum: bool = False
+
+    def note_of(self, manifest: Manifest) -> dict[str, int]:
+        """MIDI notes by class code: the manifest's, and those that were asked for instead."""
+        return manifest.note_of | dict(self.notes)
 
 
 class Format(Protocol):
@@ -126,7 +133,7 @@ def json_fields(hit: Hit, note: int) -> dict[str, float | int | str]:
 def make_format(name: str, manifest: Manifest, options: FormatOptions | None = None) -> Format:
     """A fresh format by name (see FORMATS). Raises UsageError where the options do not suffice for it."""
     options = options or FormatOptions()
-    note_of = manifest.note_of | dict(options.notes)
+    note_of = options.note_of(manifest)
 
     def json_line(hit: Hit) -> str:
         return json.dumps(json_fields(hit, note_of[hit.code]))
@@ -286,8 +293,30 @@ def write_hits(
     format_name: str | None = None,
     options: FormatOptions | None = None,
 ) -> None:
-    """Write a list of hits to a file, atomically; the format follows from the file's ending unless named."""
-    path = Path(path)
-    sink = FileSink(path, make_format(format_name or format_for(path), manifest, options), manifest.frame_s)
-    sink.write(sorted(hits, key=lambda hit: hit.time_s))
-    sink.close()
+    """Write a list of hits to a file, atomically; the format follows from the file's ending unless named.
+
+    Raises OutputError; UsageError for what the format cannot say: a class without a note, numbers that are not finite.
+    """
+    path, options = Path(path), options or FormatOptions()
+    name = format_name or format_for(path)
+    form = make_format(name, manifest, options)
+    ordered = sorted(hits, key=lambda hit: hit.time_s)
+    _check_hits(ordered, options.note_of(manifest) if name in NOTED_FORMATS else None)
+    sink = FileSink(path, form, manifest.frame_s)
+    try:
+        sink.write(ordered)
+        sink.close()
+    except BaseException:
+        sink.discard()
+        raise
+
+
+def _check_hits(hits: Iterable[Hit], note_of: Mapping[str, int] | None) -> None:
+    """Raises UsageError where a hit has a number that is not finite, or a class that is not among the notes, if any."""
+    for hit in hits:
+        for name, value in (("time", hit.time_s), ("velocity", hit.velocity), ("confidence", hit.confidence)):
+            if not math.isfinite(value):
+                raise UsageError(f"hit of {hit.code} at {hit.time_s} s: {name} {value}; expected a finite number")
+        if note_of is not None and hit.code not in note_of:
+            known = ", ".join(note_of)
+            raise UsageError(f"hit at {hit.time_s} s: unknown class '{hit.code}'; expected one of {known}")

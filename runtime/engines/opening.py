@@ -6,25 +6,32 @@ import importlib.resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from ..errors import EngineError
+from ..errors import EngineError, UsageError
 from .protocol import Engine
 
-__all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "open_engine"]
+__all__ = ["DEFAULT_MODEL", "DEVICES", "MOST_THREADS", "bundled_models", "model_file", "model_files", "open_engine"]
 
 DEFAULT_MODEL = "base"  # of the bundled ones
+MOST_THREADS = 256  # each costs memory and a while to start, work or no work
+DEVICES = ("cpu", "cuda")  # that run an ONNX file
 
 
 def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str = "cpu") -> Engine:
-    """Open a model file, or one of the bundled models by its name (None: the default one). Raises EngineError.
+    """Open a model file, or one of the bundled models by its name (None: the default one).
 
     A .plan runs on the GPU that it was built for. Everything else is an ONNX file for onnxruntime, on `threads` threads
-    of the CPU, or with `device` "cuda" on a GPU.
+    of the CPU, or with `device` "cuda" on a GPU. Raises EngineError; UsageError for an unknown device or more than
+    MOST_THREADS.
     """
+    if device not in DEVICES:
+        raise UsageError(f"device '{device}'; expected one of {', '.join(DEVICES)}")
+    if threads > MOST_THREADS:
+        raise UsageError(f"{threads} threads; expected at most {MOST_THREADS}; more than there are cores gain nothing")
     file = model_file(path)
-    if not file.is_file():
+    if problem := _problem(file):
         names = ", ".join(bundled_models()) or "none"
         raise EngineError(
-            f"{file}: no such model file; expected one made by export-model, or the name of a bundled model ({names})"
+            f"{file}: {problem}; expected one made by export-model, or the name of a bundled model ({names})"
         )
     with importlib.resources.as_file(file) as opened:
         if opened.suffix == ".plan":
@@ -43,14 +50,34 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
 def model_file(path: Path | str | None = None) -> Traversable:
     """The file that `open_engine` opens. A file that is there goes before a bundled model of the same name."""
     given = Path(path or DEFAULT_MODEL)
-    if given.is_file() or str(given) not in bundled_models():
+    if str(given) not in bundled_models() or not _problem(given):
         return given
     return _assets() / f"{given}.onnx"
+
+
+def model_files(path: Path | str | None = None) -> list[tuple[str, Path]]:
+    """The files that `open_engine` reads, as far as they lie on the disk by themselves: what each is, its name."""
+    file = model_file(path)
+    if not isinstance(file, Path):
+        return []
+    if file.suffix != ".plan":
+        return [("model", file)]
+    from .sidecar import sidecar_of
+
+    return [("model", file), ("description of the model", sidecar_of(file))]
 
 
 def bundled_models() -> list[str]:
     """Names of the models that came with this installation."""
     return sorted(item.name.removesuffix(".onnx") for item in _assets().iterdir() if item.name.endswith(".onnx"))
+
+
+def _problem(file: Traversable) -> str:
+    """Why there is no model file to open; empty where there is one."""
+    try:
+        return "" if file.is_file() else "no such model file"
+    except OSError as error:  # a folder that may not be searched, a name that is too long
+        return f"cannot be opened ({error.strerror})"
 
 
 def _assets() -> Traversable:

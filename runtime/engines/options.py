@@ -13,7 +13,7 @@ __all__ = ["DeviceName", "EngineOptions"]
 
 
 class DeviceName(StrEnum):
-    """What runs an ONNX file."""
+    """What runs an ONNX file; the same as `opening.DEVICES`, which would load numpy."""
 
     CPU = "cpu"
     CUDA = "cuda"
@@ -29,5 +29,5 @@ class EngineOptions:
     latency_ms: Annotated[
         float | None, typer.Option(help="Largest total latency allowed, in ms. Default: the most accurate setting.")
     ] = None
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the engine.")] = 1  # as `opening` allows
     device: Annotated[DeviceName, typer.Option(help="What runs an ONNX file. Plans run on their GPU.")] = DeviceName.CPU

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -22,11 +23,12 @@ __all__ = ["Stage", "describe_devices", "grid_terminal", "open_live_outputs", "o
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the outputs of a transcription may ask for: where the audio comes from, what hears it."""
+    """What the outputs of a transcription may ask for: whence the audio comes, what hears it, MIDI notes by class."""
 
     source: Source
     manifest: Manifest
     transcriber: StreamingTranscriber
+    note_of: Mapping[str, int]
 
 
 def open_source(options: LiveOptions, source: str | None, sample_rate: int, raw: PcmFormat | None) -> Source:
@@ -65,7 +67,7 @@ def open_live_outputs(sinks: Sinks, options: LiveOptions, terminal: IO[str] | No
     `terminal` is where the grid goes.
     """
     meter = Meter(stage.source, lambda: stage.transcriber.samples_processed)
-    _add_players(sinks, options, stage.manifest)
+    _add_players(sinks, options, stage.note_of)
     if terminal is not None:
         from .grid import Grid, GridSink
 
@@ -74,17 +76,17 @@ def open_live_outputs(sinks: Sinks, options: LiveOptions, terminal: IO[str] | No
     return MeasuredSink(meter, sinks)
 
 
-def _add_players(sinks: Sinks, options: LiveOptions, manifest: Manifest) -> None:
+def _add_players(sinks: Sinks, options: LiveOptions, note_of: Mapping[str, int]) -> None:
     """MIDI ports and OSC, as asked for."""
     for name, virtual in ((options.midi_port, False), (options.midi_virtual, True)):
         if name is not None:
             from .midi_port import MidiPortSink
 
-            sinks.add(MidiPortSink(name, manifest, virtual=virtual), optional=True)
+            sinks.add(MidiPortSink(name, note_of, virtual=virtual), optional=True)
     if options.osc is not None:
         from .osc import OscSink
 
-        sinks.add(OscSink(options.osc, manifest), optional=True)
+        sinks.add(OscSink(options.osc, note_of), optional=True)
 
 
 def describe_devices() -> str:

@@ -6,14 +6,13 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mido import Message
 
 from ..errors import OutputError
 from ..events import Hit
-from ..manifest import Manifest
 
 __all__ = ["MidiPortSink", "output_names"]
 
@@ -24,15 +23,15 @@ _STOP = (0.0, -1)
 
 
 class MidiPortSink:
-    """A note on for each hit at once, channel 10, General MIDI notes; note offs come from a thread of their own.
+    """A note on for each hit at once, channel 10, the note of its class; note offs come from a thread of their own.
 
     `name` is a port of the system, or a part of its name that only one has; with `virtual` it is the name of a port to
     be made, which other programs connect to (not on Windows).
     """
 
-    def __init__(self, name: str, manifest: Manifest, *, virtual: bool = False) -> None:
+    def __init__(self, name: str, note_of: Mapping[str, int], *, virtual: bool = False) -> None:
         self._name = name
-        self._note_of = manifest.note_of
+        self._note_of = note_of
         self._port = _open(name, virtual=virtual)
         self._lock = threading.Lock()  # on `_ends_at`, and so that a note's on and off keep their order
         self._ends_at: dict[int, float] = {}  # sounding notes

@@ -78,6 +78,11 @@ class LiveOptions:
             raise UsageError("--follow-timeout belongs to --follow")
 
     @property
+    def plays(self) -> bool:
+        """Whether hits go to a MIDI port or by OSC."""
+        return any(target is not None for target in (self.midi_port, self.midi_virtual, self.osc))
+
+    @property
     def inputs(self) -> list[int] | None:
         """Channels of the device to mix, from 1. Raises UsageError."""
         if self.input_channels is None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..errors import OutputError, UsageError
 from ..events import Hit
-from ..manifest import Manifest
 
 __all__ = ["ADDRESS", "OscSink", "parse_target"]
 
@@ -25,13 +24,13 @@ def parse_target(text: str) -> tuple[str, int]:
 class OscSink:
     """Sends `/ghostnote/hit time class note velocity confidence` (types f s i f f) for each hit; nobody need listen."""
 
-    def __init__(self, target: str, manifest: Manifest) -> None:
+    def __init__(self, target: str, note_of: Mapping[str, int]) -> None:
         try:
             from pythonosc.udp_client import SimpleUDPClient
         except ModuleNotFoundError:
             raise OutputError("--osc needs python-osc, which is not installed; pip install 'ghostnote[live]'") from None
         host, port = parse_target(target)
-        self._note_of = manifest.note_of
+        self._note_of = note_of
         self._target = target
         try:
             # The client would look a host name up again for every message, and wait for the answer.

@@ -219,4 +219,7 @@ def _is_welcome(origin: str | None, host: str | None, settings: Settings) -> boo
     """Whether a request may come from a page of this origin; programs that are no browsers send none."""
     if origin is None or "*" in settings.allowed_origins or origin in settings.allowed_origins:
         return True
-    return host is not None and urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        return host is not None and urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # no URL, as "http://["
+        return False

@@ -47,7 +47,7 @@ def serve(
         list[str] | None,
         typer.Option(help="Origin of web pages that may connect, as https://host; * for all. May be repeated."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the engine.")] = 1,  # as `opening` allows
 ) -> None:
     """Serve hits over WebSocket and HTTP, with a page that shows them live.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -30,6 +30,8 @@ __all__ = [
 
 ENCODINGS = ("f32le", "s16le")
 MAX_CHANNELS = 32
+_MAX_SHOWN = 40  # characters of a value that is refused
+_LONGEST_LATENCY_MS = sys.float_info.max  # what a float can hold; whole numbers of JSON have no end
 _MAX_TEXT = 4096  # characters of a JSON message; none of ours comes near
 _NAMES = {drum.code: drum.name for drum in CLASSES}
 
@@ -148,7 +150,9 @@ def _integer(fields: dict[str, Any], key: str, low: int, high: int, default: int
     if isinstance(value, float) and value.is_integer():  # languages without integers write 48000.0
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise SessionError(Problem.BAD_MESSAGE, f'"{key}" must be a whole number {low} to {high}, found {value!r}')
+        raise SessionError(
+            Problem.BAD_MESSAGE, f'"{key}" must be a whole number {low} to {high}, found {_shown(value)}'
+        )
     return value
 
 
@@ -156,9 +160,15 @@ def _latency(fields: dict[str, Any], default: float | None) -> float | None:
     value = fields.get("latency_ms", default)
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-        raise SessionError(Problem.BAD_MESSAGE, f'"latency_ms" must be a number of milliseconds, found {value!r}')
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= _LONGEST_LATENCY_MS:
+        raise SessionError(Problem.BAD_MESSAGE, f'"latency_ms" must be a number of milliseconds, found {_shown(value)}')
     return float(value)
+
+
+def _shown(value: object) -> str:
+    """A value as it stands in a message for people, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _listed(words: tuple[str, ...]) -> str:

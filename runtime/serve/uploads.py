@@ -81,6 +81,8 @@ def transcribe(path: Path, stream: PooledStream, sample_rate: int) -> Transcript
         transcript.hits += stream.flush()
         transcript.audio_s = stream.samples_fed / sample_rate
         transcript.warnings += [_without(path, warning) for warning in reader.warnings]
+        if bad := reader.non_finite_samples + stream.non_finite_samples:
+            transcript.warnings.append(f"{bad} sample(s) were NaN or infinite and were taken as silence")
     return transcript
 
 

@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -178,6 +179,15 @@ def test_raw_pcm(encoding: str, stdin, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "a.pcm", raw=raw), expected)
 
 
+def test_raw_pcm_in_a_file_is_no_live_audio(tmp_path: Path) -> None:
+    (tmp_path / "a.pcm").write_bytes(bytes(4 * RATE + 1))
+    with AudioReader(tmp_path / "a.pcm", RATE, raw=PcmFormat("s16le", RATE, 1)) as reader:
+        assert not reader.is_live
+        assert reader.duration_s == 2
+        assert sum(map(len, reader)) == 2 * RATE
+        assert reader.warnings == []
+
+
 def test_samples_of_a_pipe_are_handed_on_as_they_arrive() -> None:
     """No block waits for more input than has come."""
     end, other = os.pipe()
@@ -185,11 +195,34 @@ def test_samples_of_a_pipe_are_handed_on_as_they_arrive() -> None:
         os.fdopen(other, "wb", buffering=0) as source,
         AudioReader(f"/dev/fd/{end}", RATE, raw=PcmFormat("s16le", RATE, 1)) as reader,
     ):
+        assert (reader.is_live, reader.duration_s) == (True, None)
         blocks = iter(reader)
         for n in (882, 1, 441):
             source.write(bytes(2 * n))
             assert len(next(blocks)) == n
     os.close(end)
+
+
+@pytest.mark.parametrize("raw", [None, PcmFormat("s16le", RATE, 1)])
+def test_a_pipe_that_does_not_block_is_waited_for(raw: PcmFormat | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its beginning and half-way, where nothing is there yet."""
+    end, other = os.pipe()
+    os.set_blocking(end, False)
+    samples = noise(1000)
+    data = wav_bytes(samples) if raw is None else (samples[:, 0] * 2**15).astype("<i2").tobytes()
+
+    def write() -> None:
+        with os.fdopen(other, "wb", buffering=0) as file:
+            for start in range(0, len(data), 600):
+                time.sleep(0.05)
+                file.write(data[start : start + 600])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(end, "rb") as pipe:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=pipe, isatty=lambda: False))
+        assert len(read("-", raw=raw)) == 1000
+    writer.join()
 
 
 def test_named_pipe_is_streamed(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click_model
 import mido
@@ -18,6 +21,7 @@ from click_model import Clicks
 from typer.testing import CliRunner, Result
 
 from ghostnote.runtime import command, output_options, pcm, raw_options, transcribe_file, writers
+from ghostnote.runtime.engines import opening, options
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.engines.opening import open_engine
 
@@ -120,6 +124,7 @@ def test_version_and_help() -> None:
 def test_names_of_formats_are_those_of_the_modules() -> None:
     assert [str(name) for name in output_options.FormatName] == list(writers.FORMATS)
     assert [str(name) for name in raw_options.RawName] == list(pcm.RAW_FORMATS)
+    assert [str(name) for name in options.DeviceName] == list(opening.DEVICES)
 
 
 def test_terminal_gets_a_list(click_wav: Path, start: Start, clicks: Clicks) -> None:
@@ -271,6 +276,41 @@ def test_unwritable_output_is_known_before_the_work(go, click_wav: Path, tmp_pat
     assert_failed(go(click_wav, "-o", tmp_path, "--format", "midi"), 6, "is a folder")
 
 
+@pytest.mark.parametrize(
+    ("option", "code"), [("INPUT", 5), ("--follow", 5), ("--engine", 7), ("-o", 6), ("--report", 6)]
+)
+@pytest.mark.parametrize("reason", ["File name too long", "Permission denied"])
+def test_a_file_that_cannot_even_be_looked_at(
+    option: str, code: int, reason: str, go, click_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Path.exists() and its like raise then, unlike for a file that is not there."""
+    name = tmp_path / ("x" * 300 if reason == "File name too long" else "closed") / "a.mid"
+    if reason == "Permission denied":  # as root, tests may look everywhere
+        for module, call in (("os", "stat"), ("io", "open"), ("os", "open")):
+            monkeypatch.setattr(f"{module}.{call}", _refusing(getattr(sys.modules[module], call), name.parent))
+    args = {
+        "INPUT": [name],
+        "--follow": [name, "--follow"],
+        "--engine": [click_wav, "--engine", name],
+        "-o": [click_wav, "-o", name],
+        "--report": [click_wav, "--report", name],
+    }
+    result = go(*args[option])
+    assert_failed(result, code, str(name))
+    assert reason.lower() in result.stderr.lower()
+
+
+def _refusing(call: Callable[..., Any], folder: Path) -> Callable[..., Any]:
+    """The system's call as it is where one has no permission to search the folder."""
+
+    def refuse(path: Any, *args: Any, **named: Any) -> Any:
+        if not isinstance(path, int) and str(path).startswith(str(folder)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return call(path, *args, **named)
+
+    return refuse
+
+
 def test_bad_models(click_wav: Path, tmp_path: Path) -> None:
     foreign = click_model.build(tmp_path / "foreign.onnx", metadata=None)
     newer = click_model.build(tmp_path / "newer.onnx", metadata='{"schema_version": 2}')
@@ -328,6 +368,8 @@ def test_a_live_output_that_cannot_be_opened_is_known_before_the_work(go, click_
     assert [p.name for p in tmp_path.iterdir()] == ["clicks.wav"]
 
 
-@pytest.mark.parametrize("args", [["--format", "pdf"], ["--threads", "0"], ["--raw-format", "mp3"], ["--nonsense"]])
+@pytest.mark.parametrize(
+    "args", [["--format", "pdf"], ["--threads", "0"], ["--threads", "257"], ["--raw-format", "mp3"], ["--nonsense"]]
+)
 def test_command_lines_that_typer_refuses(args: list[str], go, click_wav: Path) -> None:
     assert go(click_wav, *args).exit_code == 2

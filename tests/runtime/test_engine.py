@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 import pytest
 
-from ghostnote.runtime import Engine, EngineError, open_engine
+from ghostnote.runtime import Engine, EngineError, UsageError, open_engine
+from ghostnote.runtime.engines.opening import MOST_THREADS
 
 TOKENS = 150
 
@@ -49,6 +50,18 @@ def test_describe_and_close(click_path: Path) -> None:
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.step(np.zeros((1, 882), np.float32), np.zeros((1, 1), np.int64), state)
+
+
+@pytest.mark.parametrize("device", ["gpu", "CUDA", ""])
+def test_an_unknown_device_does_not_quietly_become_the_cpu(click_path: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=f"device '{device}'; expected one of cpu, cuda"):
+        open_engine(click_path, device=device)
+
+
+def test_threads_without_number_are_refused(click_path: Path) -> None:
+    """A hundred thousand took more than a gigabyte, and minutes."""
+    with pytest.raises(UsageError, match="257 threads; expected at most 256"):
+        open_engine(click_path, threads=MOST_THREADS + 1)
 
 
 def test_a_failing_step_is_an_engine_error(click_engine: Engine) -> None:

@@ -123,6 +123,20 @@ def test_the_end_of_the_file(how: str, tmp_path: Path) -> None:
     assert np.allclose(np.concatenate(blocks), expected(AUDIO[: 3000 if how == "cut" else 5000]))
 
 
+@pytest.mark.parametrize(("written", "found"), [(0, "empty"), (6, "not WAV"), (30, "header ends before any audio")])
+def test_a_header_that_ends_with_the_file(written: int, found: str, tmp_path: Path) -> None:
+    """What was found of it does not say why there was no more."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_header(0)[:written])
+    remover = meanwhile(lambda: (time.sleep(0.2), path.unlink()))
+    with pytest.raises(InputError, match=rf"a\.wav: .*{found}.*; the file was removed or renamed$"):
+        follow(path, RATE)
+    remover.join()
+    path.write_bytes(wav_header(0)[:written])
+    with pytest.raises(InputError, match=rf"{found}.*; the file has not grown for 0\.05 s$"):
+        follow(path, RATE, timeout_s=0.05)
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_descriptor: int, _size: int) -> bytes:
         raise OSError(5, "Input/output error")

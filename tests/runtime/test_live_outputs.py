@@ -5,20 +5,22 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import click_model
 import mido
 import pytest
+from typer.testing import CliRunner
 
-from ghostnote.runtime import Hit, OutputError, UsageError
+from ghostnote.runtime import Hit, OutputError, UsageError, command
 from ghostnote.runtime.live import meter, midi_port
 from ghostnote.runtime.live.meter import MeasuredSink, Meter
 from ghostnote.runtime.live.midi_port import MidiPortSink
 from ghostnote.runtime.live.osc import OscSink, parse_target
 from ghostnote.runtime.source import Moment
 
-MANIFEST = click_model.make_manifest()
+NOTE_OF = click_model.make_manifest().note_of
 HITS = [Hit(0.5, "BD", 0.9, 0.8), Hit(0.75, "CHH", 0.25, 0.7)]
 
 
@@ -85,7 +87,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
 
 
 def test_notes_go_on_at_once_and_off_soon(backend: FakeBackend) -> None:
-    sink = MidiPortSink("through", MANIFEST)
+    sink = MidiPortSink("through", NOTE_OF)
     before = time.monotonic()
     sink.write(HITS)
     assert time.monotonic() - before < 0.02
@@ -101,7 +103,7 @@ def test_notes_go_on_at_once_and_off_soon(backend: FakeBackend) -> None:
 
 
 def test_a_note_struck_while_it_sounds_ends_first(backend: FakeBackend) -> None:
-    sink = MidiPortSink("Synth A 20:0", MANIFEST)
+    sink = MidiPortSink("Synth A 20:0", NOTE_OF)
     sink.write([HITS[0]])
     time.sleep(0.01)
     sink.write([HITS[0]])
@@ -111,7 +113,7 @@ def test_a_note_struck_while_it_sounds_ends_first(backend: FakeBackend) -> None:
 
 def test_a_port_that_goes_away(backend: FakeBackend) -> None:
     backend.fail_after = 1
-    sink = MidiPortSink("Synth A", MANIFEST)
+    sink = MidiPortSink("Synth A", NOTE_OF)
     sink.write([HITS[0]])
     with pytest.raises(OutputError, match=r"MIDI port 'Synth A': cannot be written \(device gone\)"):
         sink.write([HITS[1]])
@@ -121,17 +123,17 @@ def test_a_port_that_goes_away(backend: FakeBackend) -> None:
 
 def test_choosing_a_port(backend: FakeBackend) -> None:
     with pytest.raises(OutputError, match="several such port; there are 'Synth A 20:0', 'Synth B 24:0'"):
-        MidiPortSink("synth", MANIFEST)
+        MidiPortSink("synth", NOTE_OF)
     with pytest.raises(OutputError, match="no such port; there are 'Midi Through 14:0'"):
-        MidiPortSink("drums", MANIFEST)
-    MidiPortSink("drums", MANIFEST, virtual=True).close()
+        MidiPortSink("drums", NOTE_OF)
+    MidiPortSink("drums", NOTE_OF, virtual=True).close()
     assert backend.opened == ("drums", True)
 
 
 def test_the_real_library_plays_or_says_why_not() -> None:
     pytest.importorskip("rtmidi", reason="needs the extra `live`")
     try:
-        sink = MidiPortSink("ghostnote test", MANIFEST, virtual=True)
+        sink = MidiPortSink("ghostnote test", NOTE_OF, virtual=True)
     except OutputError as error:
         assert "MIDI port 'ghostnote test': cannot be opened (" in str(error)  # noqa: PT017 - both ways are right
     else:
@@ -142,7 +144,27 @@ def test_the_real_library_plays_or_says_why_not() -> None:
 def test_without_rtmidi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rtmidi", None)
     with pytest.raises(OutputError, match=r"pip install 'ghostnote\[live\]'"):
-        MidiPortSink("x", MANIFEST)
+        MidiPortSink("x", NOTE_OF)
+
+
+def test_a_note_map_holds_for_what_plays(
+    backend: FakeBackend, click_path: Path, click_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a format that tells no notes, for which it alone would be refused."""
+    sent: list[list[object]] = []
+    client = SimpleNamespace(send_message=lambda _, values: sent.append(values), close=lambda: None)
+    monkeypatch.setitem(sys.modules, "pythonosc", SimpleNamespace())
+    udp_client = SimpleNamespace(SimpleUDPClient=lambda *_, **__: client)
+    monkeypatch.setitem(sys.modules, "pythonosc.udp_client", udp_client)
+    (tmp_path / "notes").write_text("BD 24\n")
+    options = ("--note-map", tmp_path / "notes", "-o", tmp_path / "a.labels", "--midi-port", "through", "--osc", "9000")
+    words = [str(word) for word in ("--engine", click_path, click_wav, *options)]
+    result = CliRunner().invoke(command.app, words)
+    assert result.exit_code == 0, result.output
+    assert {values[2] for values in sent if values[1] == "BD"} == {24}
+    notes = {note for kind, note, _ in backend.notes if kind == "note_on"}
+    assert 24 in notes
+    assert 36 not in notes
 
 
 # OSC
@@ -153,7 +175,7 @@ def test_osc_messages_arrive() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.settimeout(5)
-        sink = OscSink(f"localhost:{listener.getsockname()[1]}", MANIFEST)
+        sink = OscSink(f"localhost:{listener.getsockname()[1]}", NOTE_OF)
         sink.write(HITS)
         messages = [osc_message.OscMessage(listener.recv(1000)) for _ in HITS]
         sink.close()
@@ -165,8 +187,8 @@ def test_osc_messages_arrive() -> None:
 def test_osc_that_cannot_be_sent() -> None:
     pytest.importorskip("pythonosc", reason="needs the extra `live`")
     with pytest.raises(OutputError, match=r"OSC nowhere\.invalid:9000: "):
-        OscSink("nowhere.invalid:9000", MANIFEST)
-    sink = OscSink("127.0.0.1:9", MANIFEST)
+        OscSink("nowhere.invalid:9000", NOTE_OF)
+    sink = OscSink("127.0.0.1:9", NOTE_OF)
     sink.write(HITS)  # nobody need listen
     sink.write(HITS)
     sink.close()

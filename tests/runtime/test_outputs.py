@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import mido
 import pytest
-from click_model import Clicks
+from click_model import RATE, Clicks
 from typer.testing import CliRunner, Result
 
 from ghostnote.runtime import command
@@ -85,6 +85,8 @@ def test_a_report_beside_standard_output(go: Go, click_wav: Path, clicks: Clicks
         (["-o", "a.mid", "--tempo", "120", "--quantize", "1/5"], "1/16"),
         (["-o", "a.csv", "--tempo", "120"], "--tempo is for MIDI and MusicXML"),
         (["-o", "a.csv", "--midi-tracks", "drums"], "--midi-tracks is for MIDI"),
+        (["-o", "a.labels", "--note-map", "notes"], "--note-map is for MIDI, MusicXML, JSON lines, CSV, --midi-port"),
+        (["--format", "txt", "--note-map", "notes"], "--note-map is for MIDI"),
         (["-o", "a.mid", "-o", "b.csv", "--format", "csv"], "--format names the format of one output"),
         (["-o", "a.mid", "-o", "./a.mid"], "the same file is named for two outputs"),
         (["-o", "a.html", "--format", "csv", "--report", "a.html"], "the same file"),
@@ -108,6 +110,34 @@ def test_no_output_replaces_the_input(option: str, linked: bool, go: Go, click_w
     wanted = go(click_wav, "--format", "csv", option, name) if option == "--output" else go(click_wav, option, name)
     assert "is the input, which writing hits would replace" in error_of(wanted, 2)
     assert click_wav.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("what", "args", "out"),
+    [
+        ("model", ["--engine", "mine.onnx"], "mine.onnx"),
+        ("model", ["--engine", "mine.plan"], "mine.plan"),
+        ("description of the model", ["--engine", "mine.plan"], "mine.plan.json"),
+        ("tempo map", ["--tempo", "session.mid"], "session.mid"),
+        ("note map", ["--note-map", "nm.txt"], "nm.txt"),
+    ],
+)
+def test_no_output_replaces_another_file_that_is_read(
+    what: str, args: list[str], out: str, go: Go, click_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / args[1]).write_bytes(b"SD 40")
+    (tmp_path / out).write_bytes(b"SD 40")
+    wanted = go(click_wav, "--format", "midi", *args, "-o", f"./{out}")
+    assert f"{out} is the {what}, which writing hits would replace" in error_of(wanted, 2)
+    assert (tmp_path / out).read_bytes() == b"SD 40"
+
+
+def test_a_number_is_no_file_of_tempi(go: Go, click_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "120").write_bytes(b"old")
+    assert go(click_wav, "--format", "midi", "--tempo", "120", "-o", "120").exit_code == 0
+    assert (tmp_path / "120").read_bytes().startswith(b"MThd")
 
 
 def test_bad_files_are_known_before_the_work(go: Go, click_wav: Path, tmp_path: Path) -> None:
@@ -187,6 +217,17 @@ def test_the_documents_table_of_classes_is_the_code() -> None:
     assert [row[:3] for row in rows] == [[c.code, c.name, str(c.note)] for c in CLASSES]
     assert [row[3] for row in rows] == [f"{look_of(c.code).step}{look_of(c.code).octave}" for c in CLASSES]
     assert [row[4].split()[0] for row in rows] == [look_of(c.code).notehead for c in CLASSES]
+
+
+def test_a_report_of_raw_pcm_in_a_file_has_its_sound(go: Go, clicks: Clicks, tmp_path: Path) -> None:
+    """And nothing is measured: it is a recording like any other."""
+    (tmp_path / "a.pcm").write_bytes(clicks.pcm.astype("<f4").tobytes())
+    options = ("--raw-format", "f32le", "--rate", RATE, "--report", tmp_path / "r.html")
+    result = go(tmp_path / "a.pcm", *options)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 2 * len(clicks.attacks)
+    assert "measured" not in result.stderr
+    assert '"audio_note": null' in (tmp_path / "r.html").read_text()
 
 
 def test_a_report_of_a_pipe_says_that_there_is_no_sound(start: Start, click_wav: Path, tmp_path: Path) -> None:

@@ -385,6 +385,24 @@ def test_asyncio_flush_errors_and_cancelling(engine: Watched, clicks: Clicks, al
         asyncio.run(scenario(pool))
 
 
+def test_asyncio_goes_on_where_a_cancelled_task_stopped(
+    click_engine: Engine, clicks: Clicks, alone: list[list[Hit]]
+) -> None:
+    async def scenario(pool: StreamPool) -> list[Hit]:
+        async with AsyncStream(pool, 1) as stream:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.feed(clicks.pcm), 0.1)
+            taken = stream.samples_fed
+            assert 0 < taken < len(clicks.pcm)
+            await stream.feed(clicks.pcm[taken:])
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.flush(), 0.01)
+            return await stream.flush()
+
+    with StreamPool(Watched(click_engine, step_s=0.05), max_buffer_s=0.2) as pool:
+        assert asyncio.run(scenario(pool)) == alone[1]
+
+
 def test_an_event_loop_that_ends_does_not_end_the_pool(
     pool: StreamPool, clicks: Clicks, alone: list[list[Hit]]
 ) -> None:

@@ -127,6 +127,20 @@ def test_a_midi_file(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("power", "accepted"), [(8, True), (9, False), (12, False), (255, False)])
+def test_meters_of_a_midi_file_have_bars_of_whole_ticks(power: int, accepted: bool, tmp_path: Path) -> None:
+    """A bar of no ticks would never end."""
+    path = tmp_path / "map.mid"
+    track = bytes((0, 0xFF, 0x58, 4, 3, power, 24, 8)) + b"\0\xff\x2f\0"
+    header = b"MThd\0\0\0\x06\0\0\0\x01\x03\xc0"
+    path.write_bytes(header + b"MTrk" + len(track).to_bytes(4, "big") + track)
+    if accepted:
+        assert len(list(read_tempo(str(path)).bars(90))) == 3
+    else:
+        with pytest.raises(InputError, match=r"map\.mid: holds a meter of 3/\d+; expected a note value of 1 to 256"):
+            read_tempo(str(path))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -20,7 +20,7 @@ import pytest
 from ghostnote.runtime import Hit, OutputError, UsageError, write_hits
 from ghostnote.runtime.quantise import parse_grid
 from ghostnote.runtime.tempo import TempoMap
-from ghostnote.runtime.writers import FORMATS, FileSink, FormatOptions, StreamSink, format_for, make_format
+from ghostnote.runtime.writers import FORMATS, FileSink, FormatOptions, StreamSink, TextFormat, format_for, make_format
 
 MANIFEST = click_model.make_manifest()
 
@@ -237,3 +237,37 @@ def test_endings() -> None:
         format_for(Path("x.pdf"))
     with pytest.raises(UsageError, match="choose one of"):
         make_format("pdf", MANIFEST)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (Hit(1.0, "XX", 0.5, 0.5), r"hit at 1\.0 s: unknown class 'XX'; expected one of BD, SD"),
+        (Hit(1.0, "SD", float("nan"), 0.5), r"hit of SD at 1\.0 s: velocity nan; expected a finite number"),
+        (Hit(1.0, "SD", 0.5, float("inf")), "confidence inf"),
+        (Hit(float("nan"), "SD", 0.5, 0.5), "time nan"),
+    ],
+)
+def test_hits_that_cannot_be_written_leave_nothing_behind(bad: Hit, words: str, name: str, tmp_path: Path) -> None:
+    path, options = tmp_path / "a", FormatOptions(TempoMap.constant(120), parse_grid("1/16"))
+    path.write_text("old")
+    hits = [Hit(0.5, "BD", 0.5, 0.5), bad]
+    if bad.code == "XX" and name in ("labels", "txt"):  # which need no note
+        write_hits(hits, path, MANIFEST, name, options)
+        assert "XX" in path.read_text()
+    else:
+        with pytest.raises(UsageError, match=words):
+            write_hits(hits, path, MANIFEST, name, options)
+        assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def test_whatever_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TextFormat, "add", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_hits([Hit(0.5, "BD", 0.5, 0.5)], tmp_path / "a.csv", MANIFEST)
+    assert list(tmp_path.iterdir()) == []

@@ -369,7 +369,7 @@ def test_an_engine_that_fails_ends_the_guilty_session_only(serve: Callable[..., 
 @pytest.mark.parametrize(
     ("allowed", "welcome", "unwelcome"),
     [
-        ((), [None, "http://127.0.0.1:{port}"], ["http://127.0.0.1:1", "https://evil.example", "null"]),
+        ((), [None, "http://127.0.0.1:{port}"], ["http://127.0.0.1:1", "https://evil.example", "null", "http://["]),
         (("https://studio.example",), [None, "https://studio.example"], ["https://evil.example"]),
         (("*",), ["https://evil.example", "null"], []),
     ],

@@ -79,6 +79,16 @@ def test_a_broken_file_gives_what_could_be_heard(serve: Callable[..., Serving], 
     )
 
 
+def test_bad_samples_of_a_file_are_silence_and_are_counted(serve: Callable[..., Serving], click_engine: Engine) -> None:
+    broken = PCM.copy()
+    broken[[100, 20000]] = np.nan, np.inf
+    assert not PCM[[100, 20000]].any()
+    status, told = serve().post(wav(broken))
+    assert status == 200
+    assert told["warnings"] == ["2 sample(s) were NaN or infinite and were taken as silence"]
+    assert told["hits"] == sorted(alone(click_engine, PCM, None), key=lambda hit: hit["time"])
+
+
 def test_what_is_wrong_with_a_file_is_said(serve: Callable[..., Serving]) -> None:
     usual, narrow, hasty = serve(), serve(max_upload_bytes=1000), serve(max_upload_s=0.0)
     # Sent in one piece: urllib takes a refusal in the middle of a longer body for a broken pipe, and never reads it.

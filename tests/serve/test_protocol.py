@@ -127,12 +127,17 @@ def test_whatever_is_no_message_is_refused_in_words(text: str) -> None:
         ({"latency_ms": "fast"}, "latency_ms"),
         ({"latency_ms": float("nan")}, "latency_ms"),
         ({"latency_ms": -1}, "latency_ms"),
+        ({"latency_ms": True}, "latency_ms"),
+        ({"latency_ms": float("inf")}, "latency_ms"),
+        ({"latency_ms": int("9" * 400)}, "latency_ms"),
         ({"type": "begin"}, "start"),
     ],
 )
 def test_a_start_says_what_is_wrong_with_it(fields: dict, named: str) -> None:
-    with pytest.raises(SessionError, match=named):
+    with pytest.raises(SessionError, match=named) as refused:
         parse_start(start_message(**fields), None)
+    assert refused.value.problem is Problem.BAD_MESSAGE
+    assert len(str(refused.value)) < 150
 
 
 @given(
