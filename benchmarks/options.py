@@ -38,6 +38,6 @@ def folder(path: Path | None) -> Path | None:
 EngineOption = Annotated[
     Path | None, typer.Option("--engine", help="A model file, or a bundled model: base (default), small.")
 ]
-ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of the engine.")]
 ClassesOption = Annotated[str, typer.Option("--classes", callback=known_group, help="five, three or all (18).")]
 OutOption = Annotated[Path | None, typer.Option("--out", callback=folder, help="Keep the document in this folder.")]

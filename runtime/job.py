@@ -17,7 +17,7 @@ from .errors import EngineError, GhostnoteError, InputError
 from .events import Hit
 from .interrupt import Interruption
 from .source import Source
-from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
+from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber, silenced_text
 from .writers import Sink
 
 __all__ = ["Report", "run", "transcribe_file"]
@@ -107,6 +107,4 @@ def _attempt(action: Callable[[], None]) -> GhostnoteError | None:
 
 
 def _warnings(reader: Source, transcriber: StreamingTranscriber) -> list[str]:
-    bad = reader.non_finite_samples + transcriber.non_finite_samples
-    replaced = [f"{bad} sample(s) were NaN, infinite or absurdly large and were taken as silence"] if bad else []
-    return reader.warnings + replaced
+    return reader.warnings + silenced_text(reader.non_finite_samples + transcriber.non_finite_samples)

@@ -13,7 +13,7 @@ from .errors import UsageError
 from .events import Hit
 from .manifest import Manifest
 
-__all__ = ["FILE_TOKENS_PER_CALL", "Stream", "StreamingTranscriber", "check_pcm", "silence_non_finite"]
+__all__ = ["FILE_TOKENS_PER_CALL", "Stream", "StreamingTranscriber", "check_pcm", "silence_non_finite", "silenced_text"]
 
 Floats = NDArray[np.float32]
 
@@ -232,6 +232,11 @@ def silence_non_finite(pcm: Floats) -> tuple[Floats, int]:
     if audible.all():
         return pcm, 0
     return np.where(audible, pcm, np.float32(0)), int(pcm.size - np.count_nonzero(audible))
+
+
+def silenced_text(count: int) -> list[str]:
+    """The warning about so many samples that `silence_non_finite` replaced: none, or one line."""
+    return [f"{count} sample(s) were NaN, infinite or absurdly large and were taken as silence"] if count else []
 
 
 def check_pcm(pcm: Floats) -> Floats:

@@ -39,7 +39,7 @@ class ListenerOptions:
 
     engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file, or bundled: base (default), small.")] = None
     latency_ms: Annotated[float | None, typer.Option(help="Largest total latency. Default: most accurate.")] = None
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the engine.")] = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from ..audio import AudioReader
 from ..errors import GhostnoteError, InputError, OutputError
 from ..events import Hit
 from ..pooled_stream import PooledStream
+from ..stream import silenced_text
 from ..writers import json_fields
 
 __all__ = ["TooLargeError", "TooSlowError", "Transcript", "save", "transcribe"]
@@ -81,8 +82,7 @@ def transcribe(path: Path, stream: PooledStream, sample_rate: int) -> Transcript
         transcript.hits += stream.flush()
         transcript.audio_s = stream.samples_fed / sample_rate
         transcript.warnings += [_without(path, warning) for warning in reader.warnings]
-        if bad := reader.non_finite_samples + stream.non_finite_samples:
-            transcript.warnings.append(f"{bad} sample(s) were NaN or infinite and were taken as silence")
+        transcript.warnings += silenced_text(reader.non_finite_samples + stream.non_finite_samples)
     return transcript
 
 

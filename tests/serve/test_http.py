@@ -85,7 +85,7 @@ def test_bad_samples_of_a_file_are_silence_and_are_counted(serve: Callable[..., 
     assert not PCM[[100, 20000]].any()
     status, told = serve().post(wav(broken))
     assert status == 200
-    assert told["warnings"] == ["2 sample(s) were NaN or infinite and were taken as silence"]
+    assert told["warnings"] == ["2 sample(s) were NaN, infinite or absurdly large and were taken as silence"]
     assert told["hits"] == sorted(alone(click_engine, PCM, None), key=lambda hit: hit["time"])
 
 
