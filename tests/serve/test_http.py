@@ -135,7 +135,7 @@ def test_half_a_file_leaves_a_free_place(serve: Callable[..., Serving]) -> None:
         head = f"POST /v1/transcribe HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         vanishing.sendall(head.encode() + body[:50_000])
         wait_until(lambda: server.pool.stats().streams == 1)
-        assert server.post(body)[0] == 503
+        assert server.post(body[:1000])[0] == 503  # refused unread: a long body may break the pipe before the answer
     wait_until(lambda: server.pool.stats().streams == 0)
     assert server.metric("ghostnote_errors_total") == 1
     assert server.post(body)[0] == 200
