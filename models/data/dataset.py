@@ -18,6 +18,7 @@ from ...runtime.errors import UsageError
 from ..config import FrameGrid
 from ..corpora.recording import Recording
 from .backing import BackingShelf
+from .beginning import begun_at_attacks
 from .grooves import GrooveSet
 from .kits import SAMPLE_RATE, KitShelf
 from .mixture import sample_drummers
@@ -106,6 +107,8 @@ class RenderedBatches(Dataset[Batch]):
     def batch(self, index: int, clips: Clips, draws: list[Draws]) -> Batch:
         """The clips as batch `index`, with what else a training step needs to know, as drawn."""
         share = len(draws)
+        if "beginning" in self.recipe:
+            clips = begun_at_attacks(clips, draws, self.recipe["beginning"])
         return {
             **clips._asdict(),
             "labelled": torch.ones(share, len(self.config.classes), dtype=torch.bool, device=self.device),

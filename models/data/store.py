@@ -32,6 +32,7 @@ from .renderer import Clips
 
 __all__ = ["Filling", "StoredBatches"]
 
+AFTERWARDS = ("reuse", "beginning")  # stages of what is taken from the store, not of what is kept
 TABLES = {"kits": "kits.csv", "grooves": "info.csv", "backing": "backing.csv"}
 
 
@@ -141,7 +142,7 @@ def _load(path: Path, device: str) -> Clips:
 
 def _folder(store: Path, rendered: RenderedBatches, sources: Sources) -> Path:
     """The folder of these renders, with a description beside them. Another state of the renderer's code has another."""
-    stages = {name: dict(stage) for name, stage in rendered.recipe.stages.items() if name != "reuse"}
+    stages = {name: dict(stage) for name, stage in rendered.recipe.stages.items() if name not in AFTERWARDS}
     tables = {name: _digest(getattr(sources, name), table) for name, table in TABLES.items()}
     modules = [path for path in sorted(Path(__file__).parent.glob("*.py")) if not path.stem.endswith("_command")]
     code = b"".join(path.read_bytes() for path in modules)
