@@ -91,6 +91,7 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-8 $(SIXTH) --init runs/base-4567.pt --steps 3800 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt runs/base-8/best.pt -o runs/base-678.pt
 	$(GHOSTNOTE) train runs/base-9 $(SEVENTH) --init runs/base-678.pt --steps 1000 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/base-678.pt runs/base-9/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -103,8 +104,10 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/small-9 $(SIXTH) $(NARROW) runs/base-4567.pt --init runs/small-67.pt --steps 3800 --learning-rate 1e-3
 	$(GHOSTNOTE) average runs/small-8/best.pt runs/small-9/best.pt -o runs/small-89.pt
 	$(GHOSTNOTE) train runs/small-10 $(SEVENTH) --preset small --teacher runs/base-678.pt --init runs/small-89.pt --steps 4000 --learning-rate 1.5e-3
-	$(GHOSTNOTE) calibrate runs/base-9/best.pt -o checkpoints/base.pt $(CALIBRATION)
-	$(GHOSTNOTE) calibrate runs/small-10/best.pt -o checkpoints/small.pt $(CALIBRATION)
+	$(GHOSTNOTE) train runs/small-11 $(SEVENTH) --preset small --teacher runs/base-678.pt --init runs/small-10/best.pt --steps 800 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/small-10/best.pt runs/small-11/best.pt -o runs/small.pt
+	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt $(CALIBRATION)
+	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
 	$(GHOSTNOTE) export checkpoints/small.pt --target onnx --out runtime/assets
 
