@@ -68,7 +68,7 @@ class AudioReader:
 
     @property
     def non_finite_samples(self) -> int:
-        """NaN and infinite samples so far, replaced by 0."""
+        """Samples that were NaN, infinite or absurdly large, replaced by 0, so far."""
         return self._conditioner.non_finite_samples
 
     @property

@@ -48,7 +48,7 @@ class PooledStream:
 
     @property
     def non_finite_samples(self) -> int:
-        """NaN and infinite samples since the start, replaced by 0."""
+        """Samples that were NaN, infinite or absurdly large, replaced by 0, since the start."""
         return self._member.stream.non_finite
 
     @property
