@@ -101,15 +101,23 @@ def _products(artifact: Artifact) -> str:
 
 def _signature(manifest: Manifest) -> list[str]:
     m = manifest
-    states = ", ".join(
-        f"{name} [B, {', '.join(map(str, shape))}] {m.state_type(name)}" for name, shape in m.states.items()
-    )
+    kinds: dict[str, list[str]] = {}
+    for name in m.states:
+        kinds.setdefault(name.rstrip("0123456789"), []).append(name)
+    states = ", ".join(_state(m, names) for names in kinds.values())
     frames = f"T*{m.frames_per_token}"
     return [
         f"inputs:  audio [B, T*{m.samples_per_token}] float32, delay [B, 1] int64 (0..{len(m.delays_ms) - 1})",
         f"outputs: onset_logits, velocity, offset [B, {frames}, {m.n_classes}] float32",
         f"states:  {states}; NAME_out goes back in as NAME, zeros begin a stream",
     ]
+
+
+def _state(m: Manifest, names: list[str]) -> str:
+    """One state, or those of all layers, which are alike."""
+    first, last = names[0], names[-1]
+    shape = ", ".join(map(str, m.states[first]))
+    return f"{first if first == last else f'{first} to {last}'} [B, {shape}] {m.state_type(first)}"
 
 
 def _next(artifact: Artifact, request: Request) -> str:

@@ -10,8 +10,7 @@ takes and returns what `DrumTransformer.step` does. What is folded, and why (doc
   variance as a difference of squares is less exact;
 * attention is over the keys in reach, by distance: the learned bias is added as it is, and nothing is masked (masked
   scores are a row's slowest: their exponentials pass through denormal numbers);
-* products are of matrices [N, K], N = B * T, so that engines add the bias within the product;
-* one split and one concatenation serve the caches of all layers.
+* products are of matrices [N, K], N = B * T, so that engines add the bias within the product.
 
 Letters: B streams, T tokens, N = B * T, V views, E view_width, D width, L layers, H heads, W window_tokens, C classes.
 """
@@ -190,7 +189,7 @@ class _Concatenation(nn.Module):
 
 
 class _Block(nn.Module):
-    """`Block` on [N, D]; its cache as keys and values [B, H, W, D / H], its taps as [B, 1, conv_tokens - 1, D]."""
+    """`Block` on [N, D]; its taps as [B, 1, conv_tokens - 1, D]."""
 
     def __init__(self, block: Block):
         super().__init__()
@@ -238,22 +237,21 @@ class _Step(nn.Module):
 
     def forward(self, audio: Tensor, delay: Tensor, *states: Tensor) -> StepOutput:
         c, b = self.config, audio.shape[0]
-        state_audio, state_cache, state_taps = states
+        state_audio, state_taps, *past = states
         heard = torch.cat([state_audio, audio], dim=1)
         windows = heard.reshape(b, 1, 1, -1)
         latents = torch.cat([encoder(windows) for encoder in self.encoders.values()], dim=1)
         x = self.fusion(self.view_norm(latents.reshape(-1, len(c.views), c.view_width)))
         x = (x.reshape(b, -1, c.width) + self.delay_embedding(delay)).reshape(-1, c.width)
         biases = self.bias(delay).reshape(b, c.layers * c.heads, 1, c.window_tokens + 1).split(c.heads, dim=1)
-        past = state_cache.split(c.heads, dim=1)
-        caches, taps = [], []
+        cache, taps = [], []
         parts = zip(self.blocks, biases, past[::2], past[1::2], state_taps.split(1, dim=1), strict=True)
         for block, bias, keys, values, tap in parts:
             x, keys, values, tap = block(x, b, bias, (keys, values), tap)
-            caches += [keys, values]
+            cache += [keys, values]
             taps.append(tap)
         tail = heard[:, -state_audio.shape[1] :]
-        return StepOutput(*self._heads(x, b), tail, torch.cat(caches, dim=1), torch.cat(taps, dim=1))
+        return StepOutput(*self._heads(x, b), (tail, torch.cat(taps, dim=1), *cache))
 
     def _heads(self, x: Tensor, b: int) -> tuple[Tensor, Tensor, Tensor]:
         """[N, D] -> onset logits, velocity and offset, [B, F, C] each."""

@@ -40,8 +40,9 @@ class TorchEngine:
         arrays = [audio, delay, *(state[name] for name in self._names)]
         with torch.inference_mode():
             result = self._model.step(*(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
-        onset_logits, velocity, offset, *states = (value.cpu().numpy() for value in result)
-        return StepOutput(onset_logits, velocity, offset, dict(zip(self._names, states, strict=True)))
+        onset_logits, velocity, offset = (value.cpu().numpy() for value in result[:3])
+        following = {name: value.cpu().numpy() for name, value in zip(self._names, result.states, strict=True)}
+        return StepOutput(onset_logits, velocity, offset, following)
 
     def select(self, rows: Sequence[tuple[State, int]]) -> State:
         return select_rows(rows)

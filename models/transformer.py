@@ -45,9 +45,7 @@ class StepOutput(NamedTuple):
     onset_logits: Tensor  # [B, F, C]
     velocity: Tensor  # [B, F, C], 0..1
     offset: Tensor  # [B, F, C], frames, -0.5..1.5
-    state_audio: Tensor  # [B, tail]
-    state_cache: Tensor  # [B, L * 2 * H, W, D / H]: by layer keys, values of every head
-    state_taps: Tensor  # [B, L, conv_tokens - 1, D]
+    states: tuple[Tensor, ...]  # as `state_shapes` names them
 
 
 class ViewEncoder(nn.Module):
@@ -116,33 +114,34 @@ class Block(nn.Module):
         self.feed_norm = nn.LayerNorm(width)
         self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, bias: Tensor, cache: Tensor, taps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, T, D], bias [B, H, R, W + R], cache [B, 2, H, W, D / H], taps [B, conv_tokens - 1, D] -> all but bias.
+    def forward(self, x: Tensor, bias: Tensor, taps: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        """x [B, T, D], bias [B, H, R, W + R], taps [B, conv_tokens - 1, D], past keys and values [B, H, W, D / H].
 
-        R queries share a product: all T, or W where the clip is long (then T is a multiple of W).
+        Returns all but bias. R queries share a product: all T, or W where the clip is long (then a multiple of W).
         """
         history = torch.cat([taps, self.conv_norm(x)], dim=1)
         t = x.shape[1]
         for i in range(self.taps):
             x = x + history[:, i : i + t] * self.conv[i]
-        attended, cache = self._attend(self.attention_norm(x), bias, cache)
+        attended, keys, values = self._attend(self.attention_norm(x), bias, keys, values)
         x = x + attended
         x = x + self.feed(self.feed_norm(x))
-        return x, cache, history[:, -(self.taps - 1) :]
+        return x, history[:, -(self.taps - 1) :], keys, values
 
-    def _attend(self, x: Tensor, bias: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
+    def _attend(self, x: Tensor, bias: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         b, t, width = x.shape
-        q, new = self.qkv(x).reshape(b, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).split((1, 2))
-        q, keys_values = q[0] * q.shape[-1] ** -0.5, torch.cat([cache, new.transpose(0, 1)], dim=3)
-        keys, values = keys_values.unbind(1)
-        cache = keys_values[:, :, :, -self.window :]
+        new = self.qkv(x).reshape(b, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, new_keys, new_values = new.unbind(0)
+        q = q * q.shape[-1] ** -0.5
+        keys, values = torch.cat([keys, new_keys], dim=2), torch.cat([values, new_values], dim=2)
         if bias.shape[2] == self.window < t:
             blocks = q.unflatten(2, (-1, self.window))
             scores = blocks @ self._windows(keys).transpose(-1, -2) + bias.unsqueeze(2)
             mixed = (torch.softmax(scores, dim=-1) @ self._windows(values)).flatten(2, 3)
         else:
             mixed = torch.softmax(q @ keys.transpose(-1, -2) + bias, dim=-1) @ values
-        return self.out(mixed.transpose(1, 2).reshape(b, t, width)), cache
+        attended = self.out(mixed.transpose(1, 2).reshape(b, t, width))
+        return attended, keys[:, :, -self.window :], values[:, :, -self.window :]
 
     def _windows(self, x: Tensor) -> Tensor:
         """Every W tokens with the W before them: [B, H, W + T, D / H] -> [B, H, T / W, 2 W, D / H]."""
@@ -177,12 +176,10 @@ class DrumTransformer(Transcriber):
         like = self.head.weight
         return tuple(like.new_zeros(batch, *shape) for shape in state_shapes(self.config).values())
 
-    def step(
-        self, audio: Tensor, delay: Tensor, state_audio: Tensor, state_cache: Tensor, state_taps: Tensor
-    ) -> StepOutput:
+    def step(self, audio: Tensor, delay: Tensor, *states: Tensor) -> StepOutput:
         """audio [B, T * samples_per_token], delay [B, 1] int64 and states -> outputs and states."""
-        latents, tail = self.encode(audio, state_audio)
-        return self.read(latents, delay, tail, state_cache, state_taps)
+        latents, tail = self.encode(audio, states[0])
+        return self.read(latents, delay, tail, *states[1:])
 
     def forward(self, audio: Tensor, delay: Tensor, *states: Tensor) -> StepOutput:
         return self.step(audio, delay, *states)
@@ -198,12 +195,11 @@ class DrumTransformer(Transcriber):
         latents: Tensor,
         delay: Tensor,
         tail: Tensor,
-        state_cache: Tensor,
-        state_taps: Tensor,
-        *,
+        taps: Tensor,
+        *cache: Tensor,
         in_windows: bool = False,
     ) -> StepOutput:
-        """Fuse the views and read the rhythm: latents [B, T, V, E] -> outputs.
+        """Fuse the views and read the rhythm: latents [B, T, V, E] and the states behind the audio's tail -> outputs.
 
         `in_windows` is for training on whole clips, T a multiple of window_tokens: the same numbers, and no product of
         queries with keys out of their reach.
@@ -211,19 +207,18 @@ class DrumTransformer(Transcriber):
         c = self.config
         x = self.fusion(latents) + self.delay_embedding(delay)
         bias = self._banded_bias(delay, c.window_tokens if in_windows else x.shape[1])
-        caches, taps = [], []
+        following, later_taps = [], []
         # unbind, not indexing: its gradient is one stack instead of a tensor of zeros per layer.
-        cached = state_cache.unflatten(1, (c.layers, 2, c.heads)).unbind(1)
-        parts = zip(self.blocks, bias.unbind(1), cached, state_taps.unbind(1), strict=True)
+        parts = zip(self.blocks, bias.unbind(1), taps.unbind(1), cache[::2], cache[1::2], strict=True)
         for block, *inputs in parts:
-            x, cache, tap = block(x, *inputs)
-            caches.append(cache)
-            taps.append(tap)
+            x, tap, *keys_values = block(x, *inputs)
+            later_taps.append(tap)
+            following += keys_values
         out = self.head(self.norm(x)).reshape(x.shape[0], -1, 3, len(c.classes))
         onset, velocity, offset = out.unbind(2)
         velocity = torch.sigmoid(velocity)
         offset = 0.5 + torch.tanh(offset) if c.subframe else torch.zeros_like(offset)
-        return StepOutput(onset, velocity, offset, tail, torch.stack(caches, 1).flatten(1, 3), torch.stack(taps, 1))
+        return StepOutput(onset, velocity, offset, (tail, torch.stack(later_taps, 1), *following))
 
     def whole(self, audio: Tensor, delay: int, chunk_tokens: int = 96) -> Outputs:
         """A whole clip [B, T * samples_per_token] from zero state, in large chunks."""
@@ -231,7 +226,7 @@ class DrumTransformer(Transcriber):
         state, parts = self.zero_state(len(audio)), []
         for piece in audio.split(chunk_tokens * self.config.samples_per_token, dim=1):
             output = self(piece, index, *state)
-            state = output[3:]
+            state = output.states
             parts.append(output[:3])
         return Outputs(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
 
@@ -245,11 +240,16 @@ class DrumTransformer(Transcriber):
 
 
 def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of the states without the batch dimension, by name, in the order of `step`."""
+    """Shapes of the states without the batch dimension, by name, in the order of `step`.
+
+    Keys and values of every layer are states of their own: nothing is copied to take them apart or to pack them.
+    """
+    keys = (config.heads, config.window_tokens, config.width // config.heads)
+    cache = {f"state_{kind}_{layer:02}": keys for layer in range(config.layers) for kind in ("keys", "values")}
     return {
         "state_audio": (tail_samples(config),),
-        "state_cache": (config.layers * 2 * config.heads, config.window_tokens, config.width // config.heads),
         "state_taps": (config.layers, config.conv_tokens - 1, config.width),
+        **cache,
     }
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...export.signals import drum_like
 from ...runtime.engines.protocol import Engine
+from ...runtime.errors import UsageError
 from ...runtime.events import Hit
 from ...runtime.manifest import Manifest
 from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
@@ -71,9 +72,10 @@ def _memory_figures(memory_mb: Sequence[float | None]) -> list[Figure]:
 
 def receptive_field_s(manifest: Manifest) -> float:
     """How far back the model can look, in seconds: layers x window of its cache."""
-    layers, *_ = manifest.states["state_taps"]
-    _, window, _ = manifest.states["state_cache"]
-    return layers * window * manifest.token_s
+    windows = [shape[1] for name, shape in manifest.states.items() if name.startswith("state_keys_")]
+    if not windows:
+        raise UsageError(f"{manifest.name} has no 'state_keys_*': its file is of an earlier version; export it again")
+    return sum(windows) * manifest.token_s
 
 
 def _fresh(engine: Engine, first: int, clips: int) -> Iterator[Hit]:

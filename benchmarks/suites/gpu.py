@@ -87,7 +87,7 @@ def torch_caller(checkpoint: Path, device: str = "cuda", *, half: bool = True) -
         def step() -> list[Any]:
             with torch.inference_mode(), torch.autocast(device.split(":")[0], torch.bfloat16, enabled=half):
                 result = model(audio, delay, *states)
-            for state, new in zip(states, result[3:], strict=True):
+            for state, new in zip(states, result.states, strict=True):
                 state.copy_(new)  # in the captured region: addresses stay
             return list(result[:3])
 

@@ -35,7 +35,7 @@ def test_the_command_writes_beside_the_checkpoint(
         "Plan",
         "verify",
         "onset_logits",
-        "state_cache_out",
+        "state_keys_00_out",
         "PASS",
         "1.0e-04",
         "drift",

@@ -40,7 +40,7 @@ def test_a_damaged_graph_is_refused_and_leaves_only_its_worst_chunk(
         with np.load(tmp_path / "ckpt.onnx.failed.npz") as worst:
             difference = np.abs(worst["reference_onset_logits"] - worst["other_onset_logits"]).max()
             assert difference > 1e-4
-            assert {"audio", "delay", "reference_state_cache", "other_state_cache"} <= set(worst.files)
+            assert {"audio", "delay", "reference_state_keys_00", "other_state_values_00"} <= set(worst.files)
         (tmp_path / "ckpt.onnx.failed.npz").unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt.pt"]
 
@@ -108,22 +108,20 @@ def test_half_states_are_halves_outside_too(small: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(pipeline, "REFERENCE_REAL_S", 1.0)
     arguments = (small, "--precision", "fp16", "--states", "fp16", "--target", "onnx", "--out", tmp_path)
     assert run_main(monkeypatch, *arguments) == 0
-    assert "state_cache [B, " in capsys.readouterr().out
+    assert "state_keys_00 to state_keys_03 [B, 3, 64, 32] float16" in " ".join(capsys.readouterr().out.split())
     path = tmp_path / "small.fp16-states.onnx"
     half, single = OnnxRuntimeEngine(path), OnnxRuntimeEngine(small)
     assert (half.manifest.verified, half.manifest.precision) == (True, "float16")
-    assert half.manifest.state_types == {"state_cache": "float16", "state_taps": "float16"}
+    halves = dict.fromkeys(single.manifest.states, "float16") | {"state_audio": "float32"}
+    assert half.manifest.states == single.manifest.states
+    assert {name: half.manifest.state_type(name) for name in half.manifest.states} == halves
     report = parity.check_parity(
         single, half, parity.trials(single.manifest, long_s=10.0), pipeline.TOLERANCES["float16"]
     )
     assert report.passed
     audio, delay = np.zeros((2, 882), np.float32), np.zeros((2, 1), np.int64)
     state = half.select([(half.step(audio, delay, half.zero_state(2)).state, 1)])
-    assert {name: value.dtype.name for name, value in state.items()} == {
-        "state_audio": "float32",
-        "state_cache": "float16",
-        "state_taps": "float16",
-    }
+    assert {name: value.dtype.name for name, value in state.items()} == halves
     half.close()
 
 

@@ -107,7 +107,7 @@ def test_a_plan_that_computes_something_else_is_refused(
     assert "FAIL" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.rtx.plan.failed.npz", "wrong.onnx"]
     with np.load(tmp_path / "tiny.rtx.plan.failed.npz") as worst:
-        assert worst["other_state_cache"].shape == worst["reference_state_cache"].shape
+        assert worst["other_state_keys_00"].shape == worst["reference_state_keys_00"].shape
 
 
 @needs_rtx

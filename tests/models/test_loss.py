@@ -35,7 +35,7 @@ def targets_of(time_s, code=SNARE, delay=0, frames=40, ignored=False, labelled=T
 
 def output_of(logits, offset=0.0, velocity=0.7):
     like = torch.ones_like(logits)
-    return StepOutput(logits, velocity * like, offset * like, *[torch.zeros(1)] * 3)
+    return StepOutput(logits, velocity * like, offset * like, ())
 
 
 def test_an_attack_belongs_to_the_frame_that_covers_it_after_the_delay():

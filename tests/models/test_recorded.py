@@ -215,7 +215,7 @@ def test_the_loss_of_a_recorded_batch_is_finite(tmp_path: Path) -> None:
     batch = RecordedClips(CONFIG, open_corpus("idmt", MAKERS["idmt"](tmp_path)), clips=2, tokens=TOKENS)[0]
     frames = TOKENS * CONFIG.frames_per_token
     outputs = [torch.zeros(2, frames, len(CODES), requires_grad=True) for _ in range(3)]
-    losses = transcription_losses(StepOutput(*outputs, *[None] * 3), make_targets(batch, CONFIG, frames), CONFIG)
+    losses = transcription_losses(StepOutput(*outputs, ()), make_targets(batch, CONFIG, frames), CONFIG)
     total = sum(losses)
     total.backward()
     assert math.isfinite(total.item())

@@ -121,7 +121,7 @@ def test_a_clip_read_in_windows_gives_the_numbers_of_a_stream(model):
         outputs = []
         for chunk in latents.split([1, 7, config.window_tokens, tokens - config.window_tokens - 8], dim=1):
             step = model.read(chunk, delay, *state)
-            state = step[3:]
+            state = step.states
             outputs.append(step.onset_logits)
     assert torch.allclose(whole.onset_logits, torch.cat(outputs, dim=1), atol=1e-5)
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole[3:], state, strict=True))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole.states, state, strict=True))

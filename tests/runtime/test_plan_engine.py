@@ -135,7 +135,7 @@ def test_half_states_lie_on_the_device_as_halves(tiny_onnx: Path, tmp_path: Path
     found, expected = (laws.run_engine(one, audio, DELAYS, laws.every(3)) for one in (engine, other))
     laws.assert_same_heads(found, expected, 0.0, "half states")
     assert close_to(dict(found.state), expected.state, 0.0)
-    assert {name: value.dtype.name for name, value in found.state.items()}["state_cache"] == "float16"
+    assert {name: value.dtype.name for name, value in found.state.items()}["state_keys_00"] == "float16"
     engine.close()
 
 
