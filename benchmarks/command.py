@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from ..runtime.engines.opening import bundled_models, open_engine
+from ..runtime.engines.options import ThreadsOption
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError, UsageError
 from .gate.command import compare_builds, compare_stored
 from .machine import load_average, machine_card, model_card
 from .measuring import GENERATED, Figure, pin_to_one_core
-from .options import ClassesOption, EngineOption, OutOption, ThreadsOption, finite, folder, place
+from .options import ClassesOption, EngineOption, OutOption, finite, folder, place
 from .result import Result
 
 __all__ = ["bench"]

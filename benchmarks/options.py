@@ -13,7 +13,7 @@ from ..runtime.errors import UsageError
 from ..runtime.files import text_file
 from .result import HISTORY
 
-__all__ = ["ClassesOption", "EngineOption", "OutOption", "ThreadsOption", "finite", "folder", "place"]
+__all__ = ["ClassesOption", "EngineOption", "OutOption", "finite", "folder", "place"]
 
 
 def finite(option: typer.CallbackParam, value: float) -> float:
@@ -38,6 +38,5 @@ def folder(path: Path | None) -> Path | None:
 EngineOption = Annotated[
     Path | None, typer.Option("--engine", help="A model file, or a bundled model: base (default), small.")
 ]
-ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of the engine.")]
 ClassesOption = Annotated[str, typer.Option("--classes", callback=known_group, help="five, three or all (18).")]
 OutOption = Annotated[Path | None, typer.Option("--out", callback=folder, help="Keep the document in this folder.")]

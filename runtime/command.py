@@ -92,9 +92,11 @@ def _show_devices() -> None:
 
 def _files_read(source: str | None, hearing: EngineOptions) -> list[tuple[str, Path]]:
     """Input and model: what each is, its name."""
+    from .audio import STDIN
     from .engines.opening import model_files
 
-    return ([] if source is None else [("input", Path(source))]) + model_files(hearing.engine)
+    redirected = "/dev/stdin" if source == STDIN else source  # where there is such a name, it leads to what came by `<`
+    return ([] if redirected is None else [("input", Path(redirected))]) + model_files(hearing.engine)
 
 
 def _transcribe(

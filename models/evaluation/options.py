@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ...runtime.engines.options import ThreadsOption
 from ...runtime.errors import UsageError
 from ..source_options import SourceOptions
 from .analysis import Rules
@@ -39,7 +40,7 @@ class ListenerOptions:
 
     engine: Annotated[Path | None, typer.Option(help="A .onnx or .pt file, or bundled: base (default), small.")] = None
     latency_ms: Annotated[float | None, typer.Option(help="Largest total latency. Default: most accurate.")] = None
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the engine.")] = 1
+    threads: ThreadsOption = 1
 
 
 @dataclass(frozen=True, slots=True)

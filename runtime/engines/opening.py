@@ -7,13 +7,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from ..errors import EngineError, UsageError
+from .choices import MOST_THREADS, DeviceName
 from .protocol import Engine
 
-__all__ = ["DEFAULT_MODEL", "DEVICES", "MOST_THREADS", "bundled_models", "model_file", "model_files", "open_engine"]
+__all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "model_files", "open_engine"]
 
 DEFAULT_MODEL = "base"  # of the bundled ones
-MOST_THREADS = 256  # each costs memory and a while to start, work or no work
-DEVICES = ("cpu", "cuda")  # that run an ONNX file
 
 
 def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str = "cpu") -> Engine:
@@ -23,8 +22,8 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
     of the CPU, or with `device` "cuda" on a GPU. Raises EngineError; UsageError for an unknown device or more than
     MOST_THREADS.
     """
-    if device not in DEVICES:
-        raise UsageError(f"device '{device}'; expected one of {', '.join(DEVICES)}")
+    if device not in [*DeviceName]:
+        raise UsageError(f"device '{device}'; expected one of {', '.join(DeviceName)}")
     if threads > MOST_THREADS:
         raise UsageError(f"{threads} threads; expected at most {MOST_THREADS}; more than there are cores gain nothing")
     file = model_file(path)
@@ -38,7 +37,7 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
             from .plan_file import open_plan
 
             return open_plan(opened)
-        if device == "cuda":
+        if device == DeviceName.CUDA:
             from .onnxruntime_cuda import OnnxRuntimeCudaEngine
 
             return OnnxRuntimeCudaEngine(opened, threads=threads)

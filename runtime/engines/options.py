@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["DeviceName", "EngineOptions"]
+from .choices import MOST_THREADS, DeviceName
 
+__all__ = ["EngineOptions", "ThreadsOption"]
 
-class DeviceName(StrEnum):
-    """What runs an ONNX file; the same as `opening.DEVICES`, which would load numpy."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=MOST_THREADS, help="Threads of the engine.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +25,5 @@ class EngineOptions:
     latency_ms: Annotated[
         float | None, typer.Option(help="Largest total latency allowed, in ms. Default: the most accurate setting.")
     ] = None
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the engine.")] = 1  # as `opening` allows
+    threads: ThreadsOption = 1
     device: Annotated[DeviceName, typer.Option(help="What runs an ONNX file. Plans run on their GPU.")] = DeviceName.CPU

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..engines.options import ThreadsOption
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def serve(
         list[str] | None,
         typer.Option(help="Origin of web pages that may connect, as https://host; * for all. May be repeated."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the engine.")] = 1,  # as `opening` allows
+    threads: ThreadsOption = 1,
 ) -> None:
     """Serve hits over WebSocket and HTTP, with a page that shows them live.
 

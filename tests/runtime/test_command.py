@@ -21,7 +21,6 @@ from click_model import Clicks
 from typer.testing import CliRunner, Result
 
 from ghostnote.runtime import command, output_options, pcm, raw_options, transcribe_file, writers
-from ghostnote.runtime.engines import opening, options
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.engines.opening import open_engine
 
@@ -124,7 +123,6 @@ def test_version_and_help() -> None:
 def test_names_of_formats_are_those_of_the_modules() -> None:
     assert [str(name) for name in output_options.FormatName] == list(writers.FORMATS)
     assert [str(name) for name in raw_options.RawName] == list(pcm.RAW_FORMATS)
-    assert [str(name) for name in options.DeviceName] == list(opening.DEVICES)
 
 
 def test_terminal_gets_a_list(click_wav: Path, start: Start, clicks: Clicks) -> None:

@@ -112,6 +112,16 @@ def test_no_output_replaces_the_input(option: str, linked: bool, go: Go, click_w
     assert click_wav.read_bytes() == before
 
 
+def test_no_output_replaces_the_input_that_the_shell_opened(start: Start, click_wav: Path) -> None:
+    before = click_wav.read_bytes()
+    with click_wav.open("rb") as redirected:
+        process = start("-", "--format", "csv", "-o", click_wav, stdin=redirected, stderr=subprocess.PIPE)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert b"is the input, which writing hits would replace" in errors
+    assert click_wav.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("what", "args", "out"),
     [
