@@ -20,6 +20,7 @@ from ..runtime.decoder import close_calls, decode
 from ..runtime.engines.protocol import HEADS, Engine, StepOutput
 from ..runtime.events import Hit
 from ..runtime.manifest import Manifest
+from ..runtime.pairing import paired_hits, unpaired_hits
 from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .signals import drum_like
 
@@ -240,19 +241,11 @@ def compare_hits(
 
     A flipped hit also changes what the refractory time lets through after it, so ties that far back explain a hit too.
     """
-    unpaired = list(other)
-    alone, velocity_difference = [], 0.0
-    for hit in reference:
-        twin = next((h for h in unpaired if h.code == hit.code and abs(h.time_s - hit.time_s) <= within_s), None)
-        if twin is None:
-            alone.append(hit)
-        else:
-            unpaired.remove(twin)
-            velocity_difference += abs(twin.velocity - hit.velocity)
-    same = len(reference) - len(alone)
-    alone += unpaired
+    pairs = paired_hits(reference, other, within_s)
+    alone = unpaired_hits(reference, other, within_s)
     ties = sum(_is_tie(hit, close, manifest, delay_index) for hit in alone)
-    return HitAgreement(len(reference), same, ties, len(alone) - ties, velocity_difference)
+    velocity_difference = sum(abs(twin.velocity - hit.velocity) for hit, twin in pairs)
+    return HitAgreement(len(reference), len(pairs), ties, len(alone) - ties, velocity_difference)
 
 
 class _Chunk(NamedTuple):

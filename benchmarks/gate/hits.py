@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ...runtime.pairing import paired
 from .statistics import Metric, judge_stable
 
 __all__ = ["hit_metrics"]
@@ -48,34 +49,19 @@ def _wanted(labels: Sets, hits: Sets) -> dict[str, Hits]:
 
 
 def f_of(reference: Sets, estimate: Sets, within_s: float) -> float:
-    """Pooled F of hits paired by class, each with the nearest free one within `within_s`, on the first's recordings."""
-    pairs = sum(len(paired(reference[name], estimate.get(name, ()), within_s)) for name in reference)
+    """Pooled F of hits paired by class within `within_s`, on the first's recordings."""
+    pairs = sum(len(_paired(reference[name], estimate.get(name, ()), within_s)) for name in reference)
     total = sum(len(side.get(name, ())) for side in (reference, estimate) for name in reference)
     return 2 * pairs / total if total else 1.0
 
 
 def velocity_difference(one: Sets, two: Sets) -> float:
     """Mean absolute difference of the velocities of paired hits; 0 where there are none."""
-    apart = [abs(a[2] - b[2]) for name in one for a, b in paired(one[name], two.get(name, ()), PAIRED_S)]
+    apart = [abs(a[2] - b[2]) for name in one for a, b in _paired(one[name], two.get(name, ()), PAIRED_S)]
     return sum(apart) / len(apart) if apart else 0.0
 
 
-def paired(reference: Hits, estimate: Hits, within_s: float) -> list[tuple[Sequence[Any], Sequence[Any]]]:
-    """Pairs of one recording: both sorted by time, taken greedily, which is optimal on a line (per class)."""
-    pairs = []
-    for code in {hit[1] for hit in reference}:
-        a, b = (sorted((hit for hit in side if hit[1] == code), key=_time) for side in (reference, estimate))
-        i = j = 0
-        while i < len(a) and j < len(b):
-            if abs(a[i][0] - b[j][0]) <= within_s:
-                pairs.append((a[i], b[j]))
-                i, j = i + 1, j + 1
-            elif a[i][0] < b[j][0]:
-                i += 1
-            else:
-                j += 1
-    return pairs
-
-
-def _time(hit: Sequence[Any]) -> float:
-    return float(hit[0])
+def _paired(reference: Hits, estimate: Hits, within_s: float) -> list[tuple[Sequence[Any], Sequence[Any]]]:
+    """Pairs of one recording."""
+    pairs = paired(reference, estimate, within_s, lambda hit: (hit[1], hit[0]))
+    return [(reference[i], estimate[j]) for i, j in pairs]

@@ -18,6 +18,7 @@ from ...runtime.engines.protocol import Engine
 from ...runtime.errors import UsageError
 from ...runtime.events import Hit
 from ...runtime.manifest import Manifest
+from ...runtime.pairing import unpaired_hits
 from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from ..measuring import Figure, resident_mb
 
@@ -49,7 +50,7 @@ def endurance(engine: Engine, hours: float) -> list[Figure]:
     one, other = ([h for h in found if h.time_s >= start_s] for found in (hits, fresh))
     return [
         Figure("hits of the last hour", len(one), ""),
-        Figure("of these different from a fresh start", _different(one, other), "", 0),
+        Figure("of these different from a fresh start", len(unpaired_hits(one, other, SAME_S)), "", 0),
         *_memory_figures(memory),
     ]
 
@@ -96,16 +97,3 @@ def _clip(engine: Engine, number: int) -> Floats:
 
 def _moved(hit: Hit, offset_s: float) -> Hit:
     return Hit(hit.time_s + offset_s, hit.code, hit.velocity, hit.confidence)
-
-
-def _different(one: list[Hit], other: list[Hit]) -> int:
-    """Hits of either that have no partner of the same class at the same time in the other."""
-
-    def keys(hits: list[Hit]) -> set[tuple[str, int]]:
-        return {(hit.code, round(hit.time_s / SAME_S)) for hit in hits}
-
-    def missing(hits: list[Hit], there: set[tuple[str, int]]) -> int:
-        places = [(hit.code, round(hit.time_s / SAME_S)) for hit in hits]
-        return sum(all((code, place + d) not in there for d in (-1, 0, 1)) for code, place in places)
-
-    return missing(one, keys(other)) + missing(other, keys(one))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ...export.signals import drum_like
 from ...runtime.engines.protocol import Engine, State, StepOutput
 from ...runtime.events import Hit
+from ...runtime.pairing import paired
 from ...runtime.pool import StreamPool
 from ...runtime.pooled_stream import PooledStream
 from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
@@ -141,5 +142,4 @@ def _alone(engine: Engine, pcm: Floats, total: int) -> list[Key]:
 
 def _same_hits(one: Sequence[Key], other: Sequence[Key]) -> bool:
     """The same classes at the same times, up to rounding."""
-    a, b = sorted(one), sorted(other)
-    return len(a) == len(b) and all(x == y and abs(s - t) <= SAME_S for (x, s), (y, t) in zip(a, b, strict=True))
+    return len(one) == len(other) == len(paired(one, other, SAME_S, lambda key: key))

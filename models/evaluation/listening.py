@@ -22,6 +22,7 @@ import numpy as np
 
 from ...runtime.errors import InputError, UsageError
 from ...runtime.events import Hit
+from ...runtime.pairing import paired_hits, unpaired_hits
 from ...runtime.writers import format_for
 from ..data.synthesiser import ATTACK_SAMPLE, Layers, synthesise_kit
 from .notes import read_notes
@@ -194,17 +195,9 @@ def choose_windows(
 
 def _differences(one: Sequence[Hit], other: Sequence[Hit]) -> list[float]:
     """Times of the hits that only one of two systems has, or has at another velocity."""
-    return [
-        hit.time_s
-        for mine, theirs in ((one, other), (other, one))
-        for hit in mine
-        if not any(
-            hit.code == twin.code
-            and abs(hit.time_s - twin.time_s) <= SAME_TIME_S
-            and abs(hit.velocity - twin.velocity) <= SAME_VELOCITY
-            for twin in theirs
-        )
-    ]
+    pairs = paired_hits(one, other, SAME_TIME_S)
+    unlike = [hit for pair in pairs if abs(pair[0].velocity - pair[1].velocity) > SAME_VELOCITY for hit in pair]
+    return [hit.time_s for hit in (*unpaired_hits(one, other, SAME_TIME_S), *unlike)]
 
 
 def cut(versions: Mapping[str, np.ndarray], start_s: float, length_s: float) -> Excerpt:

@@ -28,7 +28,7 @@ from ghostnote.models.arithmetic import gflop_per_second
 from ghostnote.models.baselines import onsets_and_frames as oaf
 from ghostnote.models.checkpoint import Checkpoint, save
 from ghostnote.models.config import PRESETS
-from ghostnote.runtime import EngineError, Hit, OutputError, UsageError
+from ghostnote.runtime import EngineError, OutputError, UsageError
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.manifest import Manifest
 
@@ -188,13 +188,6 @@ def test_memory_is_judged_after_the_first_part() -> None:
     first, largest, spread = endurance._memory_figures([80.0, 100.0, 103.0, 102.0])
     assert (first.value, largest.value, spread.value) == (80, 103, pytest.approx(3))
     assert spread.verdict == "pass"
-
-
-def test_differences_of_hits_are_counted() -> None:
-    one = [Hit(1.0, "BD", 1, 1), Hit(2.0, "SD", 1, 1)]
-    assert endurance._different(one, one) == 0
-    assert endurance._different(one, [Hit(1.00005, "BD", 1, 1)]) == 1
-    assert endurance._different(one, [Hit(1.0, "SD", 1, 1), Hit(2.0, "SD", 1, 1)]) == 2
 
 
 def test_parity_of_a_model_with_itself_and_with_another(tiny_onnx: Path) -> None:
