@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..runtime.engines.opening import bundled_models, open_engine
-from ..runtime.engines.options import ThreadsOption
+from ..runtime.engines.opening import bundled_models, open_engine, open_engines
+from ..runtime.engines.options import PoolThreadsOption, ThreadsOption
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError, UsageError
 from .gate.command import compare_builds, compare_stored
@@ -81,7 +81,7 @@ def streams_command(
     engine: EngineOption = None,
     streams: Annotated[int, typer.Option(min=1, help="Live streams at once.")] = 64,
     seconds: Annotated[float, typer.Option(min=1, callback=finite, help="How long, in real time.")] = 60,
-    threads: ThreadsOption = 1,
+    threads: PoolThreadsOption = None,
     max_wait_ms: Annotated[
         float, typer.Option(min=0, callback=finite, help="How long a ready stream waits for others.")
     ] = 20,
@@ -90,9 +90,9 @@ def streams_command(
     """Many live streams in real time in one process: lateness, cost, and whether each has its own hits."""
     from .suites.streams import streams as run
 
-    opened = open_engine(engine, threads=threads)
-    card = _card(opened, engine)
-    title = f"{streams} live streams for {seconds:g} s, {threads} thread(s), waiting at most {max_wait_ms:g} ms"
+    opened = open_engines(engine, threads)
+    card = _card(opened[0], engine)
+    title = f"{streams} live streams for {seconds:g} s, {len(opened)} thread(s), waiting at most {max_wait_ms:g} ms"
     _conclude("streams", card, run(opened, streams, seconds, max_wait_ms), out, title)
 
 

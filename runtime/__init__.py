@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .audio import AudioReader
     from .decoder import StreamingDecoder, decode
     from .engines.onnxruntime_engine import OnnxRuntimeEngine
-    from .engines.opening import bundled_models, open_engine
+    from .engines.opening import bundled_models, open_engine, open_engines
     from .engines.protocol import Engine, StepOutput
     from .errors import EngineError, GhostnoteError, InputError, ManifestError, OutputError, UsageError
     from .events import Hit
@@ -56,6 +56,7 @@ _HOME = {
     "bundled_models": "engines.opening",
     "decode": "decoder",
     "open_engine": "engines.opening",
+    "open_engines": "engines.opening",
     "transcribe_file": "job",
     "write_hits": "writers",
 }
@@ -84,6 +85,7 @@ __all__ = [
     "bundled_models",
     "decode",
     "open_engine",
+    "open_engines",
     "transcribe_file",
     "write_hits",
 ]

@@ -1,10 +1,10 @@
 """Live streams in one process: how many keep up, and at what cost.
 
 Every stream is fed one token at a time in real time, each at a moment of its own within the token's length, from one
-thread, as a server would. Afterwards the hits of every different recording are compared with those of a
-`StreamingTranscriber` alone. A token is late as `PoolStats` says: a pool that keeps up has none. A machine that pauses
-makes tokens late by that alone: late tokens are told a second time without those that came after a pause, and beside
-the longest call stands its computing.
+thread, as a server would; the pool has an engine, and a thread, per core that it may use. Afterwards the hits of every
+different recording are compared with those of a `StreamingTranscriber` alone. A token is late as `PoolStats` says: a
+pool that keeps up has none. A machine that pauses makes tokens late by that alone: late tokens are told a second time
+without those that came after a pause, and beside the longest call stands its computing.
 """
 
 from __future__ import annotations
@@ -38,18 +38,20 @@ Key = tuple[str, float]  # class and time of a hit
 Late = tuple[float, float, int]  # begin and end by `time.monotonic`, and how many tokens were late in between
 
 
-def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> list[Figure]:
+def streams(engines: Sequence[Engine], count: int, seconds: float, max_wait_ms: float) -> list[Figure]:
     """Feed `count` streams for `seconds` of real time; lateness, cost, and streams whose hits are not their own."""
+    engine = engines[0]
     token, rate = engine.manifest.samples_per_token, engine.manifest.sample_rate
     length = round(min(seconds, RECORDING_S) * rate) // token * token
     total = round(seconds * rate) // token * token
     recordings = [drum_like(seed, length / rate, rate)[:length] for seed in range(min(count, RECORDINGS))]
-    watched = _Watched(engine)
+    watched = [_Watched(one) for one in engines]
     with (
         watching() as pauses_seen,
-        StreamPool(watched, max_wait_ms=max_wait_ms, warm_streams=count) as pool,
+        StreamPool(*watched, max_wait_ms=max_wait_ms, warm_streams=count) as pool,
     ):
-        watched.longest_s = 0.0  # of the calls that warm it
+        for one in watched:
+            one.longest_s = 0.0  # of the calls that warm it
         members = [pool.open(latency_ms=LATENCY_MS) for _ in range(count)]
         start = time.process_time()
         behind_s, found, late = _play(pool, members, recordings, total, token, rate)
@@ -58,6 +60,7 @@ def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> l
         pauses = pauses_seen()
         for member, hits in zip(members, found, strict=True):
             hits += map(_key, member.flush())
+    slowest = max(watched, key=lambda one: one.longest_s)
     alone = [_alone(engine, recording, total) for recording in recordings]
     wrong = sum(not _same_hits(hits, alone[i % len(alone)]) for i, hits in enumerate(found))
     unexplained = sum(count for begin, end, count in late if not pauses.touch(begin, end))
@@ -67,14 +70,14 @@ def streams(engine: Engine, count: int, seconds: float, max_wait_ms: float) -> l
         Figure("streams whose hits differ from a run alone", wrong, f"of {count}", 0),
         Figure("worst time from a token's last sample to its hits", stats.worst_lag_ms, "ms"),
         Figure("feeder behind its schedule, worst", 1000 * behind_s, "ms"),
-        Figure("longest call of the engine", 1000 * watched.longest_s, "ms"),
-        Figure("CPU time of that call", 1000 * watched.its_cpu_s, "ms"),
+        Figure("longest call of the engine", 1000 * slowest.longest_s, "ms"),
+        Figure("CPU time of that call", 1000 * slowest.its_cpu_s, "ms"),
         Figure("longest pause of the machine", 1000 * pauses.longest_s, "ms"),
         Figure(f"pauses of the machine over {1000 * PAUSE_S:g} ms", pauses.count, ""),
         Figure("CPU time per s", cpu_s / seconds, "s", better="less"),
         Figure("streams per call, mean", stats.stream_calls / stats.calls, ""),
-        Figure("engine, share of the time", stats.engine_s / seconds, ""),
-        Figure("copying states, share of the engine's time", stats.gather_s / stats.engine_s, "", 0.1),
+        Figure("engines, share of their threads' time", stats.engine_s / seconds / len(engines), ""),
+        Figure("copying states, share of the engines' time", stats.gather_s / stats.engine_s, "", 0.1),
     ]
 
 

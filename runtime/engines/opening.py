@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from ..errors import EngineError, UsageError
 from .choices import MOST_THREADS, DeviceName
 from .protocol import Engine
 
-__all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "model_files", "open_engine"]
+__all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "model_files", "open_engine", "open_engines"]
 
 DEFAULT_MODEL = "base"  # of the bundled ones
+_MOST_BY_DEFAULT = 4  # engines of a pool
 
 
 def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str = "cpu") -> Engine:
@@ -44,6 +46,24 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
         from .onnxruntime_engine import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(opened, threads=threads)
+
+
+def open_engines(path: Path | str | None = None, count: int | None = None) -> list[Engine]:
+    """As many engines of one thread for a `StreamPool`. Raises what `open_engine` raises.
+
+    None: one per core for an ONNX file, but at most four, since calls for few streams cost more per stream; for a plan
+    one.
+    """
+    if count is None:
+        count = 1 if model_file(path).name.endswith(".plan") else min(_usable_cores(), _MOST_BY_DEFAULT)
+    return [open_engine(path) for _ in range(count)]
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use, where the system tells; else those there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def model_file(path: Path | str | None = None) -> Traversable:

@@ -10,9 +10,18 @@ import typer
 
 from .choices import MOST_THREADS, DeviceName
 
-__all__ = ["EngineOptions", "ThreadsOption"]
+__all__ = ["EngineOptions", "PoolThreadsOption", "ThreadsOption"]
 
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=MOST_THREADS, help="Threads of the engine.")]
+PoolThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        max=MOST_THREADS,
+        help="Each hears its share of the streams. Default: one per core, at most 4.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

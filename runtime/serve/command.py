@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..engines.options import ThreadsOption
+from ..engines.options import PoolThreadsOption
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["configure", "serve"]
 
 _MAX_WAIT_MS = 5.0  # streams are gathered into one call for so long
-_WARM_STREAMS = 64  # that the engine is run with before anybody waits; one thread hears hardly more of them live
+_WARM_STREAMS = 64  # that the engines are run with, together, before anybody waits
 _GOODBYE_S = 10.0  # for reporting and ending all sessions at the end
 _CLOSING_S = 3  # for closing what connections are then left
 _UNTAKEN_MS = 30_000  # a connection whose peer takes nothing for so long is dropped by the kernel
@@ -48,13 +48,13 @@ def serve(
         list[str] | None,
         typer.Option(help="Origin of web pages that may connect, as https://host; * for all. May be repeated."),
     ] = None,
-    threads: ThreadsOption = 1,
+    threads: PoolThreadsOption = None,
 ) -> None:
     """Serve hits over WebSocket and HTTP, with a page that shows them live.
 
     SIGTERM or Ctrl-C ends every session with the hits of what it has heard; the exit code is then 143 or 130.
     """
-    from ..engines.opening import open_engine
+    from ..engines.opening import open_engines
     from ..pool import StreamPool
     from .app import create_app
     from .metrics import MeteredEngine, Metrics
@@ -70,18 +70,20 @@ def serve(
     )
     warm_streams = min(max_sessions, _WARM_STREAMS)
     metrics = Metrics()
-    opened = MeteredEngine(open_engine(engine, threads=threads), metrics)
-    opened.manifest.delay_for_latency(latency_ms)  # refuse now what no session could have
+    opened = [MeteredEngine(one, metrics) for one in open_engines(engine, threads)]
+    opened[0].manifest.delay_for_latency(latency_ms)  # refuse now what no session could have
     try:
         with (
             _listen(host, port) as listener,
-            StreamPool(opened, max_wait_ms=_MAX_WAIT_MS, max_streams=max_sessions, warm_streams=warm_streams) as pool,
+            StreamPool(*opened, max_wait_ms=_MAX_WAIT_MS, max_streams=max_sessions, warm_streams=warm_streams) as pool,
         ):
             shown = f"[{host}]" if ":" in host else host
-            greeting = f"listening on http://{shown}:{listener.getsockname()[1]}/  ({opened.describe()})"
+            heard_by = f"{opened[0].describe()}; {len(opened)} engine(s)"
+            greeting = f"listening on http://{shown}:{listener.getsockname()[1]}/  ({heard_by})"
             code = _run(create_app(pool, settings, metrics), listener, settings, greeting)
     finally:
-        opened.close()
+        for one in opened:
+            one.close()
     if code:
         raise typer.Exit(code)
 

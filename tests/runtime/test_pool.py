@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import laws
@@ -26,6 +27,8 @@ from ghostnote.runtime import (
     PoolFullError,
     StreamingTranscriber,
     StreamPool,
+    UsageError,
+    open_engine,
 )
 from ghostnote.runtime.engines.protocol import State, StepOutput
 
@@ -157,6 +160,54 @@ def test_streams_in_step_share_calls_and_copy_nothing(click_engine: Engine, clic
     assert engine.batches[-15:] == [5] * 15
     assert stats.stream_calls == sum(engine.batches) == 100
     assert engine.selected <= 10  # when they meet, not at every call
+
+
+def test_several_engines_share_the_streams(
+    click_engine: Engine, click_path: Path, clicks: Clicks, alone: list[list[Hit]]
+) -> None:
+    """Each has a thread; hits are those of a stream alone; who comes goes where there are fewest."""
+    engines = [Watched(click_engine), Watched(open_engine(click_path))]
+    with StreamPool(*engines, max_wait_ms=1, warm_streams=3) as pool:
+        assert [set(engine.batches) for engine in engines] == [{2}, {2}]
+        streams = [pool.open(delay) for delay in DELAYS]
+        for part in laws.cut(len(clicks.pcm), laws.every(3000)):
+            for stream in streams:
+                stream.feed(clicks.pcm[part])
+        assert [stream.flush() for stream in streams] == alone
+        assert pool.stats().streams == len(DELAYS)
+        assert [max(engine.batches) for engine in engines] == [3, 3]
+        for stream in streams[::2]:  # those of the first engine leave
+            stream.close()
+        calls = [len(engine.batches) for engine in engines]
+        play(pool.open(), clicks.pcm[:RATE], laws.every(3000))
+    assert len(engines[0].batches) > calls[0]
+    assert len(engines[1].batches) == calls[1]
+    threads = [engine.threads for engine in engines]
+    assert [len(ours) for ours in threads] == [1, 1]
+    assert threads[0] != threads[1]
+
+
+def test_a_full_pool_is_full_over_all_its_engines(click_engine: Engine, click_path: Path) -> None:
+    with StreamPool(click_engine, open_engine(click_path), max_streams=3) as pool:
+        streams = [pool.open() for _ in range(3)]
+        with pytest.raises(PoolFullError, match="holds 3 streams"):
+            pool.open()
+        streams[1].close()
+        pool.open()
+
+
+def test_engines_of_different_models_make_no_pool(click_engine: Engine) -> None:
+    with pytest.raises(UsageError, match=r"must run one model, found click .* and base "):
+        StreamPool(click_engine, open_engine("base"))
+
+
+def test_an_engine_that_cannot_be_warmed_ends_the_others(click_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = Watched(click_engine), Watched(click_engine)
+    monkeypatch.setattr(bad, "zero_state", lambda batch: {})
+    before = threading.active_count()
+    with pytest.raises(EngineError, match="onnxruntime failed"):
+        StreamPool(good, bad, warm_streams=2)
+    assert threading.active_count() == before
 
 
 def test_a_warm_engine_has_been_run_with_so_many_streams(click_engine: Engine) -> None:
