@@ -4,6 +4,7 @@ PyTorch trains `DrumTransformer`; what is exported is `folded(model)`, computed 
 takes and returns what `DrumTransformer.step` does. What is folded, and why (docs/budget.md has the times):
 
 * overlapping windows are convolutions: nothing is copied to cut them;
+* the low-pass before the `tone` view adds up without rounding: it decided how exact the logits are after silence;
 * scales, offsets and the affine part of a normalisation go into the product behind it, views' embeddings into the
   affine part of the encoders' normalisation, which is one for all views;
 * a normalisation is plain arithmetic: onnxruntime's LayerNormalization takes five times as long on a CPU, and its
@@ -29,6 +30,7 @@ from ..models.transformer import Block, ConcatenatedViews, CrossViewFusion, Drum
 __all__ = ["folded"]
 
 M = TypeVar("M", bound=nn.Module)
+GRAIN = 2048.0  # steps of a number of 12 bits with its sign
 
 
 def folded(model: DrumTransformer) -> nn.Module:
@@ -71,6 +73,28 @@ class _AffineNorm(_Norm):
         return super().forward(x) * self.scale + self.shift
 
 
+class _ExactSum(nn.Module):
+    """A convolution of samples with filters [taps, M] that rounds its result and hardly anything before.
+
+    Samples and taps of 12 bits have products that float32 adds without rounding, in whatever order; what is left of
+    them is so small that its rounding does not count. After silence, bands 90 dB under the loudest depend on it.
+    """
+
+    def __init__(self, matrix: Tensor):
+        super().__init__()
+        coarse = torch.round(matrix * GRAIN) / GRAIN
+        self.coarse = _filters(coarse)
+        # Two channels: coarse samples by what is left of the taps, and what is left of the samples by the taps.
+        self.rest = nn.Parameter(torch.cat([_filters(matrix - coarse), _filters(matrix)], dim=1), requires_grad=False)
+
+    def forward(self, x: Tensor, stride: int) -> Tensor:
+        """x [B, 1, 1, n] -> [B, windows * M]."""
+        coarse = torch.round(x * GRAIN) * (1 / GRAIN)
+        small = nn.functional.conv2d(torch.cat([coarse, x - coarse], dim=1), self.rest, stride=(1, stride))
+        large = nn.functional.conv2d(coarse, self.coarse, stride=(1, stride))
+        return (small + large).permute(0, 2, 3, 1).flatten(1)
+
+
 class _Tone(nn.Module):
     """`ToneView` as natural logarithms: heard [B, 1, 1, tail + samples] -> [N, features]."""
 
@@ -80,7 +104,7 @@ class _Tone(nn.Module):
         self.features, self.hop = view.features, c.tone_hop
         self.block = view.decimate.shape[1]
         self.stride = self.block * c.tone_decimation
-        self.decimate = _filters(view.decimate.double())
+        self.decimate = _ExactSum(view.decimate.double())
         # The decimated past is a whole number of blocks; the windows leave its first samples alone.
         skip = -(-c.tone_window // self.block) * self.block - c.tone_window
         self.dft = _filters(nn.functional.pad(view.dft.double(), (0, 0, skip, 0)))
@@ -88,7 +112,7 @@ class _Tone(nn.Module):
 
     def forward(self, heard: Tensor) -> Tensor:
         b = heard.shape[0]
-        low = _convolved(heard, self.decimate, self.stride).reshape(b, 1, 1, -1)
+        low = self.decimate(heard, self.stride).reshape(b, 1, 1, -1)
         spectrum = _convolved(low, self.dft, self.hop)
         return _with_rise(_log_bands(_power(spectrum), self.bands), b, self.features)
 

@@ -172,7 +172,7 @@ def export_onnx(checkpoint: Checkpoint, out: Path, real: Mapping[str, np.ndarray
     begun = time.monotonic()
     with written_aside(out) as aside:
         proto = to_onnx(checkpoint)
-        report = _gated(proto, aside, out, TorchEngine.of(checkpoint), real)
+        report = _gated(proto, aside, out, TorchEngine.of(checkpoint, exact=True), real)
         put_in_place(aside, out)
     return Artifact(out, onnx_export.manifest_of(proto), products_by_type(proto), report, time.monotonic() - begun)
 

@@ -16,12 +16,13 @@ from tiny import tokens_of_audio
 from ghostnote.export.folding import folded
 from ghostnote.export.onnx_export import graph_of
 from ghostnote.models.config import PRESETS, ModelConfig
+from ghostnote.models.frontend import ToneView
 from ghostnote.models.transformer import DrumTransformer
 
 TINY = PRESETS["tiny"]
 # What the graph of `tiny` may hold: its two blocks, and what comes before and after them. A node costs every live token
 # about a microsecond, so a change that adds some should be worth it.
-NODES = 315
+NODES = 317
 PER_BLOCK = {"Slice": 5, "Transpose": 5, "Concat": 4, "Split": 1, "MatMul": 6, "Softmax": 1, "Pad": 2, "Conv": 1}
 RUN_PER_BLOCK = 62  # after onnxruntime's own optimisation
 
@@ -66,6 +67,18 @@ def test_folding_changes_no_number(change: dict) -> None:
             for one, other in zip(expected, found, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
             states = [expected.states, found.states]
+
+
+def test_the_low_pass_adds_up_what_is_loud_without_rounding() -> None:
+    """Against double precision: as if the result alone were rounded, once."""
+    view = ToneView(TINY)
+    low_pass = folded(random_model(TINY)).encoders["tone"].view.decimate
+    audio = torch.from_numpy(np.random.default_rng(0).uniform(-0.8, 0.8, (1, 1, 1, 40 * 882)).astype(np.float32))
+    stride = view.decimate.shape[1] * TINY.tone_decimation
+    with torch.inference_mode():
+        found = low_pass(audio, stride)
+        exact = low_pass.double()(audio.double(), stride)
+    assert (found - exact).abs().max() <= 0.6 * torch.finfo(torch.float32).eps * exact.abs().max()
 
 
 def test_folding_leaves_the_model_alone() -> None:
