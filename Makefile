@@ -74,7 +74,8 @@ FIFTH := $(TRAINING) --distinct 1400 --seed 4 --margin-ms 1.5
 SIXTH := $(TRAINING) --distinct 3800 --seed 5 --margin-ms 1.5
 POLISH := --steps 500 --learning-rate 5e-4 --margin-ms 1.5
 SEVENTH := $(TRAINING) --distinct 5000 --seed 6 --margin-ms 1.5
-SMALL := --preset small --teacher
+# `small` begins narrower and is widened for its last course.
+NARROW := --preset narrow --teacher
 
 models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled models (hours)
 	$(GHOSTNOTE) train runs/base-1 $(TRAINING) --recipe solo --steps 1200 --distinct 600
@@ -91,17 +92,20 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt runs/base-8/best.pt -o runs/base-678.pt
 	$(GHOSTNOTE) train runs/base-9 $(SEVENTH) --init runs/base-678.pt --steps 1000 --learning-rate 8e-4
 	$(GHOSTNOTE) average runs/base-678.pt runs/base-9/best.pt -o runs/base.pt
-	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(SMALL) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
-	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(SMALL) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
-	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(SMALL) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
-	$(GHOSTNOTE) train runs/small-4 $(SECOND) $(SMALL) runs/base-3/best.pt $(POLISH) --init runs/small-3/best.pt
-	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(SMALL) runs/base-45.pt --init runs/small-4/best.pt --steps 900
-	$(GHOSTNOTE) train runs/small-6 $(THIRD) $(SMALL) runs/base-45.pt --init runs/small-5/best.pt --steps 4000
-	$(GHOSTNOTE) train runs/small-7 $(SECOND) $(LATE) $(SMALL) runs/base-45.pt --init runs/small-6/best.pt --steps 2800
-	$(GHOSTNOTE) train runs/small-8 $(FOURTH) $(SMALL) runs/base-6/best.pt --init runs/small-7/best.pt --steps 3500 --learning-rate 1e-3
+	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
+	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
+	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
+	$(GHOSTNOTE) train runs/small-4 $(SECOND) $(NARROW) runs/base-3/best.pt $(POLISH) --init runs/small-3/best.pt
+	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(NARROW) runs/base-45.pt --init runs/small-4/best.pt --steps 900
+	$(GHOSTNOTE) train runs/small-6 $(THIRD) $(NARROW) runs/base-45.pt --init runs/small-5/best.pt --steps 4000
+	$(GHOSTNOTE) train runs/small-7 $(SECOND) $(LATE) $(NARROW) runs/base-45.pt --init runs/small-6/best.pt --steps 2800
+	$(GHOSTNOTE) train runs/small-8 $(FOURTH) $(NARROW) runs/base-6/best.pt --init runs/small-7/best.pt --steps 3500 --learning-rate 1e-3
 	$(GHOSTNOTE) average runs/small-6/best.pt runs/small-7/best.pt -o runs/small-67.pt
-	$(GHOSTNOTE) train runs/small-9 $(SIXTH) $(SMALL) runs/base-4567.pt --init runs/small-67.pt --steps 3800 --learning-rate 1e-3
-	$(GHOSTNOTE) average runs/small-8/best.pt runs/small-9/best.pt -o runs/small.pt
+	$(GHOSTNOTE) train runs/small-9 $(SIXTH) $(NARROW) runs/base-4567.pt --init runs/small-67.pt --steps 3800 --learning-rate 1e-3
+	$(GHOSTNOTE) average runs/small-8/best.pt runs/small-9/best.pt -o runs/small-89.pt
+	$(GHOSTNOTE) train runs/small-10 $(SEVENTH) --preset small --teacher runs/base-678.pt --init runs/small-89.pt --steps 4000 --learning-rate 1.5e-3
+	$(GHOSTNOTE) train runs/small-11 $(SEVENTH) --preset small --teacher runs/base-678.pt --init runs/small-10/best.pt --steps 800 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/small-10/best.pt runs/small-11/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -24,10 +25,11 @@ from ...runtime.errors import GhostnoteError, UsageError
 from ...runtime.files import make_folder
 from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
-from ..config import FrameGrid
+from ..config import FrameGrid, ModelConfig
 from ..data.dataset import Batch, RenderedBatches, Sources
 from ..data.recorded import MixedBatches, RecordedClips
 from ..data.store import StoredBatches
+from ..growth import can_widen, widened
 from ..kinds import KINDS
 from ..lineage import descended
 from ..transformer import Transcriber
@@ -297,16 +299,30 @@ def _accelerator(precision: str, trackers: list[Any]) -> Accelerator:
 
 
 def _start_from(module: Step, parent: Checkpoint, config: FrameGrid) -> None:
-    """The parent's averaged weights; what belongs to the loss only where the parent is a checkpoint to resume from."""
+    """The parent's averaged weights, widened where it has fewer heads.
+
+    What belongs to the loss comes along only where the parent is a checkpoint to resume from.
+    """
     if parent.config.kind != config.kind:
         raise UsageError(f"the checkpoint to start from holds a model of kind {parent.config.kind}, not {config.kind}")
-    ours, theirs = config.to_dict(), parent.config.to_dict()
-    if different := [key for key in ours if key != "name" and ours[key] != theirs[key]]:
-        pairs = ", ".join(f"{key} {theirs[key]} instead of {ours[key]}" for key in different)
-        raise UsageError(f"the checkpoint to start from has another shape: {pairs}; choose the preset it was made with")
     beside = {name: value for name, value in parent.training.get("module", {}).items() if not name.startswith("model.")}
     module.load_state_dict({**module.state_dict(), **beside})
-    module.model.load_state_dict(parent.weights)
+    module.model.load_state_dict(_fitting(parent, config))
+
+
+def _fitting(parent: Checkpoint, config: FrameGrid) -> dict[str, Tensor]:
+    """The parent's weights in the shape of `config`. Raises UsageError where they cannot have it."""
+    ours, theirs = config.to_dict(), parent.config.to_dict()
+    different = [key for key in ours if key != "name" and ours[key] != theirs[key]]
+    if not different:
+        return parent.weights
+    if isinstance(config, ModelConfig) and isinstance(parent.config, ModelConfig) and can_widen(parent.config, config):
+        return widened(parent.weights, parent.config, config)
+    pairs = ", ".join(f"{key} {theirs[key]} instead of {ours[key]}" for key in different)
+    raise UsageError(
+        f"the checkpoint to start from has another shape: {pairs}; choose the preset it was made with, "
+        "or one that has more heads of the same size and is the same otherwise"
+    )
 
 
 def _taught(teacher: Checkpoint | None, config: FrameGrid) -> Transcriber | None:

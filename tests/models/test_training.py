@@ -276,9 +276,19 @@ def test_alignment_layers_come_along_only_from_a_checkpoint_that_has_them(tmp_pa
     assert not torch.equal(states[1].align[0].weight, kept)
 
 
+def test_a_run_of_more_heads_starts_from_one_of_fewer(tmp_path, monkeypatch):
+    parent = checkpoints.load(trainer(tmp_path / "narrow").run())
+    monkeypatch.setitem(PRESETS, "wider", replace(PRESETS["tiny"], name="wider", width=64, heads=4))
+    wider = trainer(tmp_path / "wide", preset="wider", parent=parent)
+    assert torch.equal(wider.average["head.weight"][:, :32], parent.weights["head.weight"])
+    made = checkpoints.load(wider.run())
+    assert made.config.heads == 4
+    assert made.provenance["parent"] == parent.weights_sha256()
+
+
 def test_starting_from_another_shape_or_other_weights_is_refused(tmp_path):
     parent = checkpoints.load(trainer(tmp_path / "one").run(max_minutes=1e-6))
-    with pytest.raises(UsageError, match="width 32 instead of 96"):
+    with pytest.raises(UsageError, match="width 32 instead of 128"):
         trainer(tmp_path / "two", preset="small", parent=parent)
     with pytest.raises(UsageError, match="other weights"):
         trainer(tmp_path / "one", parent=parent)
