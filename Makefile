@@ -74,7 +74,9 @@ FIFTH := $(TRAINING) --distinct 1400 --seed 4 --margin-ms 1.5
 SIXTH := $(TRAINING) --distinct 3800 --seed 5 --margin-ms 1.5
 POLISH := --steps 500 --learning-rate 5e-4 --margin-ms 1.5
 SEVENTH := $(TRAINING) --distinct 5000 --seed 6 --margin-ms 1.5
-# `small` begins narrower and is widened for its last course.
+EIGHTH := $(TRAINING) --distinct 5000 --seed 7 --margin-ms 1.5
+NINTH := $(TRAINING) --distinct 1000 --seed 8 --margin-ms 1.5
+# `small` begins narrower and is widened for its later courses.
 NARROW := --preset narrow --teacher
 
 models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled models (hours)
@@ -91,7 +93,9 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-8 $(SIXTH) --init runs/base-4567.pt --steps 3800 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt runs/base-8/best.pt -o runs/base-678.pt
 	$(GHOSTNOTE) train runs/base-9 $(SEVENTH) --init runs/base-678.pt --steps 1000 --learning-rate 8e-4
-	$(GHOSTNOTE) average runs/base-678.pt runs/base-9/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-678.pt runs/base-9/best.pt -o runs/base-6789.pt
+	$(GHOSTNOTE) train runs/base-10 $(EIGHTH) --init runs/base-6789.pt --steps 1400 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/base-6789.pt runs/base-10/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -105,7 +109,10 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) average runs/small-8/best.pt runs/small-9/best.pt -o runs/small-89.pt
 	$(GHOSTNOTE) train runs/small-10 $(SEVENTH) --preset small --teacher runs/base-678.pt --init runs/small-89.pt --steps 4000 --learning-rate 1.5e-3
 	$(GHOSTNOTE) train runs/small-11 $(SEVENTH) --preset small --teacher runs/base-678.pt --init runs/small-10/best.pt --steps 800 --learning-rate 8e-4
-	$(GHOSTNOTE) average runs/small-10/best.pt runs/small-11/best.pt -o runs/small.pt
+	$(GHOSTNOTE) average runs/small-10/best.pt runs/small-11/best.pt -o runs/small-1011.pt
+	$(GHOSTNOTE) train runs/small-12 $(EIGHTH) --preset small --teacher runs/base-6789.pt --init runs/small-1011.pt --steps 2200 --learning-rate 1e-3
+	$(GHOSTNOTE) train runs/small-13 $(NINTH) --preset small --teacher runs/base.pt --init runs/small-12/best.pt --steps 900 --learning-rate 6e-4
+	$(GHOSTNOTE) average runs/small-12/best.pt runs/small-13/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
