@@ -35,7 +35,7 @@ class Member:
         self.hits: deque[Hit] = deque()  # not yet read
         self.error: GhostnoteError | None = None  # why it left
         self.busy = False  # in a call now
-        self.fed_at = 0.0
+        self.fed_at = time.monotonic()  # who has just come is waited for: streams that begin together stay together
         self.place: Place | None = None  # of its state
         self._arrivals: deque[float] = deque()  # when each waiting token was complete
 

@@ -43,7 +43,9 @@ class Place(NamedTuple):
 
 def gather(engine: Engine, members: Sequence[Placed]) -> State:
     """Their states in one: as it is where exactly these came out of one call, copied otherwise."""
-    places = [member.place or _begin(engine, member) for member in members]
+    if beginning := [member for member in members if member.place is None]:
+        _put(beginning, engine.zero_state(len(beginning)))
+    places = [member.place for member in members if member.place is not None]
     block = places[0].block
     if places == [Place(block, row) for row in range(len(block.members))]:
         return block.state
@@ -62,13 +64,6 @@ def settle(engine: Engine, members: Sequence[Placed], state: State) -> None:
         if left and 2 * len(left) <= len(block.members):
             with contextlib.suppress(Exception):  # whatever a library raises: the thread of all streams calls this
                 _put([block.members[place.row] for place in left], _select(engine, left))
-
-
-def _begin(engine: Engine, member: Placed) -> Place:
-    """A stream's first state."""
-    _put([member], engine.zero_state(1))
-    assert member.place is not None
-    return member.place
 
 
 def _put(members: Sequence[Placed], state: State) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from ghostnote.export import command
 from ghostnote.export.precision import weight_products
+from ghostnote.models import arithmetic
+from ghostnote.models.checkpoint import Checkpoint
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -27,6 +29,14 @@ def damaged(proto: onnx.ModelProto, amount: float) -> onnx.ModelProto:
     values.flat[0] += amount
     weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
     return proto
+
+
+def exported_gflop(checkpoint: Checkpoint) -> float:
+    """Per second of audio: the model's, and the low-pass before the tone view, which is three products in the graph."""
+    config = checkpoint.config
+    decimate = checkpoint.streaming_model().views["tone"].decimate
+    blocks = config.sample_rate / config.tone_decimation / decimate.shape[1]
+    return arithmetic.gflop_per_second(config)["total"] + 2 * 2 * decimate.numel() * blocks / 1e9
 
 
 def product_inputs(path: Path) -> list[str]:

@@ -8,10 +8,10 @@ import click_model
 import numpy as np
 import onnx
 import pytest
+from exporting import exported_gflop
 from onnx import TensorProto, helper, numpy_helper
 
 from ghostnote.export.graph_facts import element_type, gflop_per_second, operators, products_by_type
-from ghostnote.models import arithmetic
 from ghostnote.models.checkpoint import Checkpoint
 
 
@@ -77,7 +77,7 @@ def test_an_operator_of_another_domain_leaves_its_output_unknown() -> None:
 
 def test_an_export_computes_what_the_checkpoint_does(tiny_onnx: Path, tiny: Checkpoint) -> None:
     proto = onnx.load(tiny_onnx)
-    total = arithmetic.gflop_per_second(tiny.config)["total"]
+    total = exported_gflop(tiny)
     # What the checkpoint does element by element (pooling, the convolutions of blocks) are products in the graph.
     assert total <= gflop_per_second(proto, tiny.manifest()) <= 1.05 * total
     counts = operators(proto)

@@ -108,7 +108,7 @@ def test_half_states_are_halves_outside_too(small: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(pipeline, "REFERENCE_REAL_S", 1.0)
     arguments = (small, "--precision", "fp16", "--states", "fp16", "--target", "onnx", "--out", tmp_path)
     assert run_main(monkeypatch, *arguments) == 0
-    assert "state_keys_00 to state_keys_03 [B, 3, 64, 32] float16" in " ".join(capsys.readouterr().out.split())
+    assert "state_keys_00 to state_keys_03 [B, 4, 64, 32] float16" in " ".join(capsys.readouterr().out.split())
     path = tmp_path / "small.fp16-states.onnx"
     half, single = OnnxRuntimeEngine(path), OnnxRuntimeEngine(small)
     assert (half.manifest.verified, half.manifest.precision) == (True, "float16")

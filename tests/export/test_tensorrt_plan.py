@@ -121,7 +121,7 @@ def test_every_precision_builds_and_is_what_kernels_compute_in(
     path = saved(reduce(graph, manifest_of(graph), precision), tmp_path)
     report = build_plan(path, tmp_path / "model.plan", "tensorrt-rtx", options=Options(detailed=True))
     name = precision.manifest_name
-    assert report.builder.products[name] > report.builder.products["float32"] / 2 > 0
+    assert report.builder.products[name] >= report.builder.products["float32"] / 2 > 0  # the front-end stays float32
     assert kernels in {element for layer in report.builder.engine_layers for element in layer.elements}
     assert report.manifest.precision == name
 
