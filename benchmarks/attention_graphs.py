@@ -2,7 +2,7 @@
 
     python -m ghostnote.benchmarks.attention_graphs
 
-The graphs are the attention of `small`: layers of normalisation, query-key-value product, attention over a window of W
+The graphs are the attention of `narrow`: layers of normalisation, query-key-value product, attention over a window of W
 cached tokens and the call, output product, residual sum. Keys and values are cached by concatenating and slicing (as in
 our graph) or are written into a cache in place (TensorScatter, opset 24); attention is written out or one `Attention`
 node. Letters: B streams, T tokens, H heads, D width, N = W + T positions (in place: W + the largest T).

@@ -20,7 +20,7 @@ from ..runtime.decoder import close_calls, decode
 from ..runtime.engines.protocol import HEADS, Engine, StepOutput
 from ..runtime.events import Hit
 from ..runtime.manifest import Manifest
-from ..runtime.pairing import paired_hits, unpaired_hits
+from ..runtime.pairing import same_hits
 from ..runtime.stream import FILE_TOKENS_PER_CALL
 from .signals import drum_like
 
@@ -241,8 +241,7 @@ def compare_hits(
 
     A flipped hit also changes what the refractory time lets through after it, so ties that far back explain a hit too.
     """
-    pairs = paired_hits(reference, other, within_s)
-    alone = unpaired_hits(reference, other, within_s)
+    pairs, alone = same_hits(reference, other, within_s)
     ties = sum(_is_tie(hit, close, manifest, delay_index) for hit in alone)
     velocity_difference = sum(abs(twin.velocity - hit.velocity) for hit, twin in pairs)
     return HitAgreement(len(reference), len(pairs), ties, len(alone) - ties, velocity_difference)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from .events import Hit
 
-__all__ = ["paired", "paired_hits", "unpaired_hits"]
+__all__ = ["paired", "same_hits"]
 
 T = TypeVar("T")
 Place = tuple[str, float]  # class and time
@@ -35,18 +35,13 @@ def paired(one: Sequence[T], other: Sequence[T], within_s: float, place: Callabl
     return pairs
 
 
-def paired_hits(one: Sequence[Hit], other: Sequence[Hit], within_s: float) -> list[tuple[Hit, Hit]]:
-    """The same of hits, as hits."""
-    return [(one[i], other[j]) for i, j in paired(one, other, within_s, _place)]
-
-
-def unpaired_hits(one: Sequence[Hit], other: Sequence[Hit], within_s: float) -> list[Hit]:
-    """Those of either list that have no partner in the other."""
+def same_hits(one: Sequence[Hit], other: Sequence[Hit], within_s: float) -> tuple[list[tuple[Hit, Hit]], list[Hit]]:
+    """The pairs of two lists of hits, and those of either list that have no partner in the other."""
     pairs = paired(one, other, within_s, _place)
     firsts, seconds = {i for i, _ in pairs}, {j for _, j in pairs}
-    return [hit for i, hit in enumerate(one) if i not in firsts] + [
-        hit for j, hit in enumerate(other) if j not in seconds
-    ]
+    alone = [hit for i, hit in enumerate(one) if i not in firsts]
+    alone += [hit for j, hit in enumerate(other) if j not in seconds]
+    return [(one[i], other[j]) for i, j in pairs], alone
 
 
 def _place(hit: Hit) -> Place:

@@ -18,7 +18,7 @@ from ...runtime.engines.protocol import Engine
 from ...runtime.errors import UsageError
 from ...runtime.events import Hit
 from ...runtime.manifest import Manifest
-from ...runtime.pairing import unpaired_hits
+from ...runtime.pairing import same_hits
 from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from ..measuring import Figure, resident_mb
 
@@ -48,9 +48,10 @@ def endurance(engine: Engine, hours: float) -> list[Figure]:
     fresh = list(_fresh(engine, max(0, last - before), clips))
     start_s = last * CLIP_S
     one, other = ([h for h in found if h.time_s >= start_s] for found in (hits, fresh))
+    _, different = same_hits(one, other, SAME_S)
     return [
         Figure("hits of the last hour", len(one), ""),
-        Figure("of these different from a fresh start", len(unpaired_hits(one, other, SAME_S)), "", 0),
+        Figure("of these different from a fresh start", len(different), "", 0),
         *_memory_figures(memory),
     ]
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from ...runtime.errors import InputError, UsageError
 from ...runtime.events import Hit
-from ...runtime.pairing import paired_hits, unpaired_hits
+from ...runtime.pairing import same_hits
 from ...runtime.writers import format_for
 from ..data.synthesiser import ATTACK_SAMPLE, Layers, synthesise_kit
 from .notes import read_notes
@@ -195,9 +195,9 @@ def choose_windows(
 
 def _differences(one: Sequence[Hit], other: Sequence[Hit]) -> list[float]:
     """Times of the hits that only one of two systems has, or has at another velocity."""
-    pairs = paired_hits(one, other, SAME_TIME_S)
+    pairs, alone = same_hits(one, other, SAME_TIME_S)
     unlike = [hit for pair in pairs if abs(pair[0].velocity - pair[1].velocity) > SAME_VELOCITY for hit in pair]
-    return [hit.time_s for hit in (*unpaired_hits(one, other, SAME_TIME_S), *unlike)]
+    return [hit.time_s for hit in (*alone, *unlike)]
 
 
 def cut(versions: Mapping[str, np.ndarray], start_s: float, length_s: float) -> Excerpt:

@@ -8,13 +8,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from ..errors import EngineError, UsageError
-from .choices import MOST_THREADS, DeviceName
+from .choices import MOST_BY_DEFAULT, MOST_THREADS, DeviceName
 from .protocol import Engine
 
 __all__ = ["DEFAULT_MODEL", "bundled_models", "model_file", "model_files", "open_engine", "open_engines"]
 
 DEFAULT_MODEL = "base"  # of the bundled ones
-_MOST_BY_DEFAULT = 4  # engines of a pool
 
 
 def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str = "cpu") -> Engine:
@@ -51,11 +50,10 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
 def open_engines(path: Path | str | None = None, count: int | None = None) -> list[Engine]:
     """As many engines of one thread for a `StreamPool`. Raises what `open_engine` raises.
 
-    None: one per core for an ONNX file, but at most four, since calls for few streams cost more per stream; for a plan
-    one.
+    None: one per core for an ONNX file, MOST_BY_DEFAULT at most; one for a plan.
     """
     if count is None:
-        count = 1 if model_file(path).name.endswith(".plan") else min(_usable_cores(), _MOST_BY_DEFAULT)
+        count = 1 if model_file(path).name.endswith(".plan") else min(_usable_cores(), MOST_BY_DEFAULT)
     return [open_engine(path) for _ in range(count)]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .choices import MOST_THREADS, DeviceName
+from .choices import MOST_BY_DEFAULT, MOST_THREADS, DeviceName
 
 __all__ = ["EngineOptions", "PoolThreadsOption", "ThreadsOption"]
 
@@ -19,7 +19,7 @@ PoolThreadsOption = Annotated[
         "--threads",
         min=1,
         max=MOST_THREADS,
-        help="Each hears its share of the streams. Default: one per core, at most 4.",
+        help=f"Each hears its share of the streams. Default: one per core, at most {MOST_BY_DEFAULT}.",
     ),
 ]
 
