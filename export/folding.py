@@ -9,8 +9,12 @@ takes and returns what `DrumTransformer.step` does. What is folded, and why (doc
   affine part of the encoders' normalisation, which is one for all views;
 * a normalisation is plain arithmetic: onnxruntime's LayerNormalization takes five times as long on a CPU, and its
   variance as a difference of squares is less exact;
+* most rows have a mean of 0 before they are normalised, because the products that they are sums of make such rows; only
+  convolutions do not;
 * attention is over the keys in reach, by distance: the learned bias is added as it is, and nothing is masked (masked
   scores are a row's slowest: their exponentials pass through denormal numbers);
+* attention among views is element by element, sums over a head's channels are a product: N matrices of [V, V] are too
+  small to be multiplied one by one;
 * products are of matrices [N, K], N = B * T, so that engines add the bias within the product.
 
 Letters: B streams, T tokens, N = B * T, V views, E view_width, D width, L layers, H heads, W window_tokens, C classes.
@@ -19,6 +23,7 @@ Letters: B streams, T tokens, N = B * T, V views, E view_width, D width, L layer
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -51,19 +56,18 @@ class _Product(nn.Module):
 
 
 class _Norm(nn.Module):
-    """Layer normalisation [..., K] without its affine part."""
+    """Layer normalisation of rows [..., K] whose mean is 0, without its affine part."""
 
     def __init__(self, norm: nn.LayerNorm):
         super().__init__()
         self.eps = norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(-1, keepdim=True)
-        return centred / torch.sqrt((centred * centred).mean(-1, keepdim=True) + self.eps)
+        return x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.eps)
 
 
 class _AffineNorm(_Norm):
-    """Layer normalisation with scale and shift, which broadcast against [..., K]."""
+    """The same with scale and shift, which broadcast against [..., K]."""
 
     def __init__(self, norm: nn.LayerNorm, scale: Tensor, shift: Tensor):
         super().__init__(norm)
@@ -83,16 +87,16 @@ class _ExactSum(nn.Module):
     def __init__(self, matrix: Tensor):
         super().__init__()
         coarse = torch.round(matrix * GRAIN) / GRAIN
-        self.coarse = _filters(coarse)
-        # Two channels: coarse samples by what is left of the taps, and what is left of the samples by the taps.
-        self.rest = nn.Parameter(torch.cat([_filters(matrix - coarse), _filters(matrix)], dim=1), requires_grad=False)
+        # For samples counted in grains.
+        self.coarse, self.left, self.whole = (_filters(taps / GRAIN) for taps in (coarse, matrix - coarse, matrix))
 
     def forward(self, x: Tensor, stride: int) -> Tensor:
         """x [B, 1, 1, n] -> [B, windows * M]."""
-        coarse = torch.round(x * GRAIN) * (1 / GRAIN)
-        small = nn.functional.conv2d(torch.cat([coarse, x - coarse], dim=1), self.rest, stride=(1, stride))
-        large = nn.functional.conv2d(coarse, self.coarse, stride=(1, stride))
-        return (small + large).permute(0, 2, 3, 1).flatten(1)
+        grains = x * GRAIN
+        coarse = torch.round(grains)
+        convolved = partial(nn.functional.conv2d, stride=(1, stride))
+        small = convolved(coarse, self.left) + convolved(grains - coarse, self.whole)
+        return (small + convolved(coarse, self.coarse)).permute(0, 2, 3, 1).flatten(1)
 
 
 class _Tone(nn.Module):
@@ -125,13 +129,17 @@ class _Attack(nn.Module):
         c = view.config
         self.features, self.hop, self.half_window = view.features, c.attack_hop, c.attack_window // 2
         self.skip = tail_samples(c) - c.attack_window
-        self.hann, self.even, self.odd = (_constant(x) for x in (view.hann, view.even, view.odd))
+        self.hann, self.same, self.opposite, self.odd = (
+            _constant(x) for x in (view.hann, view.same, view.opposite, view.odd)
+        )
         self.bands = _bands(view.bands, c.power_floor)
 
     def forward(self, heard: Tensor) -> Tensor:
         b, first, second = heard.shape[0], *self._halves(heard)
         first, second = first * self.hann[: self.half_window], second * self.hann[self.half_window :]
-        power = torch.cat([_power((first + second) @ self.even), _power((first - second) @ self.odd)], dim=1)
+        early, late = (first + second).chunk(2, dim=1)
+        folds = (early + late, self.same), (early - late, self.opposite), (first - second, self.odd)
+        power = torch.cat([_power(samples @ fourier) for samples, fourier in folds], dim=1)
         return _with_rise(_log_bands(power, self.bands), b, self.features)
 
     def _halves(self, heard: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,10 +181,29 @@ class _Encoder(nn.Module):
         # `scaled_log` is scale * log + offset; differences of levels (the rise) have the scale alone.
         levels = weight if isinstance(view, WaveView) else _levels(weight, view.per_token)
         self.first = _Product(LEVEL_SCALE * weight, bias + level_offset(power_floor) * levels.sum(0))
-        self.second = _Product(*_linear(_known(nn.Linear, second)))
+        self.second = _Product(*_centred_outputs(*_linear(_known(nn.Linear, second))))
 
     def forward(self, heard: Tensor) -> Tensor:
         return self.second(nn.functional.gelu(self.first(self.view(heard))))
+
+
+class _HeadSoftmax(nn.Module):
+    """Products of queries and keys [N, V keys, V queries, E] -> every key's weight, for each channel that of its head.
+
+    Softmax over the keys of sums over each head's channels.
+    """
+
+    def __init__(self, heads: int, width: int):
+        super().__init__()
+        belongs = torch.eye(heads).repeat_interleave(width // heads, dim=0)
+        self.gather, self.spread = _constant(belongs), _constant(belongs.T)
+
+    def forward(self, products: Tensor) -> Tensor:
+        v, e = products.shape[2:]
+        scores = (products.reshape(-1, e) @ self.gather).reshape(-1, v, v * self.gather.shape[1])
+        weights = torch.exp(scores - scores.amax(1, keepdim=True))
+        weights = weights / weights.sum(1, keepdim=True)
+        return (weights.reshape(-1, self.gather.shape[1]) @ self.spread).reshape(-1, v, v, e)
 
 
 class _Attention(nn.Module):
@@ -184,19 +211,22 @@ class _Attention(nn.Module):
 
     def __init__(self, fusion: CrossViewFusion, views: int):
         super().__init__()
-        self.heads, self.views, width = fusion.heads, views, fusion.out.in_features
+        self.views, width = views, fusion.out.in_features
+        self.softmax = _HeadSoftmax(fusion.heads, width)
         self.qkv = _Product(*_scaled_queries(*_linear(fusion.qkv), width, fusion.heads))
         self.out = _Product(*_linear(fusion.out))
         self.norm = _AffineNorm(fusion.norm, fusion.norm.weight, fusion.norm.bias)
         self.gate = _Product(*_linear(fusion.gate))
-        weight, bias = _linear(fusion.project)
+        weight, bias = _centred_outputs(*_linear(fusion.project))
         self.project = _Product(2 * weight, bias)  # gates are 0..2
 
     def forward(self, views: Tensor) -> Tensor:
         v, e = self.views, views.shape[2]
         flat = views.reshape(-1, e)
-        mixed = _attended(self.qkv(flat).reshape(-1, v, 3 * self.heads, e // self.heads))
-        views = self.norm(flat + self.out(mixed))
+        q, keys, values = self.qkv(flat).reshape(-1, v, 3 * e).chunk(3, dim=2)
+        weights = self.softmax(q.unsqueeze(1) * keys.unsqueeze(2))
+        mixed = (weights * values.unsqueeze(2)).sum(1)
+        views = self.norm(_centred(flat + self.out(mixed.reshape(-1, e))))
         gates = torch.sigmoid(self.gate(views.reshape(-1, v * e)))
         return self.project((views.reshape(-1, v, e) * gates.unsqueeze(2)).reshape(-1, v * e))
 
@@ -206,14 +236,14 @@ class _Concatenation(nn.Module):
 
     def __init__(self, fusion: ConcatenatedViews):
         super().__init__()
-        self.project = _Product(*_linear(fusion.project))
+        self.project = _Product(*_centred_outputs(*_linear(fusion.project)))
 
     def forward(self, views: Tensor) -> Tensor:
         return self.project(views.flatten(1))
 
 
 class _Block(nn.Module):
-    """`Block` on [N, D]; its taps as [B, 1, conv_tokens - 1, D]."""
+    """`Block` on [N, D], rows with a mean of 0; its taps as [B, 1, conv_tokens - 1, D]."""
 
     def __init__(self, block: Block):
         super().__init__()
@@ -223,19 +253,19 @@ class _Block(nn.Module):
         self.attention_norm, self.feed_norm = _Norm(block.attention_norm), _Norm(block.feed_norm)
         qkv = _behind(block.attention_norm, block.qkv)
         self.qkv = _Product(*_scaled_queries(*qkv, block.qkv.in_features, block.heads))
-        self.out = _Product(*_linear(block.out))
+        self.out = _Product(*_centred_outputs(*_linear(block.out)))
         feed_in, _, feed_out = block.feed
         self.feed_in = _Product(*_behind(block.feed_norm, _known(nn.Linear, feed_in)))
-        self.feed_out = _Product(*_linear(_known(nn.Linear, feed_out)))
+        self.feed_out = _Product(*_centred_outputs(*_linear(_known(nn.Linear, feed_out))))
 
     def forward(self, x: Tensor, b: int, bias: Tensor, past: tuple[Tensor, Tensor], taps: Tensor) -> tuple[Tensor, ...]:
         """x [N, D], bias [B, H, 1, W + 1] -> x, keys, values and taps that are the next call's past."""
         width = x.shape[1]
         history = torch.cat([taps, self.conv_norm(x).reshape(b, 1, -1, width)], dim=2)
         heard = nn.functional.conv2d(history.permute(0, 3, 1, 2), self.conv, groups=width)
-        x = x + heard.permute(0, 2, 3, 1).reshape(-1, width)
+        x = _centred(x + heard.permute(0, 2, 3, 1).reshape(-1, width))
         qkv = self.qkv(self.attention_norm(x)).reshape(b, -1, 3 * self.heads, width // self.heads)
-        mixed, keys, values = _attended_with(qkv, past, bias)
+        mixed, keys, values = _attended(qkv, past, bias)
         x = x + self.out(mixed)
         x = x + self.feed_out(nn.functional.gelu(self.feed_in(self.feed_norm(x))))
         return x, keys[:, :, -self.window :], values[:, :, -self.window :], history[:, :, 1 - self.taps :]
@@ -252,7 +282,7 @@ class _Step(nn.Module):
         self.encoders = nn.ModuleDict({name: _Encoder(views[name], encoders[name], c.power_floor) for name in c.views})
         self.view_norm = _joint_norm([encoder.norm for encoder in encoders.values()], model.fusion)
         self.fusion = _fusion(model.fusion, len(c.views))
-        self.delay_embedding = nn.Embedding.from_pretrained(model.delay_embedding.weight.detach().clone())
+        self.delay_embedding = nn.Embedding.from_pretrained(_constant(_centred(model.delay_embedding.weight.double())))
         # By distance from the oldest key to the query itself: [delays, L * H * (W + 1)].
         self.bias = nn.Embedding.from_pretrained(model.bias.detach().flip(-1).flatten(1))
         self.blocks = nn.ModuleList(_Block(_known(Block, block)) for block in model.blocks)
@@ -307,14 +337,12 @@ def _with_rise(level: Tensor, b: int, features: int) -> Tensor:
     return torch.cat([now, torch.relu(now - level[:, :-1])], dim=2).reshape(-1, features)
 
 
-def _attended(qkv: Tensor) -> Tensor:
-    """Attention within [G, n, 3 * H, d] -> [G * n, H * d]; queries are scaled already."""
-    q, keys, values = qkv.transpose(1, 2).chunk(3, dim=1)
-    mixed = torch.softmax(q @ keys.transpose(-1, -2), dim=-1) @ values
-    return mixed.transpose(1, 2).reshape(-1, mixed.shape[1] * mixed.shape[3])
+def _centred(x: Tensor) -> Tensor:
+    """Rows [..., K] less their mean."""
+    return x - x.mean(-1, keepdim=True)
 
 
-def _attended_with(qkv: Tensor, past: tuple[Tensor, Tensor], bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _attended(qkv: Tensor, past: tuple[Tensor, Tensor], bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Attention of [B, T, 3 * H, d] over the past and itself -> [N, D], keys and values [B, H, W + T, d]."""
     q, keys, values = qkv.transpose(1, 2).chunk(3, dim=1)
     keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
@@ -364,6 +392,11 @@ def _behind(norm: nn.LayerNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:
     """The layer with the affine part of the normalisation before it."""
     weight, bias = _linear(layer)
     return norm.weight.double()[:, None] * weight, bias + norm.bias.double() @ weight
+
+
+def _centred_outputs(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """A product that makes rows with a mean of 0: what it made before less their mean, which a normalisation drops."""
+    return _centred(weight), _centred(bias)
 
 
 def _scaled_queries(weight: Tensor, bias: Tensor, width: int, heads: int) -> tuple[Tensor, Tensor]:

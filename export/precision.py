@@ -26,13 +26,15 @@ class Island(StrEnum):
     FRONT_END = "front-end"  # from the waveform to the logarithms of band powers and their rise: 90 dB of range
     ENCODERS = "encoders"  # what reads those logarithms, before anything is normalised
     NORMS = "norms"  # sums of squares, which overflow float16
-    SOFTMAX = "softmax"
-    RESIDUAL = "residual"  # the sums that run through all blocks, and the convolutions (ONNX has none in bfloat16)
+    SOFTMAX = "softmax"  # with the sums over heads' channels before the one of views, and what spreads it again
+    RESIDUAL = "residual"  # the sums that run through all blocks, less their means, and the convolutions (ONNX has none
+    # in bfloat16)
     HEAD = "head"  # the last product: neighbouring frames are compared by their logits
 
 
 ISLANDS = frozenset(Island) - {Island.ENCODERS}  # of float16 and bfloat16
-UNQUANTISED = frozenset({Island.FRONT_END, Island.ENCODERS, Island.HEAD})  # products that int8 and float8 leave alone
+# Products that int8 and float8 leave alone.
+UNQUANTISED = frozenset({Island.FRONT_END, Island.ENCODERS, Island.SOFTMAX, Island.HEAD})
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ _FLOATS = {
     "float16": (TensorProto.FLOAT16, np.dtype(np.float16)),
     "bfloat16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
 }
-_RESIDUAL = ("Add", "Reshape", "Transpose", "Conv", "Concat")
+_RESIDUAL = ("Add", "Sub", "ReduceMean", "Reshape", "Transpose", "Conv", "Concat")
 
 
 def retype(
@@ -189,8 +191,13 @@ def _nodes_of(proto: onnx.ModelProto, islands: Collection[Island]) -> set[str]:
     if Island.NORMS in islands:
         found |= _names(norms)
     if Island.SOFTMAX in islands:
-        found |= {node.name for node in proto.graph.node if node.op_type == "Softmax"}
+        found |= {node.name for node in proto.graph.node if node.op_type == "Softmax" or _module(node) == "softmax"}
     return found
+
+
+def _module(node: onnx.NodeProto) -> str:
+    """The last part of the name of the module that a node was exported from."""
+    return node.name.rpartition("/")[0].rpartition(".")[2]
 
 
 def _norms(proto: onnx.ModelProto) -> list[list[onnx.NodeProto]]:

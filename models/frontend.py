@@ -104,7 +104,8 @@ class AttackView(View):
     """When: log-mel bands up to 18 kHz of 11.6 ms windows, three per token, and their increase since the last."""
 
     hann: Tensor
-    even: Tensor
+    same: Tensor
+    opposite: Tensor
     odd: Tensor
     bands: Tensor
 
@@ -115,13 +116,15 @@ class AttackView(View):
         self.per_token = config.samples_per_token // config.attack_hop
         self.features = 2 * self.per_token * config.attack_bands
         bands = mel_bands(frequencies, config.attack_bands, 60.0, 18000.0)
-        is_even = bins % 2 == 0
-        even, odd = (_fourier(config.attack_window, bins[mask]).float() for mask in (is_even, ~is_even))
         half = config.attack_window // 2
+        # Bins by what becomes of their phase half a window later (odd ones: the opposite), or else a quarter later.
+        kinds = {"same": bins % 4 == 0, "opposite": bins % 4 == 2, "odd": bins % 2 == 1}
+        for name, kind in kinds.items():
+            period = half if name == "odd" else half // 2
+            products = _fourier(config.attack_window, bins[kind]).float()[:period]
+            self.register_buffer(name, products.clone(), persistent=False)
         self.register_buffer("hann", _hann(config.attack_window).float(), persistent=False)
-        self.register_buffer("even", even[:half].clone(), persistent=False)
-        self.register_buffer("odd", odd[:half].clone(), persistent=False)
-        self.register_buffer("bands", torch.cat([bands[is_even], bands[~is_even]]), persistent=False)
+        self.register_buffer("bands", torch.cat([bands[kind] for kind in kinds.values()]), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """[B, tail + T * samples_per_token] -> [B, T, V]."""
@@ -129,10 +132,11 @@ class AttackView(View):
         # The windows needed are those of the new tokens and one before (for the increase).
         skip = tail_samples(c) - c.attack_window
         windows = frames(audio, c.attack_window, c.attack_hop, skip) * self.hann
-        # Half a window later, even bins have the same phase and odd bins the opposite one: half the products.
+        # Samples whose phases are the same, or the opposite, share a product.
         first, second = windows.chunk(2, dim=2)
-        even, odd = torch.matmul(first + second, self.even), torch.matmul(first - second, self.odd)
-        power = torch.cat([_power(even), _power(odd)], dim=2)
+        early, late = (first + second).chunk(2, dim=2)
+        folds = (early + late, self.same), (early - late, self.opposite), (first - second, self.odd)
+        power = torch.cat([_power(torch.matmul(samples, fourier)) for samples, fourier in folds], dim=2)
         return _with_rise(scaled_log(torch.matmul(power, self.bands), c.power_floor), self.per_token)
 
 

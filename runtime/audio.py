@@ -28,6 +28,7 @@ Floats = NDArray[np.float32]
 
 STDIN = "-"
 _BLOCK_SAMPLES = 1 << 14  # of all channels together; small, because a decoding error loses the block it falls into
+_SIXTEEN_BITS = np.float32(1 / (1 << 15))  # of full scale, a step of a 16-bit sample
 _MAX_CHANNELS = 1024  # libsndfile's own limit; more means that a header is nonsense
 
 
@@ -200,7 +201,10 @@ class AudioReader:
     def _file_blocks(self) -> Iterator[Floats]:
         import soundfile
 
-        buffer = np.empty((max(1, _BLOCK_SAMPLES // self.channels), self.channels), np.float32)
+        # libsndfile makes floats of 16-bit samples more slowly than reading them takes; these are the same floats.
+        short = self._file.subtype == "PCM_16"
+        shape = max(1, _BLOCK_SAMPLES // self.channels), self.channels
+        buffer = np.empty(shape, np.int16 if short else np.float32)
         while True:
             try:
                 block = self._file.read(out=buffer)
@@ -208,7 +212,7 @@ class AudioReader:
                 raise InputError(f"{self.name}: damaged after {self._position_s():.1f} s ({_reason(error)})") from None
             if not len(block):
                 return
-            yield block
+            yield block * _SIXTEEN_BITS if short else block
 
     def _stream_blocks(self) -> Iterator[Floats]:
         assert self._stream is not None

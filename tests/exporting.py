@@ -32,11 +32,18 @@ def damaged(proto: onnx.ModelProto, amount: float) -> onnx.ModelProto:
 
 
 def exported_gflop(checkpoint: Checkpoint) -> float:
-    """Per second of audio: the model's, and the low-pass before the tone view, which is three products in the graph."""
-    config = checkpoint.config
-    decimate = checkpoint.streaming_model().views["tone"].decimate
-    blocks = config.sample_rate / config.tone_decimation / decimate.shape[1]
-    return arithmetic.gflop_per_second(config)["total"] + 2 * 2 * decimate.numel() * blocks / 1e9
+    """Per second of audio: the model's, and what the graph does otherwise.
+
+    The low-pass before the tone view is three products, pooling in the wave view is one; attention among views sums over
+    the channels of all heads at once.
+    """
+    config, model = checkpoint.config, checkpoint.streaming_model()
+    decimate = model.views["tone"].decimate
+    low_pass = 2 * decimate.numel() * config.sample_rate / config.tone_decimation / decimate.shape[1]
+    among_views = 2 * 2 * len(config.views) ** 2 * config.view_width * config.tokens_per_second
+    pooling = 2 * config.wave_filters**2 * config.sample_rate / config.wave_stride
+    more = 2 * low_pass + pooling + (model.fusion.heads - 1) * among_views
+    return arithmetic.gflop_per_second(config)["total"] + more / 1e9
 
 
 def product_inputs(path: Path) -> list[str]:

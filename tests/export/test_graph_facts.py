@@ -78,8 +78,8 @@ def test_an_operator_of_another_domain_leaves_its_output_unknown() -> None:
 def test_an_export_computes_what_the_checkpoint_does(tiny_onnx: Path, tiny: Checkpoint) -> None:
     proto = onnx.load(tiny_onnx)
     total = exported_gflop(tiny)
-    # What the checkpoint does element by element (pooling, the convolutions of blocks) are products in the graph.
-    assert total <= gflop_per_second(proto, tiny.manifest()) <= 1.05 * total
+    # The convolutions of blocks, which the checkpoint does element by element, are products in the graph.
+    assert total <= gflop_per_second(proto, tiny.manifest()) <= 1.02 * total
     counts = operators(proto)
     assert products_by_type(proto) == {"float32": {kind: counts[kind] for kind in ("Conv", "MatMul")}}
     assert list(counts.values()) == sorted(counts.values(), reverse=True)

@@ -105,6 +105,14 @@ def test_downmix_is_the_mean_and_nothing_is_clipped(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path / "a.wav"), samples.mean(1), atol=1e-6)
 
 
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "AIFF"])
+def test_every_sample_of_16_bits_is_what_libsndfile_makes_of_it(form: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{form.lower()}"
+    soundfile.write(path, np.arange(-(1 << 15), 1 << 15).astype(np.int16), RATE, format=form, subtype="PCM_16")
+    expected, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_array_equal(read(path), expected)
+
+
 def test_blocks_are_small_and_not_shared(tmp_path: Path) -> None:
     samples = noise(100_000)
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
