@@ -10,6 +10,7 @@ the parent's likeliest class at frame k, and to others that are likely by themse
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class StreamingDecoder:
         self._members = _members(manifest)
         self._thresholds = _threshold_strengths(manifest, delay_index)
         self._floors = _floors(self._thresholds, self._members)
-        self._also = _logit(np.array(manifest.decoder.also_threshold))
+        self._also = float(_logit(np.array(manifest.decoder.also_threshold)))
         self.reset()
 
     def reset(self) -> None:
@@ -66,11 +67,23 @@ class StreamingDecoder:
         """
         first = self._frames_seen - _HISTORY  # frame number of row 0 below
         logits = np.concatenate((self._logits, onset_logits))
+        if first < self._first_frame:
+            logits[: self._first_frame - first] = -np.inf
+        peaks = self._peaks(logits)
+        hits = self._hits(first, peaks, logits, velocity, offset) if peaks else []
+        self._frames_seen += len(onset_logits)
+        self._logits = logits[-_HISTORY:]
+        self._velocity, self._offset = _last(self._velocity, velocity), _last(self._offset, offset)
+        return hits
+
+    def _hits(
+        self, first: int, peaks: list[tuple[int, int, float]], logits: Floats, velocity: Floats, offset: Floats
+    ) -> list[Hit]:
+        """Those of the peaks that are hits, in order; row 0 of `logits`, which holds the history, is frame `first`."""
         velocity = np.concatenate((self._velocity, velocity))
         offset = np.concatenate((self._offset, offset))
-        logits[: max(0, self._first_frame - first)] = -np.inf
         hits: list[tuple[int, float, int, Hit]] = []
-        for row, parent, strength in self._peaks(logits):
+        for row, parent, strength in peaks:
             frame = first + row
             if frame - self._last_hit[parent] < self._refractory:
                 continue
@@ -80,8 +93,6 @@ class StreamingDecoder:
                 at = (row, channel)
                 hit = self._hit(frame, channel, confidence, float(velocity[at]), float(offset[at]))
                 hits.append((frame, hit.time_s, channel, hit))
-        self._frames_seen += len(onset_logits)
-        self._logits, self._velocity, self._offset = logits[-_HISTORY:], velocity[-_HISTORY:], offset[-_HISTORY:]
         return [hit for *_, hit in sorted(hits, key=lambda entry: entry[:3])]
 
     def _peaks(self, logits: Floats) -> list[tuple[int, int, float]]:
@@ -90,18 +101,21 @@ class StreamingDecoder:
         Of a plateau that is the first row.
         """
         # Few frames are loud enough; strengths are worked out for those and their neighbours only.
-        rows = np.flatnonzero((logits[1:-1] >= self._floors).any(axis=1)) + 1
-        if not len(rows):
+        loud = logits[1:-1] >= self._floors
+        if not loud.any():
             return []
+        rows = loud.any(axis=1).nonzero()[0] + 1
         before, middle, after = _strengths(logits[rows + _NEIGHBOURS], self._members)
-        found = np.argwhere((middle >= self._thresholds) & (middle > before) & (middle >= after))
-        return [(int(rows[i]), parent, float(middle[i, parent])) for i, parent in found.tolist()]
+        found = ((middle >= self._thresholds) & (middle > before) & (middle >= after)).nonzero()
+        return list(zip(rows[found[0]].tolist(), found[1].tolist(), middle[found].tolist(), strict=True))
 
     def _struck(self, logits: Floats, parent: int) -> list[int]:
         """Channels of a parent's hit, given one frame's logits [C]: the likeliest, and those likely by themselves."""
         members = self._members[parent]
-        best = members[int(np.argmax(logits[members]))]
-        return [c for c in members if c == best or logits[c] >= self._also]
+        own: list[float] = logits[members].tolist()
+        best = max(own)
+        first = own.index(best)
+        return [channel for i, channel in enumerate(members) if i == first or own[i] >= self._also]
 
     def _hit(self, frame: int, channel: int, confidence: float, velocity: float, offset: float) -> Hit:
         low, high = _OFFSET_FRAMES
@@ -150,6 +164,11 @@ def close_calls(onset_logits: Floats, manifest: Manifest, delay_index: int, tole
     return close
 
 
+def _last(before: Floats, now: Floats) -> Floats:
+    """The last rows of one array behind another, which an engine may use again."""
+    return now[-_HISTORY:].copy() if len(now) >= _HISTORY else np.concatenate((before, now))[-_HISTORY:]
+
+
 def _members(manifest: Manifest) -> list[list[int]]:
     """Channels of every parent."""
     return [[manifest.codes.index(code) for code in parent] for parent in manifest.decoder.parents]
@@ -157,12 +176,10 @@ def _members(manifest: Manifest) -> list[list[int]]:
 
 def _strengths(logits: Floats, members: list[list[int]]) -> NDArray[np.float64]:
     """[..., C] logits -> [..., P] strengths, in double precision."""
-    # logaddexp, summed one by one: element by element the same, however the stream is cut.
-    soft = np.logaddexp(0.0, logits.astype(np.float64))
-    strength = np.zeros((*logits.shape[:-1], len(members)))
-    for parent, channels in enumerate(members):
-        for channel in channels:
-            strength[..., parent] += soft[..., channel]
+    # logaddexp, summed over the channels of one row: element by element the same, however the stream is cut.
+    soft = np.logaddexp(0.0, logits[..., [channel for channels in members for channel in channels]].astype(np.float64))
+    starts = [0, *accumulate(map(len, members[:-1]))]
+    strength: NDArray[np.float64] = np.add.reduceat(soft, starts, axis=-1)
     return strength
 
 

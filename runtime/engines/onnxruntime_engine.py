@@ -36,6 +36,7 @@ class OnnxRuntimeEngine:
         _check_signature(self._session, self._manifest, self._path)
         self._states = sorted(self._manifest.states)
         self._outputs = [*HEADS, *(f"{name}_out" for name in self._states)]
+        self._zeros = self._make_zeros(1)
 
     @property
     def manifest(self) -> Manifest:
@@ -43,8 +44,14 @@ class OnnxRuntimeEngine:
         return self._manifest
 
     def zero_state(self, batch: int) -> State:
-        """All zeros: the start of `batch` streams."""
-        return zero_arrays(self._manifest, batch)
+        """All zeros, not to be written to: the start of `batch` streams.
+
+        They are rows of the largest such state so far, which is kept: a system hands out new memory slowly (up to 2 ms
+        per MB on virtual machines), and many streams that begin together would all wait for it.
+        """
+        if batch > len(self._zeros["state_audio"]):
+            self._zeros = self._make_zeros(batch)
+        return {name: zeros[:batch] for name, zeros in self._zeros.items()}
 
     def step(self, audio: Floats, delay: NDArray[np.int64], state: State) -> StepOutput:
         """One call of the network; see `Engine.step`. Raises EngineError when the library fails."""
@@ -73,6 +80,12 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Free the session; further steps raise EngineError."""
         self._session = None
+
+    def _make_zeros(self, batch: int) -> dict[str, NDArray[Any]]:
+        zeros = zero_arrays(self._manifest, batch)
+        for array in zeros.values():
+            array.flags.writeable = False
+        return zeros
 
     def _open(self) -> Any:
         """The session."""
