@@ -104,9 +104,9 @@ class StreamingDecoder:
         loud = logits[1:-1] >= self._floors
         if not loud.any():
             return []
-        rows = loud.any(axis=1).nonzero()[0] + 1
+        rows = np.flatnonzero(loud.any(axis=1)) + 1
         before, middle, after = _strengths(logits[rows + _NEIGHBOURS], self._members)
-        found = ((middle >= self._thresholds) & (middle > before) & (middle >= after)).nonzero()
+        found = np.nonzero((middle >= self._thresholds) & (middle > before) & (middle >= after))
         return list(zip(rows[found[0]].tolist(), found[1].tolist(), middle[found].tolist(), strict=True))
 
     def _struck(self, logits: Floats, parent: int) -> list[int]:

@@ -34,8 +34,8 @@ def damaged(proto: onnx.ModelProto, amount: float) -> onnx.ModelProto:
 def exported_gflop(checkpoint: Checkpoint) -> float:
     """Per second of audio: the model's, and what the graph does otherwise.
 
-    The low-pass before the tone view is three products, pooling in the wave view is one; attention among views sums over
-    the channels of all heads at once.
+    The low-pass before the tone view is three products, pooling in the wave view is one; attention among views sums
+    over the channels of all heads at once.
     """
     config, model = checkpoint.config, checkpoint.streaming_model()
     decimate = model.views["tone"].decimate

@@ -36,7 +36,7 @@ class OnnxRuntimeEngine:
         _check_signature(self._session, self._manifest, self._path)
         self._states = sorted(self._manifest.states)
         self._outputs = [*HEADS, *(f"{name}_out" for name in self._states)]
-        self._zeros = self._make_zeros(1)
+        self._most_begun = 0  # streams, together
 
     @property
     def manifest(self) -> Manifest:
@@ -49,8 +49,11 @@ class OnnxRuntimeEngine:
         They are rows of the largest such state so far, which is kept: a system hands out new memory slowly (up to 2 ms
         per MB on virtual machines), and many streams that begin together would all wait for it.
         """
-        if batch > len(self._zeros["state_audio"]):
-            self._zeros = self._make_zeros(batch)
+        if batch > self._most_begun:
+            self._zeros = zero_arrays(self._manifest, batch)
+            self._most_begun = batch
+            for zeros in self._zeros.values():
+                zeros.flags.writeable = False
         return {name: zeros[:batch] for name, zeros in self._zeros.items()}
 
     def step(self, audio: Floats, delay: NDArray[np.int64], state: State) -> StepOutput:
@@ -80,12 +83,6 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Free the session; further steps raise EngineError."""
         self._session = None
-
-    def _make_zeros(self, batch: int) -> dict[str, NDArray[Any]]:
-        zeros = zero_arrays(self._manifest, batch)
-        for array in zeros.values():
-            array.flags.writeable = False
-        return zeros
 
     def _open(self) -> Any:
         """The session."""

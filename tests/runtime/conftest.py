@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click_model
+import laws
 import numpy as np
 import pytest
 import soundfile
+from pooling import DELAYS, Watched
 
-from ghostnote.runtime import Engine, open_engine
+from ghostnote.runtime import Engine, Hit, StreamingTranscriber, StreamPool, open_engine
 
 _RUN_COMMAND = "\nfrom ghostnote.runtime.command import main; main()"
 
@@ -65,3 +67,22 @@ def start(click_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
         return subprocess.Popen(words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def alone(click_engine: Engine, clicks: click_model.Clicks) -> list[list[Hit]]:
+    """The hits of each delay without a pool."""
+    return [laws.transcribe(StreamingTranscriber(click_engine, d), clicks.pcm, [len(clicks.pcm)]) for d in DELAYS]
+
+
+@pytest.fixture
+def engine(click_engine: Engine) -> Watched:
+    """For pools."""
+    return Watched(click_engine)
+
+
+@pytest.fixture
+def pool(engine: Watched) -> Iterator[StreamPool]:
+    """On that engine."""
+    with StreamPool(engine, max_wait_ms=1) as pool:
+        yield pool

@@ -35,6 +35,17 @@ def test_batch_is_alone(click_engine: Engine, audio: np.ndarray) -> None:
     laws.assert_batch_is_alone(click_engine, audio, (0, 3, 5, 2), tolerance=0.0)
 
 
+def test_streams_that_begin_share_memory_that_nobody_writes_to(click_engine: Engine, audio: np.ndarray) -> None:
+    many = click_engine.zero_state(5)
+    one, two = click_engine.zero_state(1), click_engine.zero_state(2)
+    assert all(np.shares_memory(one[name], two[name]) and np.shares_memory(two[name], many[name]) for name in one)
+    assert not any(zeros.flags.writeable or zeros.any() for zeros in two.values())
+    delay = np.zeros((2, 1), np.int64)
+    before = click_engine.step(audio[:2], delay, two)
+    after = click_engine.step(audio[:2], delay, click_engine.zero_state(2))
+    np.testing.assert_array_equal(before.onset_logits, after.onset_logits)
+
+
 def test_reset_matters(click_engine: Engine, audio: np.ndarray) -> None:
     laws.assert_reset_matters(click_engine, audio[0], 0)
 

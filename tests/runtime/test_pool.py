@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import laws
 import numpy as np
@@ -15,86 +11,18 @@ import pytest
 from click_model import RATE, TOKEN, Clicks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pooling import DELAYS, Watched, play, read_until_error
 from waiting import wait_until
 
 from ghostnote.runtime import (
-    AsyncStream,
     BacklogError,
     Engine,
     EngineError,
     Hit,
-    PooledStream,
     PoolFullError,
-    StreamingTranscriber,
     StreamPool,
-    UsageError,
-    open_engine,
 )
 from ghostnote.runtime.engines.protocol import State, StepOutput
-
-DELAYS = range(6)
-
-
-class Watched:
-    """An engine that counts, may be slow, and fails where a stream is louder than 10."""
-
-    def __init__(self, engine: Engine, step_s: float = 0.0) -> None:
-        self._engine, self._step_s = engine, step_s
-        self.manifest, self.zero_state = engine.manifest, engine.zero_state
-        self.describe, self.close = engine.describe, engine.close
-        self.batches: list[int] = []
-        self.tokens: list[int] = []
-        self.selected = 0
-        self.threads: set[int] = set()
-
-    def step(self, audio: np.ndarray, delay: np.ndarray, state: State) -> StepOutput:
-        self.threads.add(threading.get_ident())
-        time.sleep(self._step_s)
-        if np.abs(audio).max() > 10:
-            raise EngineError("too loud")
-        self.batches.append(len(audio))
-        self.tokens.append(audio.shape[1] // TOKEN)
-        return self._engine.step(audio, delay, state)
-
-    def select(self, rows: Sequence[tuple[State, int]]) -> State:
-        self.threads.add(threading.get_ident())
-        self.selected += len(rows)
-        return self._engine.select(rows)
-
-
-@pytest.fixture(scope="module")
-def alone(click_engine: Engine, clicks: Clicks) -> list[list[Hit]]:
-    """The hits of each delay without a pool."""
-    return [laws.transcribe(StreamingTranscriber(click_engine, d), clicks.pcm, [len(clicks.pcm)]) for d in DELAYS]
-
-
-@pytest.fixture
-def engine(click_engine: Engine) -> Watched:
-    return Watched(click_engine)
-
-
-@pytest.fixture
-def pool(engine: Watched) -> Iterator[StreamPool]:
-    with StreamPool(engine, max_wait_ms=1) as pool:
-        yield pool
-
-
-def play(stream: PooledStream, pcm: np.ndarray, sizes: Any) -> list[Hit]:
-    """Feed in pieces, reading as we go."""
-    hits = []
-    for part in laws.cut(len(pcm), sizes):
-        stream.feed(pcm[part])
-        hits += stream.read()
-    return hits + stream.flush()
-
-
-def read_until_error(stream: PooledStream) -> tuple[list[Hit], EngineError]:
-    hits: list[Hit] = []
-    while True:
-        try:
-            hits += stream.read(timeout=5)
-        except EngineError as error:
-            return hits, error
 
 
 @settings(max_examples=15, deadline=None)
@@ -160,69 +88,6 @@ def test_streams_in_step_share_calls_and_copy_nothing(click_engine: Engine, clic
     assert engine.batches[-15:] == [5] * 15
     assert stats.stream_calls == sum(engine.batches) == 100
     assert engine.selected <= 10  # when they meet, not at every call
-
-
-def test_several_engines_share_the_streams(
-    click_engine: Engine, click_path: Path, clicks: Clicks, alone: list[list[Hit]]
-) -> None:
-    """Each has a thread; hits are those of a stream alone; who comes goes where there are fewest."""
-    engines = [Watched(click_engine), Watched(open_engine(click_path))]
-    with StreamPool(*engines, max_wait_ms=1, warm_streams=3) as pool:
-        assert [set(engine.batches) for engine in engines] == [{2}, {2}]
-        streams = [pool.open(delay) for delay in DELAYS]
-        for part in laws.cut(len(clicks.pcm), laws.every(3000)):
-            for stream in streams:
-                stream.feed(clicks.pcm[part])
-        assert [stream.flush() for stream in streams] == alone
-        assert pool.stats().streams == len(DELAYS)
-        assert [max(engine.batches) for engine in engines] == [3, 3]
-        for stream in streams[::2]:  # those of the first engine leave
-            stream.close()
-        calls = [len(engine.batches) for engine in engines]
-        play(pool.open(), clicks.pcm[:RATE], laws.every(3000))
-    assert len(engines[0].batches) > calls[0]
-    assert len(engines[1].batches) == calls[1]
-    threads = [engine.threads for engine in engines]
-    assert [len(ours) for ours in threads] == [1, 1]
-    assert threads[0] != threads[1]
-
-
-def test_a_full_pool_is_full_over_all_its_engines(click_engine: Engine, click_path: Path) -> None:
-    with StreamPool(click_engine, open_engine(click_path), max_streams=3) as pool:
-        streams = [pool.open() for _ in range(3)]
-        with pytest.raises(PoolFullError, match="holds 3 streams"):
-            pool.open()
-        streams[1].close()
-        pool.open()
-
-
-def test_engines_of_different_models_make_no_pool(click_engine: Engine) -> None:
-    with pytest.raises(UsageError, match=r"must run one model, found click .* and base "):
-        StreamPool(click_engine, open_engine("base"))
-
-
-def test_an_engine_that_cannot_be_warmed_ends_the_others(click_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    good, bad = Watched(click_engine), Watched(click_engine)
-    monkeypatch.setattr(bad, "zero_state", lambda batch: {})
-    before = threading.active_count()
-    with pytest.raises(EngineError, match="onnxruntime failed"):
-        StreamPool(good, bad, warm_streams=2)
-    assert threading.active_count() == before
-
-
-def test_a_warm_engine_has_been_run_with_so_many_streams(click_engine: Engine) -> None:
-    engine = Watched(click_engine)
-    with StreamPool(engine, warm_streams=7) as pool:
-        assert set(engine.batches) == {7}
-        assert threading.get_ident() not in engine.threads
-        assert pool.stats().calls == 0
-
-
-def test_an_engine_that_cannot_be_warmed_makes_no_pool(click_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Watched(click_engine)
-    monkeypatch.setattr(engine, "zero_state", lambda batch: {})
-    with pytest.raises(EngineError, match="onnxruntime failed"):
-        StreamPool(engine, warm_streams=2)
 
 
 def test_latency_is_the_streams_own(pool: StreamPool) -> None:
@@ -375,109 +240,3 @@ def test_lateness_is_counted(click_engine: Engine, clicks: Clicks) -> None:
     assert stats.late_tokens == 3
     assert stats.worst_lag_ms >= 100
     assert stats.engine_s >= 0.1 > stats.gather_s
-
-
-def test_asyncio(click_engine: Engine, clicks: Clicks, alone: list[list[Hit]]) -> None:
-    async def one(pool: StreamPool, delay: int) -> list[Hit]:
-        async with AsyncStream(pool, delay) as stream:
-            hits: list[Hit] = []
-
-            async def listen() -> None:
-                while found := await stream.read():
-                    hits.extend(found)
-
-            listener = asyncio.create_task(listen())
-            for part in laws.cut(len(clicks.pcm), laws.random_sizes(delay, 9000)):
-                await stream.feed(clicks.pcm[part])
-            stream.finish()
-            await listener
-            return hits
-
-    async def all_of_them(pool: StreamPool) -> list[list[Hit]]:
-        return await asyncio.gather(*(one(pool, delay) for delay in DELAYS))
-
-    with StreamPool(click_engine, max_wait_ms=1, max_buffer_s=0.2) as pool:
-        assert asyncio.run(all_of_them(pool)) == alone
-
-
-def test_asyncio_hears_that_the_pool_was_closed_and_that_nobody_reads(
-    click_engine: Engine, clicks: Clicks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ghostnote.runtime.pool_schedule._UNREAD_HITS", 10)
-
-    async def go() -> None:
-        pool = StreamPool(click_engine)
-        async with AsyncStream(pool, 1) as deaf, AsyncStream(pool, 1) as waiting:
-            with pytest.raises(BacklogError, match="read them, then feed the rest") as caught:
-                await asyncio.wait_for(deaf.feed(clicks.pcm), 20)
-            assert caught.value.taken == deaf.samples_fed
-            reader = asyncio.create_task(waiting.read())
-            await asyncio.sleep(0.05)
-            await asyncio.to_thread(pool.close)
-            with pytest.raises(EngineError, match="the pool was closed"):
-                await asyncio.wait_for(reader, 20)
-
-    asyncio.run(go())
-
-
-def test_asyncio_flush_errors_and_cancelling(engine: Watched, clicks: Clicks, alone: list[list[Hit]]) -> None:
-    async def scenario(pool: StreamPool) -> None:
-        async with AsyncStream(pool, 1) as stream, AsyncStream(pool) as loud:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(stream.read(), 0.05)
-            await stream.feed(clicks.pcm)
-            assert await stream.flush() == alone[1]
-            assert stream.ended
-            await loud.feed(np.full(RATE, 11, np.float32))
-            with pytest.raises(EngineError, match="too loud"):
-                await loud.flush()
-
-    with StreamPool(engine) as pool:
-        asyncio.run(scenario(pool))
-
-
-def test_asyncio_goes_on_where_a_cancelled_task_stopped(
-    click_engine: Engine, clicks: Clicks, alone: list[list[Hit]]
-) -> None:
-    async def scenario(pool: StreamPool) -> list[Hit]:
-        async with AsyncStream(pool, 1) as stream:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(stream.feed(clicks.pcm), 0.1)
-            taken = stream.samples_fed
-            assert 0 < taken < len(clicks.pcm)
-            await stream.feed(clicks.pcm[taken:])
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(stream.flush(), 0.01)
-            return await stream.flush()
-
-    with StreamPool(Watched(click_engine, step_s=0.05), max_buffer_s=0.2) as pool:
-        assert asyncio.run(scenario(pool)) == alone[1]
-
-
-def test_an_event_loop_that_ends_does_not_end_the_pool(
-    pool: StreamPool, clicks: Clicks, alone: list[list[Hit]]
-) -> None:
-    async def leave_behind() -> AsyncStream:
-        return AsyncStream(pool, 1)
-
-    class ClosingLoop:
-        """Closed between the look at it and the call."""
-
-        def is_closed(self) -> bool:
-            return False
-
-        def call_soon_threadsafe(self, _: object) -> None:
-            raise RuntimeError("Event loop is closed")
-
-    left = asyncio.run(leave_behind())
-    left._loop = ClosingLoop()
-    left._stream.feed(clicks.pcm)
-    with pool.open(1) as stream:
-        stream.feed(clicks.pcm, timeout=10)
-        stream.finish()
-        hits: list[Hit] = []
-        while not stream.ended or hits != alone[1]:
-            found = stream.read(timeout=5)
-            assert found or stream.ended
-            hits += found
-    assert hits == alone[1]
