@@ -21,7 +21,6 @@ __all__ = ["CLOSED", "Lane", "PoolStats"]
 CLOSED = "the pool was closed"
 _TOKENS_PER_CALL = 256  # over all streams of a call, when they have more than one each: bounds how long others wait
 _WARM_CALLS = 4
-_QUIET_TOKENS = 5  # a stream that was not fed for so long is not waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Lane:
         self._manifest = engine.manifest
         token_s = self._manifest.token_s
         self._late_s = max_wait_ms / 1000 + token_s
-        self.schedule = Schedule(max_wait_ms / 1000, _QUIET_TOKENS * token_s)
+        self.schedule = Schedule(max_wait_ms / 1000)
         self._stats = PoolStats()
         self._warm_streams = warm_streams
         self._warm = threading.Event()

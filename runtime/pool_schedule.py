@@ -35,7 +35,7 @@ class Member:
         self.hits: deque[Hit] = deque()  # not yet read
         self.error: GhostnoteError | None = None  # why it left
         self.busy = False  # in a call now
-        self.fed_at = time.monotonic()  # who has just come is waited for: streams that begin together stay together
+        self.together: frozenset[Member] | None = None  # whom it was heard with last, itself too; None: it is new
         self.place: Place | None = None  # of its state
         self._arrivals: deque[float] = deque()  # when each waiting token was complete
 
@@ -58,7 +58,6 @@ class Member:
         """Take as many of the samples [n] as there is room for; how many."""
         taken = min(self.stream.room, len(pcm))
         self.stream.push(pcm[:taken])
-        self.fed_at = time.monotonic()
         self._note_arrivals()
         return taken
 
@@ -88,20 +87,20 @@ class Member:
 
 
 class Schedule:
-    """A call begins when all streams that are being fed have a token, or `max_wait_s` after the first had one.
+    """A call begins when streams that were heard together have a token each, and is theirs alone.
 
-    A stream that was not fed for `quiet_s` is not waited for. All but `next_call` want the caller to hold the lock.
+    So live streams fall into groups that stay as they are, and nobody's state is copied. Where a stream waits longer
+    than `max_wait_s`, because it is new or one of its group has none, all that have a token are heard, and are a group
+    then; new ones join any call before. All but `next_call` want the caller to hold the lock.
     """
 
-    def __init__(self, max_wait_s: float, quiet_s: float) -> None:
+    def __init__(self, max_wait_s: float) -> None:
         self.lock = threading.RLock()
         self.members: set[Member] = set()
         self.closed = False
         self._max_wait_s = max_wait_s
-        self._quiet_s = quiet_s
         self._work = threading.Condition(self.lock)  # what the pool's thread waits on
         self._ready: set[Member] = set()  # that have a token and are not in a call
-        self._expected = 0  # how many of them make it useless to wait for more
         self._joined = 0
 
     def join(self, stream: Stream, notify: Callable[[], None] | None) -> Member:
@@ -116,7 +115,7 @@ class Schedule:
         if member.busy or not member.ready or member in self._ready or member.error is not None:
             return
         self._ready.add(member)
-        if len(self._ready) == 1 or len(self._ready) >= self._expected:
+        if len(self._ready) in (1, len(self.members)) or self._is_complete(member):
             self._work.notify()
 
     def rewind(self, member: Member) -> None:
@@ -128,6 +127,12 @@ class Schedule:
         """The stream leaves, because it wants to or because of an error."""
         self.members.discard(member)
         self._ready.discard(member)
+        if member.together is not None:
+            left = member.together - {member}
+            for other in left:
+                other.together = left
+            member.together = None
+            self._work.notify()  # nobody waits for it any more
         if not member.busy:  # otherwise its call is going on, and the pool sees in the end that it has left
             member.place = None
         member.error = member.error or error or EngineError("this stream was closed")
@@ -149,24 +154,38 @@ class Schedule:
             while not self.closed:
                 if not self._ready:
                     self._work.wait()
-                elif (left_s := self._left_s()) > 0:
-                    self._work.wait(left_s)
-                else:
-                    return self._choose()
+                    continue
+                group, left_s = self._due()
+                if group:
+                    return self._choose(group)
+                self._work.wait(left_s)
         return []
 
-    def _left_s(self) -> float:
-        """How long to wait for others; 0 or less: not at all."""
-        now = time.monotonic()
-        fed = [member for member in self.members if now - member.fed_at < self._quiet_s]
-        self._expected = max(1, len(fed))
-        if self._ready.issuperset(fed):
-            return 0.0
-        return min(member.ready_since for member in self._ready) + self._max_wait_s - now
+    def _due(self) -> tuple[frozenset[Member], float]:
+        """Whom to hear now; where nobody, how long there is to wait for others."""
+        everybody = frozenset(self._ready)
+        oldest, *_ = in_time = sorted(everybody, key=lambda member: member.ready_since)
+        left_s = oldest.ready_since + self._max_wait_s - time.monotonic()
+        first = next((member for member in in_time if self._is_complete(member)), None)
+        # A group that is complete a little late stays as it is; later than that, larger calls are what helps.
+        if first is not None and (left_s > 0 or (first is oldest and left_s > -self._max_wait_s / 2)):
+            new = {member for member in everybody if member.together is None}
+            return (first.together or everybody) | new, 0.0
+        if left_s <= 0 or len(everybody) == len(self.members):
+            return everybody, 0.0
+        return frozenset(), left_s
 
-    def _choose(self) -> list[Member]:
-        chosen = sorted(self._ready, key=lambda member: member.number)
-        self._ready.clear()
-        for member in chosen:
+    def _is_complete(self, member: Member) -> bool:
+        """Whether everybody whom it was heard with last has a token."""
+        return member.together is not None and member.together <= self._ready
+
+    def _choose(self, group: frozenset[Member]) -> list[Member]:
+        self._ready -= group
+        for old in {member.together for member in group} - {group, None}:
+            left = (old or frozenset()) - group
+            for member in left:  # stay a group or, where they are not the larger part of it, are like new ones
+                member.together = left if 2 * len(left) > len(old or ()) else None
+        for member in group:
+            member.together = group
             member.busy = True
-        return chosen
+        return sorted(group, key=lambda member: member.number)
