@@ -35,9 +35,10 @@ class StreamPool:
     """Runs any number of `PooledStream`s on one engine, or on several of one model, whose only user it must be.
 
     Each engine has a thread of its own, and each new stream goes to the one with the fewest: two engines on two cores
-    hear the same streams in half of the time. A call begins when all streams of the engine that are being fed have a
-    token, or `max_wait_ms` after the first had one. From one token's length on (20 ms) live streams fall into step, so
-    that the same ones meet in every call and no state is copied. A stream holds at most `max_buffer_s` of unheard
+    hear the same streams in half of the time. A call begins when all streams that were heard together have a token, or
+    `max_wait_ms` after a stream had one: live streams fall into groups by the moments at which they are fed, the same
+    ones meet in every call, and no state is copied. The less the wait, the more groups: 5 to 10 ms answer soon, a
+    token's length (20 ms) makes one group of all, which costs least. A stream holds at most `max_buffer_s` of unheard
     audio. A library's first calls are slow: `warm_streams` is the number of streams that the engines are run with on
     silence before the constructor returns. Raises what they then raise; UsageError for engines of different models.
     """
