@@ -179,13 +179,25 @@ class Schedule:
         """Whether everybody whom it was heard with last has a token."""
         return member.together is not None and member.together <= self._ready
 
-    def _choose(self, group: frozenset[Member]) -> list[Member]:
-        self._ready -= group
-        for old in {member.together for member in group} - {group, None}:
-            left = (old or frozenset()) - group
-            for member in left:  # stay a group or, where they are not the larger part of it, are like new ones
-                member.together = left if 2 * len(left) > len(old or ()) else None
-        for member in group:
-            member.together = group
+    def _choose(self, chosen: frozenset[Member]) -> list[Member]:
+        self._ready -= chosen
+        strayed = self._strayed(chosen)
+        group = frozenset(member for member in chosen - strayed if member.together is not None or not strayed)
+        for member in chosen:
+            member.together = group if member in group else None
             member.busy = True
-        return sorted(group, key=lambda member: member.number)
+        return sorted(chosen, key=lambda member: member.number)
+
+    def _strayed(self, chosen: frozenset[Member]) -> set[Member]:
+        """Of those chosen who left most of their group behind; they are like new ones, and find back to it.
+
+        Where only the smaller part of a group is left behind, that part is like new.
+        """
+        strayed: set[Member] = set()
+        for old in {member.together or chosen for member in chosen} - {chosen}:
+            left = old - chosen
+            most = 2 * len(left) > len(old)
+            strayed |= old & chosen if most else set()
+            for member in left:
+                member.together = left if most else None
+        return strayed

@@ -127,3 +127,19 @@ def test_what_gathers_while_a_call_lasts_is_due_at_once(two_groups: Desk) -> Non
     two_groups.feed("ab", 0.040)
     assert two_groups.heard(0.040) == "ab"
     assert two_groups.heard(0.040) == "ab"
+
+
+def test_who_left_most_of_its_group_behind_finds_back(desk: Callable[[str], Desk]) -> None:
+    """a and b are heard without c, d and e, which come too late; the next call of these is one of all again."""
+    made = desk("abcde")
+    made.feed("abcde", 0.0)
+    assert made.heard(0.0) == "abcde"
+    made.feed("ab", 0.020)
+    assert made.heard(0.020 + WAIT_S) == "ab"
+    made.feed("cde", 0.031)
+    assert made.heard(0.031) == "cde"
+    made.feed("abcd", 0.045)
+    made.feed("e", 0.051)
+    assert made.heard(0.051) == "abcde"
+    made.feed("abcde", 0.070)
+    assert made.heard(0.070) == "abcde"
