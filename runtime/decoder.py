@@ -10,7 +10,7 @@ the parent's likeliest class at frame k, and to others that are likely by themse
 from __future__ import annotations
 
 import math
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,9 +177,8 @@ def _members(manifest: Manifest) -> list[list[int]]:
 def _strengths(logits: Floats, members: list[list[int]]) -> NDArray[np.float64]:
     """[..., C] logits -> [..., P] strengths, in double precision."""
     # logaddexp, summed over the channels of one row: element by element the same, however the stream is cut.
-    soft = np.logaddexp(0.0, logits[..., [channel for channels in members for channel in channels]].astype(np.float64))
-    starts = [0, *accumulate(map(len, members[:-1]))]
-    strength: NDArray[np.float64] = np.add.reduceat(soft, starts, axis=-1)
+    soft = np.logaddexp(0.0, logits[..., list(chain.from_iterable(members))].astype(np.float64))
+    strength: NDArray[np.float64] = np.add.reduceat(soft, [0, *accumulate(map(len, members[:-1]))], axis=-1)
     return strength
 
 

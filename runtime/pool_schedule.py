@@ -91,7 +91,8 @@ class Schedule:
 
     So live streams fall into groups that stay as they are, and nobody's state is copied. Where a stream waits longer
     than `max_wait_s`, because it is new or one of its group has none, all that have a token are heard, and are a group
-    then; new ones join any call before. All but `next_call` want the caller to hold the lock.
+    then; who left most of its own behind finds back to it, and new ones join any call before. All but `next_call` want
+    the caller to hold the lock.
     """
 
     def __init__(self, max_wait_s: float) -> None:
@@ -181,23 +182,25 @@ class Schedule:
 
     def _choose(self, chosen: frozenset[Member]) -> list[Member]:
         self._ready -= chosen
-        strayed = self._strayed(chosen)
+        strayed = _split_groups(chosen)
+        # Who is new does not become a group by coming along with strays alone.
         group = frozenset(member for member in chosen - strayed if member.together is not None or not strayed)
         for member in chosen:
             member.together = group if member in group else None
             member.busy = True
         return sorted(chosen, key=lambda member: member.number)
 
-    def _strayed(self, chosen: frozenset[Member]) -> set[Member]:
-        """Of those chosen who left most of their group behind; they are like new ones, and find back to it.
 
-        Where only the smaller part of a group is left behind, that part is like new.
-        """
-        strayed: set[Member] = set()
-        for old in {member.together or chosen for member in chosen} - {chosen}:
-            left = old - chosen
-            most = 2 * len(left) > len(old)
-            strayed |= old & chosen if most else set()
-            for member in left:
-                member.together = left if most else None
-        return strayed
+def _split_groups(chosen: frozenset[Member]) -> set[Member]:
+    """Choosing these splits groups. Returns those who leave most of theirs behind: like new ones, they find back to it.
+
+    Where only the smaller part of a group is left behind, that part is like new.
+    """
+    strayed: set[Member] = set()
+    for old in {member.together or chosen for member in chosen} - {chosen}:
+        left = old - chosen
+        most = 2 * len(left) > len(old)
+        strayed |= old & chosen if most else set()
+        for member in left:
+            member.together = left if most else None
+    return strayed

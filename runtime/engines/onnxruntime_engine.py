@@ -36,7 +36,7 @@ class OnnxRuntimeEngine:
         _check_signature(self._session, self._manifest, self._path)
         self._states = sorted(self._manifest.states)
         self._outputs = [*HEADS, *(f"{name}_out" for name in self._states)]
-        self._most_begun = 0  # streams, together
+        self._zeros: dict[str, NDArray[Any]] = {}
 
     @property
     def manifest(self) -> Manifest:
@@ -49,9 +49,8 @@ class OnnxRuntimeEngine:
         They are rows of the largest such state so far, which is kept: a system hands out new memory slowly (up to 2 ms
         per MB on virtual machines), and many streams that begin together would all wait for it.
         """
-        if batch > self._most_begun:
+        if batch > min(map(len, self._zeros.values()), default=0):
             self._zeros = zero_arrays(self._manifest, batch)
-            self._most_begun = batch
             for zeros in self._zeros.values():
                 zeros.flags.writeable = False
         return {name: zeros[:batch] for name, zeros in self._zeros.items()}
