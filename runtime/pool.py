@@ -12,7 +12,9 @@ batched products may order differently). For asyncio see `asynchronous`.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from functools import reduce
 from operator import add
@@ -21,10 +23,13 @@ from types import TracebackType
 from .engines.protocol import Engine
 from .errors import EngineError, GhostnoteError, UsageError
 from .pool_lane import CLOSED, Lane, PoolStats
+from .pool_schedule import Member, Schedule
 from .pooled_stream import PooledStream
 from .stream import Stream
 
 __all__ = ["PoolFullError", "PoolStats", "StreamPool"]
+
+_UNEVEN = 1.25  # streams of one engine against the mean, so that those that are fed at one moment may meet there
 
 
 class PoolFullError(GhostnoteError):
@@ -34,10 +39,12 @@ class PoolFullError(GhostnoteError):
 class StreamPool:
     """Runs any number of `PooledStream`s on one engine, or on several of one model, whose only user it must be.
 
-    Each engine has a thread of its own, and each new stream goes to the one with the fewest: two engines on two cores
-    hear the same streams in half of the time. A call begins when all streams that were heard together have a token, or
-    `max_wait_ms` after a stream had one: live streams fall into groups by the moments at which they are fed, the same
-    ones meet in every call, and no state is copied. The less the wait, the more groups: 5 to 10 ms answer soon, a
+    Each engine has a thread of its own and its share of the streams: two engines on two cores hear the same streams in
+    half of the time. Of several, each takes those that are fed in one part of a token's length, as far as the shares
+    stay even: they wait for each other less, and the engines compute one after the other. A call begins when all
+    streams that were heard together have a token, or `max_wait_ms` after a stream had one: live streams fall into
+    groups by the moments at which they are fed, the same ones meet in every call, and no state is copied. The less the
+    wait, the more groups: 5 to 10 ms answer soon, a
     token's length (20 ms) makes one group of all, which costs least. A stream holds at most `max_buffer_s` of unheard
     audio. A library's first calls are slow: `warm_streams` is the number of streams that the engines are run with on
     silence before the constructor returns. Raises what they then raise; UsageError for engines of different models.
@@ -62,7 +69,8 @@ class StreamPool:
         self._max_streams = max_streams
         self._capacity_tokens = max(2, round(max_buffer_s / self._manifest.token_s))
         self._opening = threading.Lock()
-        share = -(-warm_streams // len(engines))
+        mean = warm_streams / len(engines)
+        share = max(math.ceil(mean), math.floor(_UNEVEN * mean)) if len(engines) > 1 else warm_streams
         self._lanes = [Lane(one, max_wait_ms, share) for one in engines]
         try:
             for lane in self._lanes:
@@ -103,7 +111,7 @@ class StreamPool:
         """
         stream = Stream(self._manifest, delay_index, latency_ms=latency_ms, capacity_tokens=self._capacity_tokens)
         with self._opening:
-            counts = [len(lane.schedule.members) for lane in self._lanes]
+            counts = self._counts()
             schedule = self._lanes[counts.index(min(counts))].schedule
             with schedule.lock:
                 if schedule.closed:
@@ -112,7 +120,26 @@ class StreamPool:
                     raise PoolFullError(
                         f"the pool holds {self._max_streams} streams, its limit; close one or raise max_streams"
                     )
-                return PooledStream(schedule, schedule.join(stream, notify))
+                return PooledStream(schedule, schedule.join(stream, notify), self._settle)
+
+    def _counts(self) -> list[int]:
+        return [len(lane.schedule.members) for lane in self._lanes]
+
+    def _settle(self, schedule: Schedule, member: Member, samples: int) -> tuple[Schedule, Member]:
+        """Where a stream shall be heard whose first samples come now. It has no state yet, so that it may move."""
+        token_s, rate = self._manifest.token_s, self._manifest.sample_rate
+        complete_s = time.monotonic() + max(token_s - samples / rate, 0.0)
+        part = min(int(complete_s % token_s / token_s * len(self._lanes)), len(self._lanes) - 1)
+        with self._opening:  # so that nobody else holds one schedule's lock and waits for another's
+            counts = self._counts()
+            wanted, even_count = self._lanes[part].schedule, _UNEVEN * sum(counts) / len(counts)
+            if wanted is schedule or counts[part] + 1 > even_count:
+                return schedule, member
+            with schedule.lock, wanted.lock:
+                if member.error is not None or wanted.closed:
+                    return schedule, member
+                schedule.members.discard(member)
+                return wanted, wanted.join(member.stream, member.notify)
 
     def stats(self) -> PoolStats:
         """What the pool has done so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 import numpy as np
@@ -16,6 +17,7 @@ from .stream import check_pcm
 __all__ = ["BacklogError", "PooledStream"]
 
 Floats = NDArray[np.float32]
+Settle = Callable[[Schedule, Member, int], tuple[Schedule, Member]]  # before so many first samples come
 
 
 class BacklogError(GhostnoteError):
@@ -32,9 +34,10 @@ class BacklogError(GhostnoteError):
 class PooledStream:
     """One stream of a pool; made by `StreamPool.open`. Any thread may call it, one at a time."""
 
-    def __init__(self, schedule: Schedule, member: Member) -> None:
+    def __init__(self, schedule: Schedule, member: Member, settle: Settle) -> None:
         self._schedule = schedule
         self._member = member
+        self._settle: Settle | None = settle  # until the first sample comes
 
     @property
     def total_latency_ms(self) -> float:
@@ -62,7 +65,7 @@ class PooledStream:
 
         Raises BacklogError after `timeout` seconds, and at once where only reading would make room.
         """
-        pcm = check_pcm(pcm)
+        pcm = self._checked(pcm)
         end = None if timeout is None else time.monotonic() + timeout
         with self._schedule.lock:
             taken = self._push(pcm)
@@ -78,7 +81,7 @@ class PooledStream:
 
     def offer(self, pcm: Floats) -> int:
         """Take as many of the samples [n] as there is room for, without waiting; how many. Raises EngineError."""
-        pcm = check_pcm(pcm)
+        pcm = self._checked(pcm)
         with self._schedule.lock:
             return self._push(pcm)
 
@@ -150,6 +153,14 @@ class PooledStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _checked(self, pcm: Floats) -> Floats:
+        """Samples to take; before the first ones, the stream goes where it shall be heard."""
+        pcm = check_pcm(pcm)
+        if self._settle is not None and len(pcm):
+            self._schedule, self._member = self._settle(self._schedule, self._member, len(pcm))
+            self._settle = None
+        return pcm
 
     def _push(self, pcm: Floats) -> int:
         self.check()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import laws
+import numpy as np
 import pytest
-from click_model import RATE, Clicks
+from click_model import RATE, TOKEN, Clicks
 from pooling import DELAYS, Watched, play
 
 from ghostnote.runtime import (
@@ -19,6 +21,8 @@ from ghostnote.runtime import (
     UsageError,
     open_engine,
 )
+from ghostnote.runtime import pool as pool_module
+from ghostnote.runtime.engines.protocol import State, StepOutput
 
 
 def test_several_engines_share_the_streams(
@@ -44,6 +48,49 @@ def test_several_engines_share_the_streams(
     threads = [engine.threads for engine in engines]
     assert [len(ours) for ours in threads] == [1, 1]
     assert threads[0] != threads[1]
+
+
+class Levels(Watched):
+    """An engine that notes how loud the streams of every call are."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.heard: set[float] = set()
+
+    def step(self, audio: np.ndarray, delay: np.ndarray, state: State) -> StepOutput:
+        self.heard |= {round(float(level), 3) for level in np.abs(audio).max(axis=1)}
+        return super().step(audio, delay, state)
+
+
+@pytest.mark.parametrize(
+    ("moments_ms", "samples", "expected"),
+    [
+        ([1, 12, 2, 13, 3, 14, 4, 15], TOKEN, [{0, 2, 4, 6}, {1, 3, 5, 7}]),  # each half of the token has an engine
+        ([11, 2, 12, 3, 13, 4, 14, 5], TOKEN // 2, [{0, 2, 4, 6}, {1, 3, 5, 7}]),  # half a token: complete 10 ms later
+        ([12, 13, 14, 15, 16, 17, 18, 19], TOKEN, [{4, 6, 2}, {0, 1, 3, 5, 7}]),  # all in one: five at most, of eight
+    ],
+)
+def test_streams_that_are_fed_at_one_moment_meet_on_one_engine(
+    click_engine: Engine,
+    click_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moments_ms: list[int],
+    samples: int,
+    expected: list[set[int]],
+) -> None:
+    """Of two engines one takes those of the first half of a token's length, as long as the shares stay even."""
+    engines = [Levels(click_engine), Levels(open_engine(click_path))]
+    with StreamPool(*engines, max_wait_ms=1) as pool:
+        streams = [pool.open() for _ in moments_ms]
+        for number, (stream, moment_ms) in enumerate(zip(streams, moments_ms, strict=True)):
+            monkeypatch.setattr(pool_module, "time", SimpleNamespace(monotonic=lambda at=moment_ms: 50 + at / 1000))
+            pcm = np.full(samples, (number + 1) / 100, np.float32)
+            stream.feed(pcm)
+            stream.feed(np.resize(pcm, TOKEN - samples))
+        for stream in streams:
+            stream.flush()
+    heard = [{round(100 * level) - 1 for level in engine.heard if level} for engine in engines]
+    assert heard == expected
 
 
 def test_a_full_pool_is_full_over_all_its_engines(click_engine: Engine, click_path: Path) -> None:
