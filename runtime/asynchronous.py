@@ -84,8 +84,9 @@ class AsyncStream:
         """
         while True:
             waiter = self._next_change()
+            ended = self._stream.ended  # asked first: what ends it brings its last hits
             hits = self._stream.read()
-            if hits or self._stream.ended:
+            if hits or ended:
                 return hits
             await waiter.wait()
 

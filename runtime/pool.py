@@ -22,8 +22,7 @@ from types import TracebackType
 
 from .engines.protocol import Engine
 from .errors import EngineError, GhostnoteError, UsageError
-from .pool_lane import CLOSED, Lane, PoolStats
-from .pool_schedule import Member, Schedule
+from .pool_lane import Lane, PoolStats
 from .pooled_stream import PooledStream
 from .stream import Stream
 
@@ -114,8 +113,8 @@ class StreamPool:
             counts = self._counts()
             schedule = self._lanes[counts.index(min(counts))].schedule
             with schedule.lock:
-                if schedule.closed:
-                    raise EngineError(CLOSED)
+                if schedule.closed is not None:
+                    raise EngineError(str(schedule.closed))
                 if sum(counts) >= self._max_streams:
                     raise PoolFullError(
                         f"the pool holds {self._max_streams} streams, its limit; close one or raise max_streams"
@@ -125,21 +124,15 @@ class StreamPool:
     def _counts(self) -> list[int]:
         return [len(lane.schedule.members) for lane in self._lanes]
 
-    def _settle(self, schedule: Schedule, member: Member, samples: int) -> tuple[Schedule, Member]:
-        """Where a stream shall be heard whose first samples come now. It has no state yet, so that it may move."""
+    def _settle(self, stream: PooledStream, samples: int) -> None:
+        """A stream whose first samples come now goes to the engine of their moment, if that has room."""
         token_s, rate = self._manifest.token_s, self._manifest.sample_rate
         complete_s = time.monotonic() + max(token_s - samples / rate, 0.0)
         part = min(int(complete_s % token_s / token_s * len(self._lanes)), len(self._lanes) - 1)
-        with self._opening:  # so that nobody else holds one schedule's lock and waits for another's
+        with self._opening:
             counts = self._counts()
-            wanted, even_count = self._lanes[part].schedule, _UNEVEN * sum(counts) / len(counts)
-            if wanted is schedule or counts[part] + 1 > even_count:
-                return schedule, member
-            with schedule.lock, wanted.lock:
-                if member.error is not None or wanted.closed:
-                    return schedule, member
-                schedule.members.discard(member)
-                return wanted, wanted.join(member.stream, member.notify)
+            if counts[part] + 1 <= _UNEVEN * sum(counts) / len(counts):
+                stream.move(self._lanes[part].schedule)
 
     def stats(self) -> PoolStats:
         """What the pool has done so far."""

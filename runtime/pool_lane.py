@@ -16,9 +16,8 @@ from .pool_schedule import Member, Schedule
 from .pool_states import gather, settle
 from .stream import FILE_TOKENS_PER_CALL
 
-__all__ = ["CLOSED", "Lane", "PoolStats"]
+__all__ = ["Lane", "PoolStats"]
 
-CLOSED = "the pool was closed"
 _TOKENS_PER_CALL = 256  # over all streams of a call, when they have more than one each: bounds how long others wait
 _WARM_CALLS = 4
 
@@ -78,11 +77,14 @@ class Lane:
 
     def close(self) -> None:
         """End the thread; streams that are still open raise EngineError from then on."""
+        self._end(EngineError("the pool was closed"))
+        self._thread.join()
+
+    def _end(self, error: EngineError) -> None:
         with self.schedule.lock:
             left = list(self.schedule.members)
-            self.schedule.close(EngineError(CLOSED))
-        _notify(left)
-        self._thread.join()
+            self.schedule.close(error)
+        self._notify(left)
 
     def _run(self) -> None:
         """The thread: wait, gather, step, deliver, until closed."""
@@ -91,15 +93,15 @@ class Lane:
         except Exception as error:  # noqa: BLE001 - told by the constructor, which waits for it
             self._failure = error
         self._warm.set()
-        while self._failure is None:
-            chosen = self.schedule.next_call()
-            if not chosen:
-                return
-            with self.schedule.lock:
-                tokens = _tokens_of_call(chosen)
-                audio = np.stack([member.stream.audio(tokens) for member in chosen])
-                delay = np.array([[member.stream.delay_index] for member in chosen], np.int64)
-            self._call(chosen, tokens, audio, delay)
+        try:
+            while self._failure is None and (chosen := self.schedule.next_call()):
+                with self.schedule.lock:
+                    tokens = _tokens_of_call(chosen)
+                    audio = np.stack([member.stream.audio(tokens) for member in chosen])
+                    delay = np.array([[member.stream.delay_index] for member in chosen], np.int64)
+                self._call(chosen, tokens, audio, delay)
+        except Exception as error:  # noqa: BLE001 - streams must not wait for a thread that has ended
+            self._end(EngineError(f"the pool's thread ended: {error!r}"))
 
     def _warm_up(self) -> None:
         count = self._warm_streams
@@ -134,42 +136,44 @@ class Lane:
                 calls=s.calls + 1,
                 stream_calls=s.stream_calls + len(chosen),
                 tokens=s.tokens + tokens * len(chosen),
-                late_tokens=s.late_tokens + tokens * sum(lag_s > self._late_s for lag_s in lags_s),
+                late_tokens=s.late_tokens + sum(lag_s > self._late_s for lag_s in lags_s),
                 worst_lag_ms=max([s.worst_lag_ms, *(1000 * lag_s for lag_s in lags_s)]),
                 engine_s=s.engine_s + done - gathered,
                 gather_s=s.gather_s + gathered - start,
             )
-        _notify(chosen)
+        self._notify(chosen)
 
     def _deliver(self, chosen: list[Member], tokens: int, output: StepOutput, done: float) -> list[float]:
-        """Give each stream what came of the call; seconds that each had waited for it."""
-        settle(self._engine, chosen, output.state)
+        """Give each stream what came of the call; seconds that every token had waited for it."""
+        settle(self._engine, chosen, output.state, self.schedule.vacated())
         lags_s = []
         for row, member in enumerate(chosen):
             member.busy = False
             if member.error is not None:  # left while it was in the call
                 member.place = None
                 continue
-            lags_s.append(done - member.ready_since)
-            member.take(tokens, output, row)
+            lags_s += [done - arrival for arrival in member.take(tokens, output, row)]
             self.schedule.offer(member)
         return lags_s
+
+    def _notify(self, members: Sequence[Member]) -> None:
+        for member in members:
+            try:
+                if member.notify is not None:
+                    member.notify()
+            except Exception as error:  # noqa: BLE001 - whatever an owner's function raises ends its stream only
+                with self.schedule.lock:
+                    self.schedule.leave(member, EngineError(f"the stream's notify failed: {error!r}"))
 
     def _fail(self, member: Member, error: Exception) -> None:
         known = error if isinstance(error, GhostnoteError) else EngineError(f"the engine failed: {error!r}")
         with self.schedule.lock:
             member.busy = False
             self.schedule.leave(member, known)
-        _notify([member])
+        self._notify([member])
 
 
 def _tokens_of_call(chosen: Sequence[Member]) -> int:
     """As many as all of them have, unless that would make the call long."""
     most = min(FILE_TOKENS_PER_CALL, _TOKENS_PER_CALL // len(chosen))
     return max(1, min(most, *(member.stream.tokens for member in chosen)))
-
-
-def _notify(members: Sequence[Member]) -> None:
-    for member in members:
-        if member.notify is not None:
-            member.notify()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .engines.protocol import StepOutput
 from .errors import EngineError, GhostnoteError
 from .events import Hit
-from .pool_states import Place
+from .pool_states import Block, Place
 from .stream import Stream
 
 __all__ = ["Member", "Schedule"]
@@ -35,9 +35,16 @@ class Member:
         self.hits: deque[Hit] = deque()  # not yet read
         self.error: GhostnoteError | None = None  # why it left
         self.busy = False  # in a call now
+        self.waiting = 0  # owners that wait for a change
         self.together: frozenset[Member] | None = None  # whom it was heard with last, itself too; None: it is new
         self.place: Place | None = None  # of its state
         self._arrivals: deque[float] = deque()  # when each waiting token was complete
+
+    @property
+    def movable(self) -> bool:
+        """Whether nothing has happened yet that another schedule would have to know of."""
+        begun = self.stream.fed or self.stream.finished or self.busy or self.together is not None
+        return not begun and not self.waiting and self.error is None
 
     @property
     def ready_since(self) -> float:
@@ -66,13 +73,13 @@ class Member:
         self.stream.finish()
         self._note_arrivals()
 
-    def take(self, tokens: int, output: StepOutput, row: int) -> None:
-        """What the network said of the next tokens."""
-        for _ in range(tokens):
-            self._arrivals.popleft()
+    def take(self, tokens: int, output: StepOutput, row: int) -> list[float]:
+        """What the network said of the next tokens; when each of them was complete."""
+        arrivals = [self._arrivals.popleft() for _ in range(tokens)]
         self.hits += self.stream.advance(tokens, output.onset_logits[row], output.velocity[row], output.offset[row])
         self._note_arrivals()
         self.changed.notify_all()
+        return arrivals
 
     def rewind(self) -> None:
         """Forget everything: the next sample is the first of a new stream."""
@@ -98,10 +105,11 @@ class Schedule:
     def __init__(self, max_wait_s: float) -> None:
         self.lock = threading.RLock()
         self.members: set[Member] = set()
-        self.closed = False
+        self.closed: GhostnoteError | None = None  # why
         self._max_wait_s = max_wait_s
         self._work = threading.Condition(self.lock)  # what the pool's thread waits on
         self._ready: set[Member] = set()  # that have a token and are not in a call
+        self._vacated: set[Block] = set()  # blocks of states that some have left and others have not
         self._joined = 0
 
     def join(self, stream: Stream, notify: Callable[[], None] | None) -> Member:
@@ -122,6 +130,7 @@ class Schedule:
     def rewind(self, member: Member) -> None:
         """The stream, which is in no call, begins anew."""
         self._ready.discard(member)
+        self._vacate(member)
         member.rewind()
 
     def leave(self, member: Member, error: GhostnoteError | None = None) -> None:
@@ -135,16 +144,21 @@ class Schedule:
             member.together = None
             self._work.notify()  # nobody waits for it any more
         if not member.busy:  # otherwise its call is going on, and the pool sees in the end that it has left
-            member.place = None
+            self._vacate(member)
         member.error = member.error or error or EngineError("this stream was closed")
         member.changed.notify_all()
 
     def close(self, error: GhostnoteError) -> None:
         """All streams leave; no call begins any more."""
-        self.closed = True
+        self.closed = error
         for member in list(self.members):
             self.leave(member, error)
         self._work.notify()
+
+    def vacated(self) -> set[Block]:
+        """Blocks of states that some streams have left, and others not, since this was asked last."""
+        blocks, self._vacated = self._vacated, set()
+        return blocks
 
     def next_call(self) -> list[Member]:
         """Wait for the streams of the next call: at least one, in the order in which they came; none after `close`.
@@ -180,13 +194,23 @@ class Schedule:
         """Whether everybody whom it was heard with last has a token."""
         return member.together is not None and member.together <= self._ready
 
+    def _vacate(self, member: Member) -> None:
+        if member.place is None:
+            return
+        block, member.place = member.place.block, None
+        if block.left():
+            self._vacated.add(block)
+        else:
+            self._vacated.discard(block)
+
     def _choose(self, chosen: frozenset[Member]) -> list[Member]:
         self._ready -= chosen
         strayed = _split_groups(chosen)
         # Who is new does not become a group by coming along with strays alone.
         group = frozenset(member for member in chosen - strayed if member.together is not None or not strayed)
         for member in chosen:
-            member.together = group if member in group else None
+            # One alone is no group: it would be heard alone for ever, however near others are.
+            member.together = group if member in group and len(group) > 1 else None
             member.busy = True
         return sorted(chosen, key=lambda member: member.number)
 

@@ -6,13 +6,13 @@ Used by the pool's thread alone, but for `place = None`: a stream that begins an
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from .engines.protocol import Engine, State
 
-__all__ = ["Place", "Placed", "gather", "settle"]
+__all__ = ["Block", "Place", "Placed", "gather", "settle"]
 
 
 class Placed(Protocol):
@@ -22,7 +22,7 @@ class Placed(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Block:
+class Block:
     """A state of several, and who stood in which row when it was made."""
 
     state: State
@@ -37,7 +37,7 @@ class _Block:
 class Place(NamedTuple):
     """A row of a state."""
 
-    block: _Block
+    block: Block
     row: int
 
 
@@ -52,12 +52,14 @@ def gather(engine: Engine, members: Sequence[Placed]) -> State:
     return _select(engine, places)
 
 
-def settle(engine: Engine, members: Sequence[Placed], state: State) -> None:
+def settle(engine: Engine, members: Sequence[Placed], state: State, vacated: Iterable[Block] = ()) -> None:
     """Row i of the state is now that of member i. A large one is not kept in memory for the few that are left in it.
 
-    Unless there is no memory to copy those few: then it is kept, and they lose nothing.
+    Nor are those that others have left (`vacated`). Unless there is no memory to copy the few: then it is kept, and
+    they lose nothing.
     """
     before = {member.place.block for member in members if member.place is not None}
+    before.update(vacated)
     _put(members, state)
     for block in before:
         left = block.left()
@@ -67,7 +69,7 @@ def settle(engine: Engine, members: Sequence[Placed], state: State) -> None:
 
 
 def _put(members: Sequence[Placed], state: State) -> None:
-    block = _Block(state, tuple(members))
+    block = Block(state, tuple(members))
     for row, member in enumerate(members):
         member.place = Place(block, row)
 

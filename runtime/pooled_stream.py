@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import numpy as np
@@ -17,7 +18,6 @@ from .stream import check_pcm
 __all__ = ["BacklogError", "PooledStream"]
 
 Floats = NDArray[np.float32]
-Settle = Callable[[Schedule, Member, int], tuple[Schedule, Member]]  # before so many first samples come
 
 
 class BacklogError(GhostnoteError):
@@ -34,10 +34,10 @@ class BacklogError(GhostnoteError):
 class PooledStream:
     """One stream of a pool; made by `StreamPool.open`. Any thread may call it, one at a time."""
 
-    def __init__(self, schedule: Schedule, member: Member, settle: Settle) -> None:
+    def __init__(self, schedule: Schedule, member: Member, settle: Callable[[PooledStream, int], None]) -> None:
         self._schedule = schedule
         self._member = member
-        self._settle: Settle | None = settle  # until the first sample comes
+        self._settle = settle  # called before so many first samples come: may `move` the stream
 
     @property
     def total_latency_ms(self) -> float:
@@ -57,7 +57,7 @@ class PooledStream:
     @property
     def ended(self) -> bool:
         """Whether the stream was finished and all its hits are found."""
-        with self._schedule.lock:
+        with self._locked():
             return self._member.stream.ended
 
     def feed(self, pcm: Floats, timeout: float | None = None) -> None:
@@ -67,7 +67,7 @@ class PooledStream:
         """
         pcm = self._checked(pcm)
         end = None if timeout is None else time.monotonic() + timeout
-        with self._schedule.lock:
+        with self._locked():
             taken = self._push(pcm)
             while taken < len(pcm):
                 self.check_read(taken, len(pcm))
@@ -82,7 +82,7 @@ class PooledStream:
     def offer(self, pcm: Floats) -> int:
         """Take as many of the samples [n] as there is room for, without waiting; how many. Raises EngineError."""
         pcm = self._checked(pcm)
-        with self._schedule.lock:
+        with self._locked():
             return self._push(pcm)
 
     def read(self, timeout: float = 0.0) -> list[Hit]:
@@ -91,7 +91,7 @@ class PooledStream:
         Raises EngineError once the hits before it were read.
         """
         end = time.monotonic() + timeout
-        with self._schedule.lock:
+        with self._locked():
             while not self._member.hits and not self._member.stream.ended:
                 self.check()
                 if not self._wait(end):
@@ -100,7 +100,7 @@ class PooledStream:
 
     def finish(self) -> None:
         """No more samples will come; `read` gives what is still to be found, until `ended`. Raises EngineError."""
-        with self._schedule.lock:
+        with self._locked():
             self.check()
             self._member.finish()
             self._schedule.offer(self._member)
@@ -110,7 +110,7 @@ class PooledStream:
 
         Raises EngineError; the hits found before are still there to `read`.
         """
-        with self._schedule.lock:
+        with self._locked():
             self.finish()
             while not self._member.stream.ended:
                 self._wait(None)
@@ -119,7 +119,7 @@ class PooledStream:
 
     def reset(self) -> None:
         """Forget everything, unread hits too: the next sample is the first of a new stream. Raises EngineError."""
-        with self._schedule.lock:
+        with self._locked():
             self.check()
             while self._member.busy:
                 self._wait(None)
@@ -133,7 +133,7 @@ class PooledStream:
 
     def check_read(self, taken: int, wanted: int) -> None:
         """Raise BacklogError where no more samples are heard until hits are read: waiting would be for ever."""
-        with self._schedule.lock:
+        with self._locked():
             if self._member.unread:
                 raise BacklogError(
                     f"{len(self._member.hits)} hits wait to be read, and no more is heard until they are: {taken} of "
@@ -143,7 +143,7 @@ class PooledStream:
 
     def close(self) -> None:
         """Leave the pool; unread hits can still be read. Closing twice does no harm."""
-        with self._schedule.lock:
+        with self._locked():
             self._schedule.leave(self._member)
 
     def __enter__(self) -> PooledStream:
@@ -154,12 +154,32 @@ class PooledStream:
     ) -> None:
         self.close()
 
+    def move(self, schedule: Schedule) -> None:
+        """Be heard there from the first sample on; a stream that has begun stays. No two streams may move at once."""
+        here = self._schedule
+        if schedule is here:
+            return
+        with here.lock, schedule.lock:
+            member = self._member
+            if member.movable and schedule.closed is None:
+                here.members.discard(member)
+                self._schedule, self._member = schedule, schedule.join(member.stream, member.notify)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of where the stream is heard, which may change until it is held."""
+        while True:
+            schedule = self._schedule
+            with schedule.lock:
+                if schedule is self._schedule:
+                    yield
+                    return
+
     def _checked(self, pcm: Floats) -> Floats:
         """Samples to take; before the first ones, the stream goes where it shall be heard."""
         pcm = check_pcm(pcm)
-        if self._settle is not None and len(pcm):
-            self._schedule, self._member = self._settle(self._schedule, self._member, len(pcm))
-            self._settle = None
+        if len(pcm) and self._member.movable:
+            self._settle(self, len(pcm))
         return pcm
 
     def _push(self, pcm: Floats) -> int:
@@ -175,7 +195,12 @@ class PooledStream:
         left_s = None if end is None else end - time.monotonic()
         if left_s is not None and left_s <= 0:
             return False
-        self._member.changed.wait(left_s)
+        member = self._member
+        member.waiting += 1
+        try:
+            member.changed.wait(left_s)
+        finally:
+            member.waiting -= 1
         return True
 
     def _drain(self) -> list[Hit]:

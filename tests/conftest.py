@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from ghostnote.models.checkpoint import Checkpoint
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says more of the machine than of us
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

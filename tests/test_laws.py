@@ -39,7 +39,7 @@ def test_any_chunking_equals_the_whole_and_a_second_run(engine: Engine, audio: n
     laws.assert_any_chunking(engine, audio[0], delay, TOLERANCE)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_random_chunking_equals_the_whole(engine: Engine, audio: np.ndarray, seed: int) -> None:
     whole = laws.run_engine(engine, audio, DELAYS, [TOKENS])

@@ -126,7 +126,7 @@ def test_hits_sound_at_their_samples() -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(CODES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_harder_is_never_softer(one: float, other: float, code: str) -> None:
     soft, hard = (np.abs(replay([Hit(0.1, code, v, 1.0)], 20000, _KIT)).max() for v in sorted((one, other)))
     assert soft <= hard * (1 + 1e-6)

@@ -7,6 +7,7 @@ import importlib.resources
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,8 @@ def _add_pages(app: FastAPI, pool: StreamPool, settings: Settings, metrics: Metr
 
 def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metrics: Metrics) -> None:
     sessions: Sessions = app.state.sessions
+    # As many threads as places: with fewer, whoever writes what arrives would wait for whoever transcribes.
+    threads = ThreadPoolExecutor(settings.max_sessions, thread_name_prefix="ghostnote-upload")
 
     @app.websocket("/v1/transcribe")
     async def transcribe_stream(socket: WebSocket) -> None:
@@ -179,7 +182,7 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
         if not _is_welcome(request.headers.get("origin"), request.headers.get("host"), settings):
             raise HTTPException(403, "this page may not use the server; see --allow-origin")
         try:
-            transcript = await _hear_upload(request.stream(), pool, settings, latency_ms)
+            transcript = await _hear_upload(request.stream(), pool, settings, latency_ms, threads)
         except GhostnoteError as error:
             raise _http_error(error, metrics) from None
         except ClientDisconnect:
@@ -190,7 +193,7 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
 
 
 async def _hear_upload(
-    body: AsyncIterator[bytes], pool: StreamPool, settings: Settings, latency_ms: float | None
+    body: AsyncIterator[bytes], pool: StreamPool, settings: Settings, latency_ms: float | None, threads: Executor
 ) -> uploads.Transcript:
     """Takes its place in the pool first, so that nobody sends a file for nothing."""
     with pool.open(latency_ms=latency_ms) as stream, tempfile.TemporaryDirectory(prefix="ghostnote-") as folder:
@@ -198,7 +201,8 @@ async def _hear_upload(
         try:
             async with asyncio.timeout(settings.max_upload_s):
                 await uploads.save(body, path, settings.max_upload_bytes)
-                return await asyncio.to_thread(uploads.transcribe, path, stream, pool.sample_rate)
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(threads, uploads.transcribe, path, stream, pool.sample_rate)
         except TimeoutError:
             raise uploads.TooSlowError(
                 f"the file was not received and transcribed within {settings.max_upload_s:g} s; send a shorter one"

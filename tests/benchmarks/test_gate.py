@@ -61,7 +61,7 @@ def test_changes_are_found(ratio: float, expected: Verdict) -> None:
     assert all(verdict_after(ratio, seed) is expected for seed in range(6))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.5, 2.0), st.integers(0, 1000))
 def test_the_interval_holds_the_estimate_and_turns_over_with_the_builds(ratio: float, seed: int) -> None:
     rounds = simulated(ratio, 6, seed)

@@ -88,7 +88,7 @@ def test_channels_do_what_they_say():
     assert np.abs(named("room")(audio, "t")[quiet]).mean() > 2 * np.abs(audio[quiet]).mean()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(-4000, 4000), st.floats(0.1, 2.0))
 def test_a_delay_is_found_and_taken_out(delay, gain):
     audio = clicks(1.0)

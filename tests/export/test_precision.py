@@ -84,7 +84,7 @@ def test_products_are_fed_by_pairs_without_zero_points(proto: onnx.ModelProto, p
     assert all(peak > 0 for peak in peaks.values())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.floats(1e-3, 100))
 def test_quantised_weights_are_nearest(seed: int, size: float) -> None:
     """x @ W with W [6, 5]: every weight is off by at most half a step of its column."""

@@ -40,7 +40,7 @@ def performances(draw: st.DrawFn) -> Performance:
 
 
 @given(performances(), performances(), st.floats(0, 8), st.floats(0.05, 5), st.floats(0.5, 2), st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_operation_gives_a_playable_performance(one, other, start_s, length_s, factor, seed):
     assert_playable(one)
     assert_playable(one.slice(start_s, length_s))

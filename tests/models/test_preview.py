@@ -58,7 +58,7 @@ def test_a_click_shows_where_it_is(sample):
     assert abs(int(high.argmax()) * preview.HOP - sample) <= preview.HOP
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.floats(0, 600, allow_nan=False), st.integers(0, len(CODES) - 1), st.floats(0, 1), st.booleans()),

@@ -62,7 +62,7 @@ def write(tmp_path, text):
     return path
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(-50, 50), st.integers(1, 50))
 def test_draws_lie_in_their_ranges(low, width, first, count):
     ranges = {"a": space.Range(low, low + width), "b": space.Range(first, first + count), "c": space.Choices(("u", 1))}

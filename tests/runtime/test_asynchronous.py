@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import laws
 import numpy as np
@@ -16,6 +17,7 @@ from ghostnote.runtime import (
     Engine,
     EngineError,
     Hit,
+    PooledStream,
     StreamPool,
 )
 
@@ -41,6 +43,32 @@ def test_asyncio(click_engine: Engine, clicks: Clicks, alone: list[list[Hit]]) -
 
     with StreamPool(click_engine, max_wait_ms=1, max_buffer_s=0.2) as pool:
         assert asyncio.run(all_of_them(pool)) == alone
+
+
+def test_asyncio_reads_hits_that_come_with_the_end(
+    click_engine: Engine, clicks: Clicks, alone: list[list[Hit]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last call ends just after a read found nothing: its hits are for the next."""
+    read = PooledStream.read
+
+    def just_before(stream: PooledStream, timeout: float = 0.0) -> list[Hit]:
+        hits = read(stream, timeout)
+        while not hits and stream._member.stream.finished and not stream.ended:
+            time.sleep(0.001)
+        return hits
+
+    async def go(pool: StreamPool) -> list[Hit]:
+        async with AsyncStream(pool, 1) as stream:
+            await stream.feed(clicks.pcm)
+            stream.finish()
+            hits: list[Hit] = []
+            while found := await stream.read():
+                hits += found
+            return hits
+
+    monkeypatch.setattr(PooledStream, "read", just_before)
+    with StreamPool(Watched(click_engine, step_s=0.01), max_buffer_s=60) as pool:
+        assert asyncio.run(go(pool)) == alone[1]
 
 
 def test_asyncio_hears_that_the_pool_was_closed_and_that_nobody_reads(

@@ -161,7 +161,7 @@ def test_close_calls_know_doubt_about_the_class() -> None:
     assert not close[1, index_of("BD")]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.lists(st.integers(0, 9), min_size=1, max_size=60),

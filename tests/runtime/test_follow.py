@@ -66,7 +66,7 @@ def test_wav_that_does_not_know_its_length(size: int, tmp_path: Path) -> None:
     writer.join()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 2044), max_size=4))
 def test_written_in_pieces_of_any_size(cuts: list[int], tmp_path: Path) -> None:
     """Also in the middle of the header and of a sample."""

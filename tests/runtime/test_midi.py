@@ -44,7 +44,7 @@ def onsets(file: mido.MidiFile) -> list[tuple[float, int, float]]:
 
 
 @given(tempo_maps, hit_lists, st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_times_survive_any_tempo_map(tempo: TempoMap, hits: list[Hit], track_per_drum: bool) -> None:
     """Law: read back by mido, every hit lies within a tick of its time, whatever the map."""
     found = onsets(read(MidiFormat(NOTE_OF, tempo, track_per_drum=track_per_drum), hits))
@@ -59,7 +59,6 @@ def test_times_survive_any_tempo_map(tempo: TempoMap, hits: list[Hit], track_per
 
 
 @given(tempo_maps, hit_lists)
-@settings(deadline=None)
 def test_no_note_sounds_twice_and_all_end(tempo: TempoMap, hits: list[Hit]) -> None:
     sounding = set()
     for message in read(MidiFormat(NOTE_OF, tempo), hits):
@@ -72,7 +71,6 @@ def test_no_note_sounds_twice_and_all_end(tempo: TempoMap, hits: list[Hit]) -> N
 
 
 @given(tempo_maps, hit_lists)
-@settings(deadline=None)
 def test_notes_lie_on_the_grid_when_asked(tempo: TempoMap, hits: list[Hit]) -> None:
     """Each on a line counted from the last change of meter; one per drum and line, the loudest."""
     grid = parse_grid("1/16")

@@ -61,7 +61,7 @@ def notes_of(root: ElementTree.Element) -> list[tuple[int, str, ElementTree.Elem
 
 
 @given(hit_lists, st.sampled_from(FITTING), st.sampled_from((61.0, 120.0, 203.5)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_quantised_hit_appears_exactly_once(hits: list[Hit], case: tuple[Meter, str], bpm: float) -> None:
     tempo = TempoMap.constant(bpm, case[0])
     placement = Placement(tempo, parse_grid(case[1]))
@@ -74,7 +74,6 @@ def test_every_quantised_hit_appears_exactly_once(hits: list[Hit], case: tuple[M
 
 
 @given(st.sampled_from(FITTING), st.data())
-@settings(deadline=None)
 def test_what_is_written_lasts_what_it_says(case: tuple[Meter, str], data: st.DataObject) -> None:
     """Type, dots and tuplet of every event make up its length; notes stand at the onsets; the bar is full."""
     meter, grid = case[0], parse_grid(case[1])

@@ -107,7 +107,7 @@ def test_hits_are_those_of_onnxruntime(engine: PlanEngine, tiny_engine: OnnxRunt
     assert len(found) > 30
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_streams_that_take_turns_join_and_leave_are_as_each_alone(click_path: Path, data: st.DataObject) -> None:
     """What a pool does: batches put together by `select` from wherever streams are, and taken apart again."""

@@ -25,7 +25,7 @@ from ghostnote.runtime import (
 from ghostnote.runtime.engines.protocol import State, StepOutput
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     plans=st.lists(st.tuples(st.sampled_from(DELAYS), st.integers(0, 40), st.integers(0, 99)), min_size=1, max_size=6)
 )
@@ -151,6 +151,48 @@ def test_an_error_ends_the_guilty_stream_only(pool: StreamPool, clicks: Clicks, 
     for call in (streams[1].flush, streams[1].reset):
         with pytest.raises(EngineError, match="too loud"):
             call()
+
+
+def test_a_notify_that_raises_ends_its_stream_only(pool: StreamPool, clicks: Clicks, alone: list[list[Hit]]) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    other, guilty = pool.open(1), pool.open(notify=fail)
+    guilty.feed(clicks.pcm[: 2 * TOKEN])
+    hits, error = read_until_error(guilty)
+    assert hits == []
+    assert str(error) == "the stream's notify failed: ValueError('no')"
+    assert play(other, clicks.pcm, laws.every(5000)) == alone[1]
+
+
+def test_a_pool_whose_thread_fails_tells_everybody(
+    pool: StreamPool, clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours outside the engine: nobody waits for ever."""
+    monkeypatch.setattr("ghostnote.runtime.pool_lane.settle", lambda *_: 1 / 0)
+    streams = [pool.open(), pool.open()]
+    streams[0].feed(clicks.pcm[: 2 * TOKEN])
+    for stream in streams:
+        _, error = read_until_error(stream)
+        assert "the pool's thread ended: ZeroDivisionError" in str(error)
+    with pytest.raises(EngineError, match="the pool's thread ended"):
+        pool.open()
+
+
+def test_states_of_streams_that_left_are_not_kept_for_the_few_that_stay(click_engine: Engine, clicks: Clicks) -> None:
+    """Also where nobody of those who were heard together is ever heard again."""
+    engine = Watched(click_engine)
+    with StreamPool(engine, max_wait_ms=200) as pool:
+        other, *streams = [pool.open() for _ in range(9)]
+        for stream in streams:
+            stream.feed(clicks.pcm[:TOKEN])
+        wait_until(lambda: pool.stats().tokens == 8)
+        for stream in streams[2:]:
+            stream.close()
+        before = engine.selected
+        other.feed(clicks.pcm[:TOKEN])
+        wait_until(lambda: pool.stats().tokens == 9)
+        assert engine.selected == before + 2
 
 
 def test_limits_and_ends(engine: Watched, clicks: Clicks) -> None:

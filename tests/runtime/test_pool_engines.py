@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from ghostnote.runtime import (
     Engine,
     EngineError,
     Hit,
+    PooledStream,
     PoolFullError,
     StreamPool,
     UsageError,
@@ -23,6 +26,7 @@ from ghostnote.runtime import (
 )
 from ghostnote.runtime import pool as pool_module
 from ghostnote.runtime.engines.protocol import State, StepOutput
+from ghostnote.runtime.pool_schedule import Schedule
 
 
 def test_several_engines_share_the_streams(
@@ -91,6 +95,72 @@ def test_streams_that_are_fed_at_one_moment_meet_on_one_engine(
             stream.flush()
     heard = [{round(100 * level) - 1 for level in engine.heard if level} for engine in engines]
     assert heard == expected
+
+
+@pytest.fixture
+def moving(click_engine: Engine, click_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StreamPool]:
+    """A pool of two engines, and a clock by which every stream belongs to the second."""
+    monkeypatch.setattr(pool_module, "time", SimpleNamespace(monotonic=lambda: 50.015))
+    with StreamPool(click_engine, open_engine(click_path), max_wait_ms=1) as pool:
+        yield pool
+
+
+def test_a_reader_that_waits_before_the_first_samples_gets_its_hits(moving: StreamPool, clicks: Clicks) -> None:
+    streams = [moving.open() for _ in range(12)]
+    found: list[list[Hit]] = [[] for _ in streams]
+    begun = time.monotonic()
+
+    def wait(number: int) -> None:
+        found[number] += streams[number].read(timeout=30)
+
+    readers = [threading.Thread(target=wait, args=(number,)) for number in range(len(streams))]
+    for reader in readers:
+        reader.start()
+    while not all(stream._member.waiting for stream in streams):
+        time.sleep(0.001)
+    for stream in streams:
+        stream.feed(clicks.pcm)
+    for reader in readers:
+        reader.join()
+    assert all(found)
+    assert time.monotonic() - begun < 30
+
+
+def test_feeding_what_is_finished_harms_nobody(moving: StreamPool, clicks: Clicks, alone: list[list[Hit]]) -> None:
+    others = [moving.open(delay) for delay in DELAYS]
+    for _ in range(4):
+        stream = moving.open()
+        stream.finish()
+        with pytest.raises(RuntimeError, match="was flushed"):
+            stream.feed(clicks.pcm)
+        assert stream.flush() == []
+        stream.close()
+    assert [play(stream, clicks.pcm, laws.every(5000)) for stream in others] == alone
+
+
+def test_a_stream_that_is_closed_while_it_moves_leaves_nothing_behind(
+    moving: StreamPool, clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = PooledStream.move
+    moved = []
+
+    def and_close(stream: PooledStream, schedule: Schedule) -> None:
+        before = stream._schedule
+        move(stream, schedule)
+        moved.append(stream._schedule is not before)
+        stream.close()
+
+    monkeypatch.setattr(PooledStream, "move", and_close)
+    streams = [moving.open() for _ in range(12)]
+    closed = 0
+    for stream in streams:
+        try:
+            stream.feed(clicks.pcm)
+        except EngineError:
+            closed += 1
+    assert any(moved)
+    assert closed == len(moved)
+    assert moving.stats().streams == len(streams) - closed
 
 
 def test_a_full_pool_is_full_over_all_its_engines(click_engine: Engine, click_path: Path) -> None:

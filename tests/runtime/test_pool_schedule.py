@@ -143,3 +143,26 @@ def test_who_left_most_of_its_group_behind_finds_back(desk: Callable[[str], Desk
     assert made.heard(0.051) == "abcde"
     made.feed("abcde", 0.070)
     assert made.heard(0.070) == "abcde"
+
+
+def test_streams_that_were_heard_alone_come_together(desk: Callable[[str], Desk]) -> None:
+    """One alone is no group, which would always be complete."""
+    made = desk("abc")
+    made.feed("a", 0.0)
+    assert made.heard(WAIT_S) == "a"
+    made.feed("b", 0.011)
+    assert made.heard(0.011 + WAIT_S) == "b"
+    made.feed("ab", 0.030)
+    assert made.heard(0.030 + WAIT_S) == "ab"
+    made.feed("ab", 0.050)
+    assert made.heard(0.050) == "ab"
+
+
+def test_every_token_of_a_call_tells_when_it_was_complete(desk: Callable[[str], Desk]) -> None:
+    made = desk("ab")
+    for at in (0.0, 0.020, 0.040):
+        made.feed("a", at)
+    silent = np.full((1, 4, 18), -9.0, np.float32)
+    with made.schedule.lock:
+        assert made.members["a"].take(2, StepOutput(silent, silent, silent, None), 0) == [0.0, 0.020]
+    assert made.members["a"].ready_since == 0.040

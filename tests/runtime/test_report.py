@@ -139,7 +139,7 @@ def test_nothing_appears_before_close(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 400), max_size=12), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_outline_is_that_of_all_samples_in_bounded_memory(sizes: list[int], seed: int) -> None:
     """Any pieces: few bins, each the range of its samples."""
     pcm = np.random.default_rng(seed).uniform(-1, 1, sum(sizes)).astype(np.float32)

@@ -35,7 +35,7 @@ def test_every_click_is_found(delay_index: int, click_engine: Engine, clicks: Cl
     assert level_hits(hits) == [(place, codes[channel]) for place, channel in clicks.attacks]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(st.one_of(st.integers(0, 50), st.integers(800, 900), st.integers(0, 60_000)), max_size=30),
     st.sampled_from([None, 1, 3, 7, 50, 64]),

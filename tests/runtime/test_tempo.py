@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mido
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tempo_maps import anchors, tempo_maps
 
@@ -20,7 +20,6 @@ def tick_s(tempo: TempoMap, tick: int) -> float:
 
 
 @given(tempo_maps, st.floats(0, 4000))
-@settings(deadline=None)
 def test_a_time_and_its_tick_are_half_a_tick_apart(tempo: TempoMap, time_s: float) -> None:
     tick = tempo.tick(time_s)
     longer = max(tick_s(tempo, tick), tick_s(tempo, max(tick - 1, 0)))
@@ -28,13 +27,11 @@ def test_a_time_and_its_tick_are_half_a_tick_apart(tempo: TempoMap, time_s: floa
 
 
 @given(tempo_maps, st.integers(0, 10**6))
-@settings(deadline=None)
 def test_a_tick_comes_back_from_its_time(tempo: TempoMap, tick: int) -> None:
     assert tempo.tick(tempo.seconds(tick)) == tick
 
 
 @given(anchors)
-@settings(deadline=None)
 def test_the_tempo_changes_at_the_anchors_times(given_anchors: list[Anchor]) -> None:
     """However many there are: errors do not add up."""
     tempo = TempoMap.through(given_anchors)
