@@ -31,6 +31,8 @@ LEVEL_DB = {
     "CRC": -8, "SPC": -10, "CHC": -8, "RD": -12, "RB": -10, "CB": -9, "CL": -11, OTHER: -10,
 }  # fmt: skip
 HIHATS = frozenset({"CHH", "PHH", "OHH"})
+COVERING = frozenset({"BD", "SD"})  # loud and wide enough to hide what is struck with them
+COVERED_S = 0.03
 PREROLL_S = 1.0  # rendered ahead of the clip and cut off, so that clips begin inside ringing tails
 
 Hits = list[tuple[float, str, float]]  # seconds, class, velocity, in time order
@@ -109,13 +111,15 @@ class Renderer:
         level_db = {code: LEVEL_DB[code] + float(np.clip(balance.normal(0, class_db), -10, 9)) for code in pieces}
         depth_db = within(balance, depths)
         openings: dict[tuple[str, int], Tensor] = {}
-        for (time_s, code, velocity), choke in zip(hits, _choke_times(hits), strict=True):
+        softer_db = _softer_db(hits, draws["covering"], recipe)
+        for (time_s, code, velocity), choke, less_db in zip(hits, _choke_times(hits), softer_db, strict=True):
             piece = pieces[code]
             if piece is None:
                 continue
             chosen = piece.pick(velocity, balance)
             voice, sample = piece.voices[chosen], round(time_s * SAMPLE_RATE)
-            gain = 10 ** ((level_db[code] - depth_db * (1 - velocity) ** 1.3 + balance.normal(0, stroke_db)) / 20)
+            stroke = level_db[code] - depth_db * (1 - velocity) ** 1.3 + balance.normal(0, stroke_db)
+            gain = 10 ** ((stroke - less_db) / 20)
             end = None if choke is None else round(choke * SAMPLE_RATE) - sample
             if _add(take.buses[int(code in CYMBALS)], voice, sample, gain, end) and code != OTHER:
                 if (code, chosen) not in openings:
@@ -241,6 +245,19 @@ def _with_other_percussion(performance: Performance, kit: Kit, draws: Draws, rec
         times = rng.uniform(0, performance.duration_s, rng.integers(*recipe["other_percussion"]["hits"]))
         hits += [(float(t), OTHER, float(rng.uniform(0.3, 1))) for t in times]
     return sorted(hits)
+
+
+def _softer_db(hits: Hits, rng: np.random.Generator, recipe: RenderRecipe) -> np.ndarray:
+    """How much softer each hit is than the same stroke alone, dB: in some clips, those struck with a kick or snare."""
+    softer = np.zeros(len(hits))
+    if "covering" not in recipe or rng.random() >= recipe["covering"]["chance"]:
+        return softer
+    depth_db, spread_db = within(rng, recipe["covering"]["depth_db"]), recipe["covering"]["spread_db"]
+    loud = np.array([time_s for time_s, code, _ in hits if code in COVERING])
+    for i, (time_s, code, _) in enumerate(hits):
+        if code not in COVERING and (np.abs(loud - time_s) < COVERED_S).any():
+            softer[i] = max(0.0, rng.normal(depth_db, spread_db))
+    return softer
 
 
 def _choke_times(hits: Hits) -> list[float | None]:

@@ -18,7 +18,7 @@ BEAT = [(k * 0.25, code) for k in range(16) for code in (("BD", "CHH") if k % 4 
 
 @pytest.fixture(autouse=True)
 def small_pool(monkeypatch):
-    """Two pieces of a second per kind, where the pool has a hundred of twelve."""
+    """Two pieces of a second per kind, where the pool has hundreds of twelve."""
     monkeypatch.setattr(backing, "POOL", dict.fromkeys(backing.POOL, 2))
     monkeypatch.setattr(backing, "PIECE_SAMPLES", RATE)
     backing._pool_piece.cache_clear()
@@ -74,6 +74,14 @@ def test_the_same_draw_is_the_same_clip_with_and_without_a_cache(folder, tmp_pat
         for other in others:
             np.testing.assert_array_equal(first, other)
     assert not np.array_equal(play(shelves[0], 1), play(shelves[0], 2))
+
+
+def test_a_piece_at_another_speed_is_higher_and_shorter():
+    tone = np.round(10000 * np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE)).astype(np.int16)  # goes round whole
+    faster = backing._at_speed(tone, 1.25)
+    assert len(faster) == RATE / 1.25
+    assert np.abs(np.fft.rfft(faster)).argmax() == 100  # as many periods in less time
+    np.testing.assert_array_equal(backing._at_speed(tone, 1.0), tone.astype(np.float32))
 
 
 def test_a_folder_without_a_table_is_refused(tmp_path):

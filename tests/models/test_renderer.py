@@ -104,6 +104,21 @@ def test_a_hit_under_a_much_louder_one_is_ignored_and_a_clear_one_is_not():
     assert apart.ignored[0].tolist() == [False, False]
 
 
+def test_what_is_struck_with_a_snare_is_softer_in_covered_clips():
+    """A hi-hat alone keeps its level, one with a snare loses twelve decibels, and so does one 20 ms beside it."""
+    hat, snare = index_of("CHH"), index_of("SD")
+    played = Performance.from_hits([1.1, 1.4, 1.4, 1.7, 1.72], [hat, hat, snare, snare, hat], [0.8] * 5, 2.0)
+    plain = PRODUCTION.changed("balance", class_db=0, softest_db=[30, 30], stroke_db=0)
+    energies = {}
+    for chance in (0, 1):
+        recipe = plain.changed("covering", chance=chance, depth_db=[12, 12], spread_db=0)
+        take = Renderer(KitShelf(None), BackingShelf(None), recipe)._take([played], Draws(4), 2 * RATE)
+        energies[chance] = torch.stack([energy.sum() for energy in take.energies])
+    lost_db = 10 * (energies[0] / energies[1]).log10()
+    assert [index for _, index, _ in take.labels] == [hat, hat, snare, snare, hat]
+    assert lost_db.tolist() == pytest.approx([0, 12, 0, 0, 12], abs=1e-3)
+
+
 def test_every_stage_can_be_left_out_and_moves_no_other_draw():
     performance = Performance.from_hits([1.3, 1.6], [index_of("BD"), index_of("SD")], [0.9, 0.8], 2.0)
     whole = render_one(performance, PRODUCTION, seed=5)
