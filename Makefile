@@ -78,6 +78,7 @@ EIGHTH := $(TRAINING) --distinct 5000 --seed 7 --margin-ms 1.5
 NINTH := $(TRAINING) --distinct 1000 --seed 8 --margin-ms 1.5
 TENTH := $(TRAINING) --distinct 2400 --seed 9 --margin-ms 1.5
 ELEVENTH := $(TRAINING) --distinct 900 --seed 10 --margin-ms 1.5
+TWELFTH := $(TRAINING) --distinct 4000 --seed 11 --margin-ms 1.5
 # `small` begins narrower and is widened for its later courses.
 NARROW := --preset narrow --teacher
 
@@ -99,7 +100,9 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-10 $(EIGHTH) --init runs/base-6789.pt --steps 1400 --learning-rate 8e-4
 	$(GHOSTNOTE) average runs/base-6789.pt runs/base-10/best.pt -o runs/base-678910.pt
 	$(GHOSTNOTE) train runs/base-11 $(TENTH) --init runs/base-678910.pt --steps 2400 --learning-rate 1e-3
-	$(GHOSTNOTE) average runs/base-678910.pt runs/base-11/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-678910.pt runs/base-11/best.pt -o runs/base-67891011.pt
+	$(GHOSTNOTE) train runs/base-12 $(TWELFTH) --init runs/base-67891011.pt --steps 2600 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/base-67891011.pt runs/base-12/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -118,7 +121,7 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/small-13 $(NINTH) --preset small --teacher runs/base-678910.pt --init runs/small-12/best.pt --steps 900 --learning-rate 6e-4
 	$(GHOSTNOTE) average runs/small-12/best.pt runs/small-13/best.pt -o runs/small-1213.pt
 	$(GHOSTNOTE) train runs/small-14 $(TENTH) --preset small --teacher runs/base-678910.pt --init runs/small-1213.pt --steps 3600 --learning-rate 1e-3
-	$(GHOSTNOTE) train runs/small-15 $(ELEVENTH) --preset small --teacher runs/base.pt --init runs/small-14/best.pt --steps 900 --learning-rate 6e-4
+	$(GHOSTNOTE) train runs/small-15 $(ELEVENTH) --preset small --teacher runs/base-67891011.pt --init runs/small-14/best.pt --steps 900 --learning-rate 6e-4
 	$(GHOSTNOTE) average runs/small-14/best.pt runs/small-15/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt $(CALIBRATION)
