@@ -58,7 +58,7 @@ class Lane:
         self._stats = PoolStats()
         self._warm_streams = warm_streams
         self._warm = threading.Event()
-        self._failure: Exception | None = None  # of warming up
+        self._failure: Exception | None = None  # why the thread ended
         self._thread = threading.Thread(target=self._run, name="ghostnote-pool", daemon=True)
         self._thread.start()
 
@@ -90,18 +90,17 @@ class Lane:
         """The thread: wait, gather, step, deliver, until closed."""
         try:
             self._warm_up()
-        except Exception as error:  # noqa: BLE001 - told by the constructor, which waits for it
-            self._failure = error
-        self._warm.set()
-        try:
-            while self._failure is None and (chosen := self.schedule.next_call()):
+            self._warm.set()
+            while chosen := self.schedule.next_call():
                 with self.schedule.lock:
                     tokens = _tokens_of_call(chosen)
                     audio = np.stack([member.stream.audio(tokens) for member in chosen])
                     delay = np.array([[member.stream.delay_index] for member in chosen], np.int64)
                 self._call(chosen, tokens, audio, delay)
-        except Exception as error:  # noqa: BLE001 - streams must not wait for a thread that has ended
+        except Exception as error:  # noqa: BLE001 - neither the constructor nor streams wait for a thread that ended
+            self._failure = error
             self._end(EngineError(f"the pool's thread ended: {error!r}"))
+            self._warm.set()
 
     def _warm_up(self) -> None:
         count = self._warm_streams
@@ -145,12 +144,12 @@ class Lane:
 
     def _deliver(self, chosen: list[Member], tokens: int, output: StepOutput, done: float) -> list[float]:
         """Give each stream what came of the call; seconds that every token had waited for it."""
-        settle(self._engine, chosen, output.state, self.schedule.vacated())
+        settle(self._engine, chosen, output.state, self.schedule.take_vacated())
         lags_s = []
         for row, member in enumerate(chosen):
             member.busy = False
             if member.error is not None:  # left while it was in the call
-                member.place = None
+                self.schedule.vacate(member)
                 continue
             lags_s += [done - arrival for arrival in member.take(tokens, output, row)]
             self.schedule.offer(member)

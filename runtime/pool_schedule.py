@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ class Member:
     @property
     def movable(self) -> bool:
         """Whether nothing has happened yet that another schedule would have to know of."""
-        begun = self.stream.fed or self.stream.finished or self.busy or self.together is not None
+        begun = self.stream.fed or self.stream.finished or self.together is not None
         return not begun and not self.waiting and self.error is None
 
     @property
@@ -86,7 +87,6 @@ class Member:
         self.stream.reset()
         self.hits.clear()
         self._arrivals.clear()
-        self.place = None
 
     def _note_arrivals(self) -> None:
         now = time.monotonic()
@@ -109,7 +109,7 @@ class Schedule:
         self._max_wait_s = max_wait_s
         self._work = threading.Condition(self.lock)  # what the pool's thread waits on
         self._ready: set[Member] = set()  # that have a token and are not in a call
-        self._vacated: set[Block] = set()  # blocks of states that some have left and others have not
+        self._vacated: WeakSet[Block] = WeakSet()  # blocks of states that some have left and others have not
         self._joined = 0
 
     def join(self, stream: Stream, notify: Callable[[], None] | None) -> Member:
@@ -130,7 +130,7 @@ class Schedule:
     def rewind(self, member: Member) -> None:
         """The stream, which is in no call, begins anew."""
         self._ready.discard(member)
-        self._vacate(member)
+        self.vacate(member)
         member.rewind()
 
     def leave(self, member: Member, error: GhostnoteError | None = None) -> None:
@@ -144,7 +144,7 @@ class Schedule:
             member.together = None
             self._work.notify()  # nobody waits for it any more
         if not member.busy:  # otherwise its call is going on, and the pool sees in the end that it has left
-            self._vacate(member)
+            self.vacate(member)
         member.error = member.error or error or EngineError("this stream was closed")
         member.changed.notify_all()
 
@@ -155,9 +155,16 @@ class Schedule:
             self.leave(member, error)
         self._work.notify()
 
-    def vacated(self) -> set[Block]:
+    def vacate(self, member: Member) -> None:
+        """The stream needs its state no more."""
+        if member.place is not None:
+            self._vacated.add(member.place.block)
+            member.place = None
+
+    def take_vacated(self) -> list[Block]:
         """Blocks of states that some streams have left, and others not, since this was asked last."""
-        blocks, self._vacated = self._vacated, set()
+        blocks = list(self._vacated)
+        self._vacated.clear()
         return blocks
 
     def next_call(self) -> list[Member]:
@@ -193,15 +200,6 @@ class Schedule:
     def _is_complete(self, member: Member) -> bool:
         """Whether everybody whom it was heard with last has a token."""
         return member.together is not None and member.together <= self._ready
-
-    def _vacate(self, member: Member) -> None:
-        if member.place is None:
-            return
-        block, member.place = member.place.block, None
-        if block.left():
-            self._vacated.add(block)
-        else:
-            self._vacated.discard(block)
 
     def _choose(self, chosen: frozenset[Member]) -> list[Member]:
         self._ready -= chosen

@@ -21,7 +21,7 @@ class Placed(Protocol):
     place: Place | None  # None: at its beginning, all zeros
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Block:
     """A state of several, and who stood in which row when it was made."""
 

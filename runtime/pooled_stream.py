@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 
 import numpy as np
@@ -57,7 +56,7 @@ class PooledStream:
     @property
     def ended(self) -> bool:
         """Whether the stream was finished and all its hits are found."""
-        with self._locked():
+        with _Held(self):
             return self._member.stream.ended
 
     def feed(self, pcm: Floats, timeout: float | None = None) -> None:
@@ -67,7 +66,7 @@ class PooledStream:
         """
         pcm = self._checked(pcm)
         end = None if timeout is None else time.monotonic() + timeout
-        with self._locked():
+        with _Held(self):
             taken = self._push(pcm)
             while taken < len(pcm):
                 self.check_read(taken, len(pcm))
@@ -82,7 +81,7 @@ class PooledStream:
     def offer(self, pcm: Floats) -> int:
         """Take as many of the samples [n] as there is room for, without waiting; how many. Raises EngineError."""
         pcm = self._checked(pcm)
-        with self._locked():
+        with _Held(self):
             return self._push(pcm)
 
     def read(self, timeout: float = 0.0) -> list[Hit]:
@@ -91,7 +90,7 @@ class PooledStream:
         Raises EngineError once the hits before it were read.
         """
         end = time.monotonic() + timeout
-        with self._locked():
+        with _Held(self):
             while not self._member.hits and not self._member.stream.ended:
                 self.check()
                 if not self._wait(end):
@@ -100,7 +99,7 @@ class PooledStream:
 
     def finish(self) -> None:
         """No more samples will come; `read` gives what is still to be found, until `ended`. Raises EngineError."""
-        with self._locked():
+        with _Held(self):
             self.check()
             self._member.finish()
             self._schedule.offer(self._member)
@@ -110,7 +109,7 @@ class PooledStream:
 
         Raises EngineError; the hits found before are still there to `read`.
         """
-        with self._locked():
+        with _Held(self):
             self.finish()
             while not self._member.stream.ended:
                 self._wait(None)
@@ -119,7 +118,7 @@ class PooledStream:
 
     def reset(self) -> None:
         """Forget everything, unread hits too: the next sample is the first of a new stream. Raises EngineError."""
-        with self._locked():
+        with _Held(self):
             self.check()
             while self._member.busy:
                 self._wait(None)
@@ -133,7 +132,7 @@ class PooledStream:
 
     def check_read(self, taken: int, wanted: int) -> None:
         """Raise BacklogError where no more samples are heard until hits are read: waiting would be for ever."""
-        with self._locked():
+        with _Held(self):
             if self._member.unread:
                 raise BacklogError(
                     f"{len(self._member.hits)} hits wait to be read, and no more is heard until they are: {taken} of "
@@ -143,7 +142,7 @@ class PooledStream:
 
     def close(self) -> None:
         """Leave the pool; unread hits can still be read. Closing twice does no harm."""
-        with self._locked():
+        with _Held(self):
             self._schedule.leave(self._member)
 
     def __enter__(self) -> PooledStream:
@@ -164,16 +163,6 @@ class PooledStream:
             if member.movable and schedule.closed is None:
                 here.members.discard(member)
                 self._schedule, self._member = schedule, schedule.join(member.stream, member.notify)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock of where the stream is heard, which may change until it is held."""
-        while True:
-            schedule = self._schedule
-            with schedule.lock:
-                if schedule is self._schedule:
-                    yield
-                    return
 
     def _checked(self, pcm: Floats) -> Floats:
         """Samples to take; before the first ones, the stream goes where it shall be heard."""
@@ -208,3 +197,24 @@ class PooledStream:
         self._member.hits.clear()
         self._schedule.offer(self._member)  # it may have been kept waiting because nobody read
         return hits
+
+
+class _Held:
+    """The lock of where a stream is heard, which may change until it is held."""
+
+    # A class, since a generator's context costs three times as much, and each piece of audio comes through here.
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: PooledStream) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> None:
+        while True:
+            schedule = self._stream._schedule
+            schedule.lock.acquire()
+            if schedule is self._stream._schedule:
+                return
+            schedule.lock.release()
+
+    def __exit__(self, *_: object) -> None:
+        self._stream._schedule.lock.release()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...runtime.vocabulary import CODES
 from . import effects
-from .audibility import audible, band_energies
+from .audibility import TOGETHER_S, audible, band_energies
 from .kits import OTHER, SAMPLE_RATE, Kit, KitShelf
 from .performance import Performance
 from .recipe import Draws, RenderRecipe, within
@@ -32,7 +32,6 @@ LEVEL_DB = {
 }  # fmt: skip
 HIHATS = frozenset({"CHH", "PHH", "OHH"})
 COVERING = frozenset({"BD", "SD"})  # loud and wide enough to hide what is struck with them
-COVERED_S = 0.03
 PREROLL_S = 1.0  # rendered ahead of the clip and cut off, so that clips begin inside ringing tails
 
 Hits = list[tuple[float, str, float]]  # seconds, class, velocity, in time order
@@ -255,7 +254,7 @@ def _softer_db(hits: Hits, rng: np.random.Generator, recipe: RenderRecipe) -> np
     depth_db, spread_db = within(rng, recipe["covering"]["depth_db"]), recipe["covering"]["spread_db"]
     loud = np.array([time_s for time_s, code, _ in hits if code in COVERING])
     for i, (time_s, code, _) in enumerate(hits):
-        if code not in COVERING and (np.abs(loud - time_s) < COVERED_S).any():
+        if code not in COVERING and (np.abs(loud - time_s) < TOGETHER_S).any():
             softer[i] = max(0.0, rng.normal(depth_db, spread_db))
     return softer
 

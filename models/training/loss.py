@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ...runtime.vocabulary import PARENTS, index_of
 from ..config import FrameGrid
+from ..data.audibility import TOGETHER_S
 from ..transformer import Outputs
 
 __all__ = [
@@ -44,7 +45,6 @@ CLASS_WEIGHTS = {
 }  # fmt: skip
 EARLY_WEIGHT = 0.25  # of a negative one frame before an attack
 LATE_WEIGHT = 0.7  # of a negative one frame after it
-TOGETHER_S = 0.03  # two hits this near to each other are one moment to whoever listens
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import laws
 import numpy as np
 import pytest
 from click_model import RATE, Clicks
 from pooling import DELAYS, Watched
+from waiting import wait_until
 
 from ghostnote.runtime import (
     AsyncStream,
@@ -53,8 +53,8 @@ def test_asyncio_reads_hits_that_come_with_the_end(
 
     def just_before(stream: PooledStream, timeout: float = 0.0) -> list[Hit]:
         hits = read(stream, timeout)
-        while not hits and stream._member.stream.finished and not stream.ended:
-            time.sleep(0.001)
+        if not hits and stream._member.stream.finished:
+            wait_until(lambda: stream.ended)
         return hits
 
     async def go(pool: StreamPool) -> list[Hit]:
