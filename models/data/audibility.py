@@ -8,13 +8,14 @@ channel change both sides of each quotient alike. Letters: M hits, N samples, K 
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .kits import SAMPLE_RATE
 
-__all__ = ["TOGETHER_S", "WINDOW", "audible", "band_energies"]
+__all__ = ["TOGETHER_S", "WINDOW", "Heard", "band_energies", "heard"]
 
 TOGETHER_S = 0.03  # two hits this near to each other are one moment to whoever listens
 WINDOW = 1024  # samples from the attack on
@@ -33,14 +34,20 @@ def band_energies(windows: Tensor) -> Tensor:
     return torch.stack([power[:, a:b].sum(1) for a, b in itertools.pairwise(edges)], dim=1)
 
 
-def audible(own: Tensor, samples: Tensor, dry: Tensor, bus: Tensor, final: Tensor) -> Tensor:
-    """Hits [M] with their own band energies [M, K] at `samples` [M] of three signals [N] -> bool [M]."""
-    if not len(samples):
-        return torch.zeros(0, dtype=torch.bool, device=own.device)
+class Heard(NamedTuple):
+    """What can be heard of hits."""
+
+    audible: Tensor  # [M] bool
+    under_drums: Tensor  # [M] bool: the other drums alone would cover it
+
+
+def heard(own: Tensor, samples: Tensor, dry: Tensor, bus: Tensor, final: Tensor) -> Heard:
+    """Of hits [M] with their own band energies [M, K] at `samples` [M] of three signals [N]; M > 0."""
     dry_energy, bus_energy, final_energy = (band_energies(_windows(x, samples)) for x in (dry, bus, final))
-    share = (own / dry_energy.clamp(min=1e-12)).clamp(max=1) * (bus_energy / final_energy.clamp(min=1e-12)).clamp(max=1)
+    of_drums = (own / dry_energy.clamp(min=1e-12)).clamp(max=1)
+    share = of_drums * (bus_energy / final_energy.clamp(min=1e-12)).clamp(max=1)
     survives = (final_energy >= SURVIVES * bus_energy) & (final_energy >= FLOOR * final_energy.sum(1).max())
-    return ((share >= HEARD_SHARE) & survives).any(1)
+    return Heard(((share >= HEARD_SHARE) & survives).any(1), (of_drums < HEARD_SHARE).all(1))
 
 
 def _windows(signal: Tensor, samples: Tensor) -> Tensor:

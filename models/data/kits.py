@@ -51,7 +51,7 @@ class KitShelf:
             raise InputError(f"{folder}/kits.csv has no rows with split={split!r}")
         self._by_class: dict[str, list[Kit]] = {c: [k for k in self.kits if k.sounds.get(c)] for c in (*CODES, OTHER)}
         self._full = [kit for kit in self.kits if sum(bool(kit.sounds.get(c)) for c in CODES) >= 5]
-        self._synthesised: list[Kit] = []
+        self._pool = SYNTHESISED_POOL[split]
 
     def draw(self, draws: Draws, recipe: RenderRecipe) -> Kit:
         """A kit with every class: one base kit, missing and some other pieces borrowed, or a synthesised one."""
@@ -81,11 +81,10 @@ class KitShelf:
         """
         # The pool depends on the seed alone, never on what was drawn before: clip i is the same on every machine and
         # worker.
-        seed = int(rng.integers(SYNTHESISED_POOL))
-        return _synthesised_kit(seed)
+        return _synthesised_kit(int(rng.integers(self._pool.start, self._pool.stop)))
 
 
-SYNTHESISED_POOL = 120
+SYNTHESISED_POOL = {"train": range(120), "validation": range(120, 150)}  # seeds
 _synthesised_cache: dict[int, Kit] = {}
 
 

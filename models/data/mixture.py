@@ -12,7 +12,7 @@ from ...runtime.vocabulary import index_of
 from .grooves import GrooveSet
 from .patterns import stress_pattern
 from .performance import Performance, merged
-from .recipe import Draws, RenderRecipe
+from .recipe import Draws, RenderRecipe, within
 
 __all__ = ["sample_drummers"]
 
@@ -29,9 +29,15 @@ _TOMS = ("HT", "MT", "LT")
 def sample_drummers(
     draws: Draws, duration_s: float, grooves: GrooveSet | None, recipe: RenderRecipe
 ) -> list[Performance]:
-    """The performances of one clip: one drummer, or two where clips are mixed."""
+    """The performances of one clip: one drummer, or two where clips are mixed; in some clips they rest for a while."""
     two = draws["sample_mixing"].random() < recipe.setting("sample_mixing", "chance", 0.0)
-    return [_sample_performance(draws, duration_s, grooves, recipe) for _ in range(1 + two)]
+    drummers = [_sample_performance(draws, duration_s, grooves, recipe) for _ in range(1 + two)]
+    rng = draws["rests"]
+    if rng.random() >= recipe.setting("rests", "chance", 0.0):
+        return drummers
+    length_s = within(rng, recipe["rests"]["length_s"])
+    start_s = rng.uniform(-length_s, duration_s)
+    return [drummer.resting(start_s, start_s + length_s) for drummer in drummers]
 
 
 def _sample_performance(

@@ -8,7 +8,7 @@ returns a new one, sorted by time, with all hits in [0, duration_s).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,11 @@ class Performance:
         first, last = np.searchsorted(self.times_s, [start_s, start_s + length_s])
         times = self.times_s[first:last] - start_s
         return self.from_hits(times, self.classes[first:last], self.velocities[first:last], length_s, min_gap_s=0.0)
+
+    def resting(self, start_s: float, end_s: float) -> Performance:
+        """Without the hits in [start, end)."""
+        kept = (self.times_s < start_s) | (self.times_s >= end_s)
+        return replace(self, times_s=self.times_s[kept], classes=self.classes[kept], velocities=self.velocities[kept])
 
     def stretched(self, factor: float) -> Performance:
         """All times and the duration multiplied by `factor` (above 1 is slower)."""

@@ -1,8 +1,9 @@
 """Performances to audio with exact labels: a kit is drawn, hits are added up, then room, bus, backing and channel.
 
 Letters: B clips, N samples, M hits of the fullest clip (shorter ones are padded with class -1).
-A label's time is the physical attack: the sample at which the placed one-shot's attack mark lies. Hits that the other
-sounds cover are kept, but marked `ignored`.
+A label's time is the physical attack: the sample at which the placed one-shot's attack mark lies, or where it begins to
+sound if that is later (`Voice.lag`). Hits that the other sounds cover are kept, but marked `ignored`, unless whoever
+knows the pattern knows that they were struck (`_inferred`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...runtime.vocabulary import CODES
+from ...runtime.vocabulary import CODES, PARENTS
 from . import effects
-from .audibility import TOGETHER_S, audible, band_energies
+from .audibility import TOGETHER_S, Heard, band_energies, heard
 from .kits import OTHER, SAMPLE_RATE, Kit, KitShelf
 from .performance import Performance
 from .recipe import Draws, RenderRecipe, within
@@ -32,6 +33,12 @@ LEVEL_DB = {
 }  # fmt: skip
 HIHATS = frozenset({"CHH", "PHH", "OHH"})
 COVERING = frozenset({"BD", "SD"})  # loud and wide enough to hide what is struck with them
+TIMEKEEPERS = frozenset({"CHH", "OHH", "RD"})  # go on through what covers them; nobody can tell a hidden china
+MOSTLY = 0.5  # share of a part that must be heard for the rest to be told from it
+LEVEL_CURVE = 1.3  # a stroke lies (1 - velocity) ** LEVEL_CURVE of the piece's depth under its loudest
+SOFTEST = 0.04  # velocity
+CLOSED_S = 0.05  # an open hi-hat that is closed so soon is heard as a closed one
+BLOCK = SAMPLE_RATE // 2
 PREROLL_S = 1.0  # rendered ahead of the clip and cut off, so that clips begin inside ringing tails
 
 Hits = list[tuple[float, str, float]]  # seconds, class, velocity, in time order
@@ -52,7 +59,7 @@ class Clips(NamedTuple):
     times: Tensor  # [B, M] float32, seconds from the clip's first sample
     classes: Tensor  # [B, M] int64, -1 = no hit
     velocities: Tensor  # [B, M] float32, 0..1
-    ignored: Tensor  # [B, M] bool: too covered by other sounds to be learnt from
+    ignored: Tensor  # [B, M] bool: too covered by other sounds to be learnt from; they cost nothing, found or not
 
 
 @dataclass
@@ -80,8 +87,8 @@ class Renderer:
         final = self._channel(self._with_others(bus, performances, draws), draws)
         kept = []
         for take, clip_bus, clip_final in zip(takes, bus, final, strict=True):
-            heard = self._heard(take, clip_bus, clip_final)
-            kept.append([(s - before, c, v, not h) for (s, c, v), h in zip(take.labels, heard, strict=True)])
+            learnt = self._learnt(take, clip_bus, clip_final)
+            kept.append([(s - before, c, v, not known) for (s, c, v), known in zip(take.labels, learnt, strict=True)])
         audio = final[:, before:]
         if "level" in self.recipe:
             audio = effects.level(audio, [d["level"] for d in draws], self.recipe["level"])
@@ -99,7 +106,7 @@ class Renderer:
     def _perform(self, performance: Performance, draws: Draws, take: Take) -> None:
         recipe = self.recipe
         kit = self.shelf.draw(draws, recipe)
-        hits = _with_other_percussion(performance, kit, draws, recipe)
+        hits = _with_closed(_with_other_percussion(performance, kit, draws, recipe))
         # Sorted: a set's order changes from process to process, and every piece draws from the clip's generators.
         pieces = {code: self._piece(kit, code, draws) for code in sorted({code for _, code, _ in hits})}
         balance = draws["balance"]
@@ -110,20 +117,22 @@ class Renderer:
         level_db = {code: LEVEL_DB[code] + float(np.clip(balance.normal(0, class_db), -10, 9)) for code in pieces}
         depth_db = within(balance, depths)
         openings: dict[tuple[str, int], Tensor] = {}
-        softer_db = _softer_db(hits, draws["covering"], recipe)
-        for (time_s, code, velocity), choke, less_db in zip(hits, _choke_times(hits), softer_db, strict=True):
+        hits = _softened(hits, depth_db, draws["covering"], recipe)
+        for (time_s, code, velocity), choke in zip(hits, _choke_times(hits), strict=True):
             piece = pieces[code]
             if piece is None:
                 continue
             chosen = piece.pick(velocity, balance)
             voice, sample = piece.voices[chosen], round(time_s * SAMPLE_RATE)
-            stroke = level_db[code] - depth_db * (1 - velocity) ** 1.3 + balance.normal(0, stroke_db)
-            gain = 10 ** ((stroke - less_db) / 20)
+            sounds = sample + voice.lag
+            stroke = level_db[code] - depth_db * (1 - velocity) ** LEVEL_CURVE + balance.normal(0, stroke_db)
+            gain = 10 ** (stroke / 20)
             end = None if choke is None else round(choke * SAMPLE_RATE) - sample
-            if _add(take.buses[int(code in CYMBALS)], voice, sample, gain, end) and code != OTHER:
+            added = _add(take.buses[int(code in CYMBALS)], voice, sample, gain, end)
+            if added and sounds < take.buses.shape[1] and code != OTHER:
                 if (code, chosen) not in openings:
                     openings[code, chosen] = band_energies(voice.opening()[None])[0]
-                take.labels.append((sample, CODES.index(code), velocity))
+                take.labels.append((sounds, CODES.index(code), velocity))
                 take.energies.append(openings[code, chosen] * gain**2)
 
     def _piece(self, kit: Kit, code: str, draws: Draws) -> Piece | None:
@@ -211,7 +220,7 @@ class Renderer:
         other = torch.from_numpy(self.band.play(draws["band"], sorted(hits), len(clip))).to(self.device)
         if "backing" in self.recipe:
             other = effects.brighten(other, draws["brightness"], self.recipe["backing"])
-        rms, other_rms = (x.square().mean().sqrt() for x in (clip, other))
+        rms, other_rms = _rms_while_played(clip), other.square().mean().sqrt()
         # A clip without a single hit has no level of its own: the backing gets a usual one.
         rms = rms if rms > 1e-4 else torch.full_like(rms, 0.1)
         return other * (rms / other_rms.clamp(min=1e-6) * 10 ** (-drums_db / 20))
@@ -223,11 +232,39 @@ class Renderer:
                 audio = effect(audio, [d[stage] for d in draws], self.recipe[stage])
         return audio
 
-    def _heard(self, take: Take, bus: Tensor, final: Tensor) -> list[bool]:
+    def _learnt(self, take: Take, bus: Tensor, final: Tensor) -> list[bool]:
+        """Which hits the model should find: all that can be heard, and those that these cover."""
         if not take.labels:
             return []
         samples = torch.tensor([sample for sample, _, _ in take.labels], device=self.device)
-        return audible(torch.stack(take.energies), samples, take.buses.sum(0), bus, final).tolist()
+        found = heard(torch.stack(take.energies), samples, take.buses.sum(0), bus, final)
+        return (found.audible | _inferred(take.labels, found)).tolist()
+
+
+def _inferred(labels: list[tuple[int, int, float]], found: Heard) -> Tensor:
+    """Hits [M] that nobody hears and a listener writes down: of a part that goes on, under another drum.
+
+    A hi-hat under a loud snare holds no band of its own, but whoever knows the pattern knows that it was struck.
+    Without such hits a loud snare would mean that nothing else was struck with it. What the backing hides is not meant.
+    """
+    device = found.audible.device
+    samples, classes = (torch.tensor([label[i] for label in labels], device=device) for i in range(2))
+    same = classes[:, None] == classes[None, :]
+    mostly = (same & found.audible[None, :]).sum(1) >= MOSTLY * same.sum(1)
+    parents = _PARENT_OF.to(device)[classes]
+    near = (samples[:, None] - samples[None, :]).abs() < TOGETHER_S * SAMPLE_RATE
+    under = (near & (parents[:, None] != parents[None, :]) & found.audible[None, :]).any(1)
+    timekeeping = torch.isin(classes, torch.tensor([CODES.index(code) for code in sorted(TIMEKEEPERS)], device=device))
+    return timekeeping & mostly & under & found.under_drums
+
+
+_PARENT_OF = torch.tensor([next(i for i, parent in enumerate(PARENTS) if code in parent) for code in CODES])
+
+
+def _rms_while_played(clip: Tensor) -> Tensor:
+    """RMS of the half seconds of [N] that hold more than silence: rests do not make a drummer softer."""
+    blocks = clip[: len(clip) // BLOCK * BLOCK].reshape(-1, BLOCK).square().mean(1)
+    return blocks[blocks >= blocks.max() * 1e-4].mean().sqrt()
 
 
 def _hits(performance: Performance) -> Hits:
@@ -238,25 +275,46 @@ def _hits(performance: Performance) -> Hits:
 
 
 def _with_other_percussion(performance: Performance, kit: Kit, draws: Draws, recipe: RenderRecipe) -> Hits:
-    """The performance's hits; in some clips with percussion that is no target."""
+    """The performance's hits; in some clips with percussion that is no target.
+
+    Mostly in rhythm, along with one of the parts or in its place: or "in rhythm" would mean "a drum".
+    """
     hits, rng = _hits(performance), draws["other_percussion"]
-    if kit.sounds.get(OTHER) and rng.random() < recipe.setting("other_percussion", "chance", 0.0):
-        times = rng.uniform(0, performance.duration_s, rng.integers(*recipe["other_percussion"]["hits"]))
-        hits += [(float(t), OTHER, float(rng.uniform(0.3, 1))) for t in times]
-    return sorted(hits)
+    if not kit.sounds.get(OTHER) or rng.random() >= recipe.setting("other_percussion", "chance", 0.0):
+        return hits
+    settings = recipe["other_percussion"]
+    parts = sorted({code for _, code, _ in hits})
+    if parts and rng.random() < settings["in_rhythm"]:
+        followed = str(rng.choice(parts))
+        played = [(t + float(rng.normal(0, 0.004)), OTHER, v) for t, code, v in hits if code == followed]
+        if rng.random() < settings["instead"]:
+            hits = [hit for hit in hits if hit[1] != followed]
+    else:
+        times = rng.uniform(0, performance.duration_s, rng.integers(*settings["hits"]))
+        played = [(float(t), OTHER, float(rng.uniform(0.3, 1))) for t in times]
+    return sorted(hits + played)
 
 
-def _softer_db(hits: Hits, rng: np.random.Generator, recipe: RenderRecipe) -> np.ndarray:
-    """How much softer each hit is than the same stroke alone, dB: in some clips, those struck with a kick or snare."""
-    softer = np.zeros(len(hits))
+def _with_closed(hits: Hits) -> Hits:
+    """Open hi-hats that the foot closes at once are closed ones, to whoever listens."""
+    chokes = _choke_times(hits)
+    closed = [end is not None and end - hit[0] < CLOSED_S for hit, end in zip(hits, chokes, strict=True)]
+    return [(t, "CHH" if shut else code, v) for (t, code, v), shut in zip(hits, closed, strict=True)]
+
+
+def _softened(hits: Hits, depth_db: float, rng: np.random.Generator, recipe: RenderRecipe) -> Hits:
+    """In some clips what keeps time is struck softer where a kick or snare is struck with it."""
     if "covering" not in recipe or rng.random() >= recipe["covering"]["chance"]:
-        return softer
-    depth_db, spread_db = within(rng, recipe["covering"]["depth_db"]), recipe["covering"]["spread_db"]
+        return hits
+    less_db, spread_db = within(rng, recipe["covering"]["depth_db"]), recipe["covering"]["spread_db"]
     loud = np.array([time_s for time_s, code, _ in hits if code in COVERING])
-    for i, (time_s, code, _) in enumerate(hits):
-        if code not in COVERING and (np.abs(loud - time_s) < TOGETHER_S).any():
-            softer[i] = max(0.0, rng.normal(depth_db, spread_db))
-    return softer
+    softened = []
+    for time_s, code, velocity in hits:
+        if code in TIMEKEEPERS and (np.abs(loud - time_s) < TOGETHER_S).any():
+            below = (1 - velocity) ** LEVEL_CURVE + max(0.0, rng.normal(less_db, spread_db)) / depth_db
+            velocity = max(SOFTEST, 1 - min(1.0, below) ** (1 / LEVEL_CURVE))
+        softened.append((time_s, code, velocity))
+    return softened
 
 
 def _choke_times(hits: Hits) -> list[float | None]:
@@ -273,7 +331,7 @@ def _choke_times(hits: Hits) -> list[float | None]:
 
 
 def _add(bus: Tensor, voice: Voice, sample: int, gain: float, end: int | None) -> bool:
-    """Add a voice with its attack at `sample`, faded out from `end` samples after it; False outside the bus."""
+    """Add a voice with its attack at `sample`, faded out from `end` samples after it; False for nothing to add."""
     x, start = voice.samples, sample - voice.attack
     if end is not None:
         stop = voice.attack + max(end, 0)
@@ -287,7 +345,7 @@ def _add(bus: Tensor, voice: Voice, sample: int, gain: float, end: int | None) -
     if n <= voice.attack // 2:
         return False
     bus[start : start + n].add_(x[:n], alpha=float(gain))
-    return sample < len(bus)
+    return True
 
 
 def _pad_labels(

@@ -15,21 +15,30 @@ from .recipe import Draws, RenderRecipe, within
 __all__ = ["CYMBALS", "Piece", "Voice", "make_piece"]
 
 CYMBALS = frozenset({"CHH", "PHH", "OHH", "TB", "CRC", "SPC", "CHC", "RD", "RB"})
+# Hi-hats that the foot closes and shakes of a tambourine are cut where their first noise is, up to 30 ms ahead of the
+# clash that is heard as the stroke.
+SLOW = frozenset({"PHH", "TB"})
+RMS_SAMPLES, SHORTEST_LAG, LATEST_LAG = (round(s * SAMPLE_RATE) for s in (0.002, 0.01, 0.06))
 VOICES = 6  # one-shots kept per class and clip: velocity layers and round robins
 DARK_LAYERS = (0.0, 0.45, 0.8)
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A one-shot as it sounds in this clip: samples [n] with peak 1, where its attack lies, its loudness rank 0..1."""
+    """A one-shot as it sounds in this clip: samples [n] with peak 1, where its attack lies, its loudness rank 0..1.
+
+    `lag` is how many samples after its attack it begins to sound, where that takes a while.
+    """
 
     samples: Tensor
     attack: int
     rank: float
+    lag: int = 0
 
     def opening(self) -> Tensor:
-        """The first samples from the attack on, [WINDOW]."""
-        x = self.samples[self.attack : self.attack + WINDOW]
+        """The first samples from where it begins to sound, [WINDOW]."""
+        start = self.attack + self.lag
+        x = self.samples[start : start + WINDOW]
         return torch.nn.functional.pad(x, (0, WINDOW - len(x)))
 
 
@@ -68,8 +77,17 @@ def make_piece(
         if on_top is not None:
             x = _layered(x, attack, *_resampled(on_top[0].samples, ratio, device), on_top[1])
         x = shape.applied(x, attack)
-        voices += [Voice(_unit_peak(_darkened(x, dark)), attack, sound.rank * (1 - dark)) for dark in darks]
+        lag = _lag(x, attack) if code in SLOW else 0
+        voices += [Voice(_unit_peak(_darkened(x, dark)), attack, sound.rank * (1 - dark), lag) for dark in darks]
     return Piece(voices)
+
+
+def _lag(x: Tensor, attack: int) -> int:
+    """Samples from the attack mark until a sound that rises slowly is half as loud as it gets; 0 for all others."""
+    sounding = x[max(0, attack - RMS_SAMPLES // 2) : attack + LATEST_LAG]
+    power = torch.nn.functional.avg_pool1d(sounding.square()[None, None], RMS_SAMPLES, stride=1)[0, 0]
+    lag = int(torch.nonzero(power >= power.max() / 4)[0])
+    return lag if lag > SHORTEST_LAG else 0
 
 
 def _chosen(sounds: list[Sound], rng: np.random.Generator) -> list[Sound]:

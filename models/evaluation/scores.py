@@ -139,12 +139,14 @@ def track_counts(
 def class_names(group: str, labelled: Collection[str] = ()) -> tuple[str, ...]:
     """The classes of `group` that count: all, or those of which a corpus labels something.
 
-    `labelled` holds class codes or names of the five classes. Raises UsageError where it names something else, or
-    nothing of the group.
+    `labelled` holds class codes or names of the five classes; of one whose members are named, too, no other member
+    counts by itself. Raises UsageError where it names something else, or nothing of the group.
     """
     if unknown := sorted(set(labelled) - {*CODES, *FIVE_CLASSES}):
         raise UsageError(f"no classes: {', '.join(unknown)}; --labelled takes class codes, or {' '.join(FIVE_CLASSES)}")
-    codes = {code for code in CODES if not labelled or code in labelled or five_class(code) in labelled}
+    apart = {five_class(code) for code in labelled if code not in FIVE_CLASSES} if group == "all" else set()
+    whole = {name for name in labelled if name not in apart}
+    codes = {code for code in CODES if not labelled or code in labelled or five_class(code) in whole}
     names = tuple(name for name in GROUPS[group] if any(reduce_label(code, group) == name for code in codes))
     if not names:
         raise UsageError(f"the labelled classes ({', '.join(labelled)}) leave nothing to score of '{group}'")

@@ -23,7 +23,6 @@ from torch.nn import functional
 
 from ...runtime.vocabulary import PARENTS, index_of
 from ..config import FrameGrid
-from ..data.audibility import TOGETHER_S
 from ..transformer import Outputs
 
 __all__ = [
@@ -87,8 +86,7 @@ def make_targets(
 ) -> Targets:
     """The hits of a batch of `RenderedBatches` -> targets on `frames` frames, whose boundaries lie `margin_ms` late.
 
-    `ignored` hits cost nothing, found or not, unless another drum was struck with them (`_learnt`); nor does any frame
-    of a class that a clip does not label.
+    `ignored` hits cost nothing, found or not; nor does any frame of a class that a clip does not label.
     """
     times, classes, delay = batch["times"], batch["classes"], batch["delay"]
     delays = torch.tensor([config.delay_frames(i) for i in range(len(config.delays_ms))], device=times.device)
@@ -96,7 +94,7 @@ def make_targets(
     position = times.double() * (1000 / config.frame_ms) + delay_frames[:, None]
     frame = (position - margin_ms / config.frame_ms).floor().long()
     inside = (classes >= 0) & (frame >= 0) & (frame < frames)
-    learnt = inside & _learnt(batch)
+    learnt = inside & ~batch["ignored"]
     clip, hit = torch.nonzero(learnt, as_tuple=True)
     k, c = frame[clip, hit], classes[clip, hit]
     onset = torch.zeros(len(times), frames, len(config.classes), device=times.device)
@@ -107,9 +105,9 @@ def make_targets(
     covered = torch.nonzero(inside & ~learnt, as_tuple=True)
     for near in (-1, 0, 1):
         weight[covered[0], (frame[covered] + near).clamp(0, frames - 1), classes[covered]] = 0.0
-    if weights.by_class:
-        positives = torch.tensor([CLASS_WEIGHTS[code] for code in config.classes], device=times.device)
-        weight = torch.where(onset > 0, positives, weight)
+    by_class = [CLASS_WEIGHTS[code] if weights.by_class else 1.0 for code in config.classes]
+    # Also where an ignored hit lies beside it.
+    weight = torch.where(onset > 0, torch.tensor(by_class, device=times.device), weight)
     # Frames that speak of the time before the stream began are ignored by the decoder: they cost nothing. An attack at
     # its very start lies in the last of them where boundaries are late: that one counts.
     first = delay_frames - math.ceil(margin_ms / config.frame_ms)
@@ -117,20 +115,6 @@ def make_targets(
     fraction = (position[clip, hit] - k - 0.5).float().where(batch["exact"][clip], torch.nan)
     weight = weight * heard[:, :, None] * batch["labelled"][:, None, :]
     return Targets(onset, weight, (clip, k, c), batch["velocities"][clip, hit], fraction)
-
-
-def _learnt(batch: Mapping[str, Tensor]) -> Tensor:
-    """Hits that the model should find, bool [B, M]: all that can be heard, and those that these cover.
-
-    A hi-hat under a loud snare holds no band of its own, but whoever knows the pattern knows that it was struck, and
-    annotators write it down. Without such hits a loud snare would mean that nothing else was struck with it. Not so
-    pedal hi-hats, which drummers of electronic kits tread on through whole songs and nobody hears or writes down; nor
-    recordings, where `ignored` marks labels that are not known.
-    """
-    times, heard = batch["times"], (batch["classes"] >= 0) & ~batch["ignored"]
-    near = (times[:, :, None] - times[:, None, :]).abs() < TOGETHER_S
-    inferred = (near & heard[:, None, :]).any(2) & batch["exact"][:, None] & (batch["classes"] != index_of("PHH"))
-    return ~batch["ignored"] | inferred
 
 
 def transcription_losses(output: Outputs, targets: Targets, config: FrameGrid) -> Losses:

@@ -122,6 +122,7 @@ def test_ignored_hits_are_neither_missed_nor_falsely_found(tiny_torch: TorchEngi
 def test_classes_that_a_corpus_does_not_label_are_masked() -> None:
     assert class_names("five", ["BD", "SD", "CHH"]) == ("BD", "SD", "HH")
     assert class_names("all", ["BD", "HH"]) == ("BD", "CHH", "PHH", "OHH")
+    assert class_names("all", ["BD", "HH", "CHH", "OHH"]) == ("BD", "CHH", "OHH"), "pedal strokes are filed elsewhere"
     assert class_names("five-adtof", ["SS"]) == ("SD",)
     with pytest.raises(UsageError, match="XX"):
         class_names("five", ["XX"])

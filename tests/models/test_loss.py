@@ -6,9 +6,11 @@ from bursts import make_batch
 
 from ghostnote.models.config import PRESETS
 from ghostnote.models.training.loss import (
+    CLASS_WEIGHTS,
     EARLY_WEIGHT,
     LATE_WEIGHT,
     PLAIN,
+    WEIGHTED,
     alignment_loss,
     make_targets,
     transcription_losses,
@@ -88,37 +90,21 @@ def test_an_ignored_hit_costs_nothing_found_or_not():
     assert float(costs[0].onset) == pytest.approx(float(costs[1].onset), abs=1e-4)
 
 
-def targets_of_covered(code, apart_s=0.02, exact=True):
-    """A snare that is heard at 104 ms, and a hit of another class that it covers."""
+def test_a_hit_beside_an_ignored_one_counts_whatever_the_weights():
     batch = {
-        "times": torch.tensor([[0.104, 0.104 + apart_s]]),
-        "classes": torch.tensor([[SNARE, code]]),
+        "times": torch.tensor([[0.104, 0.114]]),
+        "classes": torch.tensor([[SNARE, SNARE]]),
         "velocities": torch.tensor([[0.7, 0.2]]),
         "ignored": torch.tensor([[False, True]]),
         "labelled": torch.ones(1, len(CONFIG.classes), dtype=torch.bool),
-        "exact": torch.tensor([exact]),
+        "exact": torch.tensor([True]),
         "delay": torch.tensor([[0]]),
     }
-    return make_targets(batch, CONFIG, 40)
-
-
-def test_a_hit_covered_by_one_struck_with_it_is_to_be_found():
-    targets = targets_of_covered(index_of("CHH"))
-    assert torch.nonzero(targets.onset).tolist() == [[0, 11, SNARE], [0, 13, index_of("CHH")]]
-
-
-@pytest.mark.parametrize(
-    "covered",
-    [
-        {"code": index_of("CHH"), "apart_s": 0.05},  # covered by something else
-        {"code": index_of("PHH")},  # nobody writes down a pedal that is not heard
-        {"code": index_of("CHH"), "exact": False},  # a recording: not known
-    ],
-)
-def test_other_covered_hits_cost_nothing(covered):
-    targets = targets_of_covered(**covered)
-    assert torch.nonzero(targets.onset).tolist() == [[0, 11, SNARE]]
-    assert (targets.weight[0, :, covered["code"]] == 0).sum() >= 3
+    for weights, expected in ((WEIGHTED, CLASS_WEIGHTS["SD"]), (PLAIN, 1.0)):
+        targets = make_targets(batch, CONFIG, 40, weights)
+        assert torch.nonzero(targets.onset).tolist() == [[0, 11, SNARE]]
+        assert float(targets.weight[0, 11, SNARE]) == pytest.approx(expected)
+        assert (targets.weight[0, 12:14, SNARE] == 0).all()
 
 
 def test_a_class_that_a_clip_does_not_label_costs_nothing():

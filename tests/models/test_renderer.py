@@ -12,13 +12,23 @@ import torch
 
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data import effects
+from ghostnote.models.data.audibility import Heard
 from ghostnote.models.data.backing import BackingShelf
 from ghostnote.models.data.dataset import RenderedBatches, Sources
-from ghostnote.models.data.kits import ATTACK_SAMPLE, KitShelf
+from ghostnote.models.data.kits import ATTACK_SAMPLE, Kit, KitShelf, Sound
+from ghostnote.models.data.mixture import sample_drummers
 from ghostnote.models.data.performance import Performance
 from ghostnote.models.data.recipe import RECIPES, Draws, RenderRecipe
-from ghostnote.models.data.renderer import PREROLL_S, Renderer
+from ghostnote.models.data.renderer import (
+    PREROLL_S,
+    Renderer,
+    _inferred,
+    _rms_while_played,
+    _with_closed,
+    _with_other_percussion,
+)
 from ghostnote.models.data.separation import demixed
+from ghostnote.models.data.voices import _lag
 from ghostnote.runtime.errors import InputError, UsageError
 from ghostnote.runtime.vocabulary import CODES, index_of
 
@@ -117,6 +127,83 @@ def test_what_is_struck_with_a_snare_is_softer_in_covered_clips():
     lost_db = 10 * (energies[0] / energies[1]).log10()
     assert [index for _, index, _ in take.labels] == [hat, hat, snare, snare, hat]
     assert lost_db.tolist() == pytest.approx([0, 12, 0, 0, 12], abs=1e-3)
+    told = [velocity for _, _, velocity in take.labels]
+    assert [told[i] for i in (0, 2, 3)] == pytest.approx([0.8] * 3)
+    assert told[1] == told[4] < 0.5, "softer is what the velocity says, too"
+
+
+def labels_of(*hits):
+    """Labels of hits (seconds, code) for `_inferred`."""
+    return [(round(time_s * RATE), index_of(code), 0.5) for time_s, code in hits]
+
+
+GOING_ON = [(1.0, "CHH"), (1.2, "CHH"), (1.4, "CHH"), (1.405, "SD")]  # the third is under the snare
+
+
+@pytest.mark.parametrize(
+    ("hits", "audible", "under_drums", "told"),
+    [
+        (GOING_ON, [1, 1, 0, 1], [0, 0, 1, 0], True),
+        (GOING_ON, [1, 1, 0, 1], [0, 0, 0, 0], False),  # music hides it
+        (GOING_ON, [0, 0, 0, 1], [0, 0, 1, 0], False),  # no part to tell it from
+        (GOING_ON, [1, 1, 0, 0], [0, 0, 1, 0], False),  # what covers it cannot be heard either
+        ([*GOING_ON[:3], (1.45, "SD")], [1, 1, 0, 1], [0, 0, 1, 0], False),  # not struck together
+        ([*GOING_ON[:3], (1.405, "OHH")], [1, 1, 0, 1], [0, 0, 1, 0], False),  # one instrument
+        ([(t, "CRC" if c == "CHH" else c) for t, c in GOING_ON], [1, 1, 0, 1], [0, 0, 1, 0], False),  # keeps no time
+    ],
+)
+def test_what_a_drum_covers_is_told_from_a_part_that_goes_on(hits, audible, under_drums, told):
+    found = Heard(torch.tensor(audible, dtype=torch.bool), torch.tensor(under_drums, dtype=torch.bool))
+    assert _inferred(labels_of(*hits), found).tolist() == [False, False, told, False]
+
+
+def test_an_open_hihat_that_is_closed_at_once_is_a_closed_one():
+    hits = [(1.0, "OHH", 0.7), (1.03, "PHH", 0.4), (2.0, "OHH", 0.7), (2.2, "CHH", 0.5)]
+    assert [code for _, code, _ in _with_closed(hits)] == ["CHH", "PHH", "OHH", "CHH"]
+
+
+def test_other_percussion_plays_along_or_in_place_of_a_part():
+    played = Performance.from_hits(np.arange(1, 9) / 4, [index_of("RD")] * 8, [0.6] * 8, 3.0)
+    kit = Kit("one", {"OTHER": [Sound(0.5, "shaker", np.zeros(1000, np.int16))]})
+    for instead, codes in ((0, {"RD", "OTHER"}), (1, {"OTHER"})):
+        recipe = PRODUCTION.changed("other_percussion", chance=1, in_rhythm=1, instead=instead)
+        hits = _with_other_percussion(played, kit, Draws(3), recipe)
+        assert {code for _, code, _ in hits} == codes
+        others = np.array([time_s for time_s, code, _ in hits if code == "OTHER"])
+        assert len(others) == 8
+        assert np.abs(others - played.times_s).max() < 0.02
+
+
+def test_a_drummer_who_rests_does_not_lower_the_music():
+    bar = torch.full((4 * RATE,), 0.1)
+    rest = torch.cat([bar, torch.zeros(4 * RATE)])
+    assert float(_rms_while_played(rest)) == pytest.approx(float(_rms_while_played(bar)))
+    assert float(_rms_while_played(torch.zeros(RATE))) == 0
+
+
+def test_drummers_rest_in_some_clips():
+    recipe = PRODUCTION.changed("rests", chance=1, length_s=[30, 30])
+    counts = [len(sample_drummers(Draws(seed), 8.0, None, recipe)[0]) for seed in range(12)]
+    whole = [len(sample_drummers(Draws(seed), 8.0, None, PRODUCTION.without("rests"))[0]) for seed in range(12)]
+    assert all(some <= every for some, every in zip(counts, whole, strict=True))
+    assert counts.count(0) > 3
+    assert sum(counts) > 0
+
+
+def test_a_sound_that_rises_slowly_is_labelled_where_it_sounds():
+    n, attack = RATE // 2, 220
+    slow, quick = torch.zeros(n), torch.zeros(n)
+    slow[attack : attack + 100] = 0.05  # the first noise of a foot
+    slow[attack + 1100 : attack + 6000] = 0.8
+    quick[attack : attack + 5000] = 0.8
+    assert _lag(quick, attack) == 0
+    assert _lag(slow, attack) == pytest.approx(1100, abs=90)
+
+
+def test_validation_has_synthesised_kits_of_its_own():
+    train, validation = (KitShelf(None, split) for split in ("train", "validation"))
+    names = [{shelf.draw(Draws(seed), PRODUCTION).name for seed in range(6)} for shelf in (train, validation)]
+    assert not names[0] & names[1]
 
 
 def test_every_stage_can_be_left_out_and_moves_no_other_draw():
