@@ -16,8 +16,10 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 # is newest, which on Linux means gigabytes of CUDA libraries. To get torch in any other way: make test TORCH=...
 TORCH ?= torch==2.13.0
 # A requirement (or wheel) of TensorRT for the environment of tests, where plans are to be built; its libraries are
-# gigabytes, so nothing takes it by itself: make plans TENSORRT='tensorrt>=11,<12'
-TENSORRT ?=
+# gigabytes, so nothing takes it by itself: make plans TENSORRT='tensorrt>=11,<12'. Once asked for, it stays.
+ifeq ($(TENSORRT),)
+TENSORRT := $(shell sed -n 2p $(TEST_VENV)/.installed 2>/dev/null)
+endif
 # One thread per process: the tests run in two processes, and the machine may have two cores.
 TEST_ENV := OMP_NUM_THREADS=1
 PYTEST_ARGS ?= -n 2
@@ -79,30 +81,33 @@ NINTH := $(TRAINING) --distinct 1000 --seed 8 --margin-ms 1.5
 TENTH := $(TRAINING) --distinct 2400 --seed 9 --margin-ms 1.5
 ELEVENTH := $(TRAINING) --distinct 900 --seed 10 --margin-ms 1.5
 TWELFTH := $(TRAINING) --distinct 4000 --seed 11 --margin-ms 1.5
-# `small` begins narrower and is widened for its later courses.
+THIRTEENTH := $(TRAINING) --distinct 5000 --seed 11 --margin-ms 1.5
+# Both begin narrower and are widened for their later courses.
+SLIM := --preset slim
 NARROW := --preset narrow --teacher
 
 models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled models (hours)
-	$(GHOSTNOTE) train runs/base-1 $(TRAINING) --recipe solo --steps 1200 --distinct 600
-	$(GHOSTNOTE) train runs/base-2 $(FIRST) --init runs/base-1/best.pt --steps 8000
-	$(GHOSTNOTE) train runs/base-3 $(SECOND) --init runs/base-2/best.pt --steps 6000 --one-delay-steps 2000
-	$(GHOSTNOTE) train runs/base-4 $(SECOND) $(POLISH) --init runs/base-3/best.pt
-	$(GHOSTNOTE) train runs/base-5 $(THIRD) --init runs/base-4/best.pt --steps 2000 --one-delay-steps 600
+	$(GHOSTNOTE) train runs/base-1 $(SLIM) $(TRAINING) --recipe solo --steps 1200 --distinct 600
+	$(GHOSTNOTE) train runs/base-2 $(SLIM) $(FIRST) --init runs/base-1/best.pt --steps 8000
+	$(GHOSTNOTE) train runs/base-3 $(SLIM) $(SECOND) --init runs/base-2/best.pt --steps 6000 --one-delay-steps 2000
+	$(GHOSTNOTE) train runs/base-4 $(SLIM) $(SECOND) $(POLISH) --init runs/base-3/best.pt
+	$(GHOSTNOTE) train runs/base-5 $(SLIM) $(THIRD) --init runs/base-4/best.pt --steps 2000 --one-delay-steps 600
 	$(GHOSTNOTE) average runs/base-4/best.pt runs/base-5/best.pt -o runs/base-45.pt
-	$(GHOSTNOTE) train runs/base-6 $(FOURTH) --init runs/base-45.pt --steps 4500 --learning-rate 1.5e-3
+	$(GHOSTNOTE) train runs/base-6 $(SLIM) $(FOURTH) --init runs/base-45.pt --steps 4500 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-45.pt runs/base-6/best.pt runs/base-6/best.pt -o runs/base-456.pt
-	$(GHOSTNOTE) train runs/base-7 $(FIFTH) --init runs/base-456.pt --steps 1400 --learning-rate 8e-4
+	$(GHOSTNOTE) train runs/base-7 $(SLIM) $(FIFTH) --init runs/base-456.pt --steps 1400 --learning-rate 8e-4
 	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt -o runs/base-4567.pt
-	$(GHOSTNOTE) train runs/base-8 $(SIXTH) --init runs/base-4567.pt --steps 3800 --learning-rate 1.5e-3
+	$(GHOSTNOTE) train runs/base-8 $(SLIM) $(SIXTH) --init runs/base-4567.pt --steps 3800 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt runs/base-8/best.pt -o runs/base-678.pt
-	$(GHOSTNOTE) train runs/base-9 $(SEVENTH) --init runs/base-678.pt --steps 1000 --learning-rate 8e-4
+	$(GHOSTNOTE) train runs/base-9 $(SLIM) $(SEVENTH) --init runs/base-678.pt --steps 1000 --learning-rate 8e-4
 	$(GHOSTNOTE) average runs/base-678.pt runs/base-9/best.pt -o runs/base-6789.pt
-	$(GHOSTNOTE) train runs/base-10 $(EIGHTH) --init runs/base-6789.pt --steps 1400 --learning-rate 8e-4
+	$(GHOSTNOTE) train runs/base-10 $(SLIM) $(EIGHTH) --init runs/base-6789.pt --steps 1400 --learning-rate 8e-4
 	$(GHOSTNOTE) average runs/base-6789.pt runs/base-10/best.pt -o runs/base-678910.pt
-	$(GHOSTNOTE) train runs/base-11 $(TENTH) --init runs/base-678910.pt --steps 2400 --learning-rate 1e-3
+	$(GHOSTNOTE) train runs/base-11 $(SLIM) $(TENTH) --init runs/base-678910.pt --steps 2400 --learning-rate 1e-3
 	$(GHOSTNOTE) average runs/base-678910.pt runs/base-11/best.pt -o runs/base-67891011.pt
-	$(GHOSTNOTE) train runs/base-12 $(TWELFTH) --init runs/base-67891011.pt --steps 2600 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/base-67891011.pt runs/base-12/best.pt -o runs/base.pt
+	$(GHOSTNOTE) train runs/base-12 $(SLIM) $(TWELFTH) --init runs/base-67891011.pt --steps 2600 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/base-67891011.pt runs/base-12/best.pt -o runs/base-6789101112.pt
+	$(GHOSTNOTE) train runs/base-13 $(THIRTEENTH) --init runs/base-6789101112.pt --steps 7000 --learning-rate 1.5e-3
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -122,9 +127,10 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) average runs/small-12/best.pt runs/small-13/best.pt -o runs/small-1213.pt
 	$(GHOSTNOTE) train runs/small-14 $(TENTH) --preset small --teacher runs/base-678910.pt --init runs/small-1213.pt --steps 3600 --learning-rate 1e-3
 	$(GHOSTNOTE) train runs/small-15 $(ELEVENTH) --preset small --teacher runs/base-67891011.pt --init runs/small-14/best.pt --steps 900 --learning-rate 6e-4
-	$(GHOSTNOTE) average runs/small-14/best.pt runs/small-15/best.pt -o runs/small.pt
-	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt $(CALIBRATION)
-	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt $(CALIBRATION)
+	$(GHOSTNOTE) average runs/small-14/best.pt runs/small-15/best.pt -o runs/small-1415.pt
+	$(GHOSTNOTE) train runs/small-16 $(TWELFTH) --preset small --teacher runs/base-6789101112.pt --init runs/small-1415.pt --steps 2600 --learning-rate 1e-3
+	$(GHOSTNOTE) calibrate runs/base-13/best.pt -o checkpoints/base.pt --half $(CALIBRATION)
+	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
 	$(GHOSTNOTE) export checkpoints/small.pt --target onnx --out runtime/assets
 
@@ -184,8 +190,15 @@ $(VENV)/.created: pyproject.toml
 	$(call make_venv,$(VENV))
 	@touch $@
 
+# The stamp holds what was asked for, a line each; it is made anew when that is something else now.
+export TORCH TENSORRT
+ifneq ($(strip $(shell cat $(TEST_VENV)/.installed 2>/dev/null)),$(strip $(TORCH) $(TENSORRT)))
+$(TEST_VENV)/.installed: FORCE
+endif
 $(TEST_VENV)/.installed: pyproject.toml
 	$(call make_venv,$(TEST_VENV))
 	@$(TEST_VENV)/bin/python $(PIP_INSTALL) $(TORCH)
 	@$(TEST_VENV)/bin/python $(PIP_INSTALL) -e '.[dev]' $(if $(TENSORRT),'$(TENSORRT)')
-	@touch $@
+	@printf '%s\n' "$$TORCH" "$$TENSORRT" > $@
+
+FORCE:

@@ -40,6 +40,9 @@ def calibrate(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="References NAME.txt: lines of seconds and label.")] = None,
     clips: Annotated[int, typer.Option(min=8, help="Clips to render, in whole batches of 8.")] = 192,
+    half: Annotated[
+        bool, typer.Option(help="Round the weights to float16 first and store them so: half the size, to ship.")
+    ] = False,
     origin: SoloOptions,
 ) -> None:
     """Choose the thresholds and the default delay where F is best: on held-out renders, or on labelled recordings."""
@@ -53,6 +56,8 @@ def calibrate(
         raise UsageError(f"two folders are called {max(names, key=names.count)}; give each --audio a name of its own")
     checkpoints.check_place(out)
     loaded = checkpoints.load(checkpoint, kind=None)
+    if half:
+        loaded = loaded.halved()
     if audio and labels:
         found = [(folder.name, recordings_of(folder, labels, loaded.config.sample_rate)) for folder in audio]
         named = {f"{kind}/{name}": recording for kind, some in found for name, recording in some.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,10 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if not self.thresholds:
             self.thresholds = [[DEFAULT_THRESHOLD] * len(PARENTS) for _ in self.config.delays_ms]
+
+    def halved(self) -> Checkpoint:
+        """The same with weights in float16, to be stored in half the size; a model computes with what they round to."""
+        return replace(self, weights=_cast(self.weights, torch.float16))
 
     def model(self) -> Transcriber:
         """The model with these weights, in evaluation mode."""
@@ -147,9 +151,10 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:
-    """Read a checkpoint. Raises InputError for a missing file, one that is damaged or not ours, or of a newer format.
+    """Read a checkpoint; its weights come in float32, however they are stored.
 
-    Also for one of another kind of model than asked for; `kind=None` takes any.
+    Raises InputError for a missing file, one that is damaged or not ours, or of a newer format, and for one of another
+    kind of model than asked for; `kind=None` takes any.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give a .pt file written by `ghostnote train`")
@@ -172,6 +177,10 @@ def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:
         raise InputError(f"{path}: a damaged checkpoint ({' '.join(str(error).split())}); take another copy") from error
 
 
+def _cast(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
+
+
 def _checked(kind: str, document: dict[str, Any]) -> Checkpoint:
     """The checkpoint of a document. Raises TypeError, ValueError or RuntimeError where it could not be used."""
     for name, value in document.items():
@@ -179,6 +188,10 @@ def _checked(kind: str, document: dict[str, Any]) -> Checkpoint:
             raise TypeError(f"{name} is a {type(value).__name__}")
     config = KINDS[kind].config.from_dict(document["config"])
     checkpoint = Checkpoint(**document | {"config": config, "provenance": flat(document.get("provenance", {}))})
+    strangers = [name for name, value in checkpoint.weights.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise TypeError(f"weights {', '.join(map(str, strangers))} are no tensors")
+    checkpoint.weights = _cast(checkpoint.weights, torch.float32)
     with torch.random.fork_rng(devices=[]):  # or reading a file would change what is drawn after it
         checkpoint.model()
     return checkpoint

@@ -117,7 +117,8 @@ class ModelConfig(FrameGrid):
 PRESETS: dict[str, ModelConfig] = {
     "tiny": ModelConfig(name="tiny", width=32, layers=2, heads=2, view_width=16, window_tokens=16),  # for tests
     "narrow": ModelConfig(name="narrow", width=96, layers=4, heads=3, view_width=64),  # what `small` begins as
+    "slim": ModelConfig(name="slim"),  # what `base` begins as
     "small": ModelConfig(name="small", width=128, layers=4, heads=4, view_width=64),
-    "base": ModelConfig(name="base"),
+    "base": ModelConfig(name="base", width=192, heads=6),
     "large": ModelConfig(name="large", width=320, layers=8, heads=10, view_width=160),
 }

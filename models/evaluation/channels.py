@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from ..data.effects import room_response, smooth_size
 from ..data.packed import SAMPLE_RATE
 from ..data.separation import demixed, low_bit_rate
 
-__all__ = ["Channel", "Unavailable", "aligned", "channels", "delay_of"]
+__all__ = ["Channel", "Unavailable", "aligned", "channels", "delay_of", "music"]
 
 Floats = NDArray[np.float32]
 Changed = NDArray[np.floating[Any]]  # in whatever precision a channel computes; `Channel` gives float32
@@ -33,6 +33,7 @@ Changed = NDArray[np.floating[Any]]  # in whatever precision a channel computes;
 HOLES = {"threshold_db": [-30, -30], "limit_hz": [10000, 10000]}  # the strong end of what training renders
 ROOM_DECAY_S, ROOM_DB = 0.8, -3.0
 SOFT_DBFS, CLIPPED_DB = -30.0, 12.0
+MUSIC_PIECES, MUSIC_S, MUSIC_SEED = 16, 16.0, 4711
 DEMIXED_DB = 0.0  # drums against the backing that they are cut out of
 LONGEST_DELAY_S = 0.2  # of a codec
 
@@ -95,6 +96,14 @@ def channels(backing: Path | None = None, cache: Path | None = None) -> list[Cha
 
 def _holes(audio: Floats, rng: np.random.Generator) -> Changed:
     return low_bit_rate(torch.from_numpy(audio), rng, HOLES).numpy()
+
+
+def music(backing: Path | None = None, cache: Path | None = None) -> Iterator[Floats]:
+    """Pieces of a band without a drummer, [N] each, peak .7: the music of training, played otherwise."""
+    shelf = BackingShelf(backing, cache)
+    for number in range(MUSIC_PIECES):
+        piece = shelf.play(np.random.default_rng([number, MUSIC_SEED]), [], round(MUSIC_S * SAMPLE_RATE))
+        yield (0.7 * piece / max(1e-6, float(np.abs(piece).max()))).astype(np.float32)
 
 
 def _coded(codec: Codec, audio: Floats, _: np.random.Generator) -> Changed:

@@ -39,7 +39,7 @@ def robustness(
 ) -> None:
     """Score an engine after each channel that a recording may have gone through: F and its drop, at +-50 ms."""
     from . import robustness as measure
-    from .channels import channels
+    from .channels import channels, music
     from .hearing import WholeFile
     from .inputs import audio_files, read_references
     from .opening import about, delay_for, engine_for
@@ -65,7 +65,14 @@ def robustness(
             group=group,
             watch=_tell,
         )
-        facts = about(listener, delay) | {"window_s": WINDOW_S, "classes": group, "tracks": sorted(wanted)}
+        _tell("music without drums")
+        false = measure.hits_per_minute(listener, music(backing, cache), delay)
+        facts = about(listener, delay) | {
+            "hits_per_minute_without_drums": false,
+            "window_s": WINDOW_S,
+            "classes": group,
+            "tracks": sorted(wanted),
+        }
         write(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     _show(facts, rows, as_markdown=as_markdown)
 
@@ -87,8 +94,9 @@ def _show(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, as_mar
         f"{facts['engine']}, {latency_text(facts['total_latency_ms'])}, "
         f"±{1000 * facts['window_s']:g} ms, {len(facts['tracks'])} tracks"
     )
+    false = f"In music without drums: {facts['hits_per_minute_without_drums']:.1f} hits per minute."
     if as_markdown:
-        typer.echo(f"{heading}\n\n{markdown(rows)}", nl=False)
+        typer.echo(f"{heading}\n\n{markdown(rows)}\n{false}")
         return
     from rich.console import Console
     from rich.table import Table
@@ -102,6 +110,7 @@ def _show(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], *, as_mar
     console = Console(highlight=False)
     console.print(plain(heading), soft_wrap=True)
     console.print(shown)
+    console.print(plain(false))
     for row in rows:
         if "not_available" in row:
             console.print(plain(f"{row['channel']}: {row['not_available']}"), soft_wrap=True)

@@ -108,10 +108,12 @@ def test_a_codec_that_libsndfile_lacks_is_a_row_without_figures(monkeypatch, tin
 
 
 @pytest.fixture
-def labelled(tmp_path: Path) -> tuple[Path, Path]:
+def labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     audio, labels = tmp_path / "audio", tmp_path / "labels"
     audio.mkdir()
     labels.mkdir()
+    monkeypatch.setattr(all_channels, "MUSIC_PIECES", 1)
+    monkeypatch.setattr(all_channels, "MUSIC_S", 2.0)
     for seed, name in enumerate(("one", "two")):
         soundfile.write(audio / f"{name}.wav", drum_like(seed, 1.5), RATE)
         (labels / f"{name}.txt").write_text("0.1\tKD\n0.5\tSD\n1.0\tHH\n")
@@ -133,6 +135,25 @@ def test_the_table_of_a_checkpoint_has_every_channel_and_view(labelled, tmp_path
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].endswith("total latency 100 ms, ±50 ms, 2 tracks")
     assert len([line for line in shown if line.startswith("| ")]) == 1 + len(rows)
+    per_minute = document["hits_per_minute_without_drums"]
+    assert shown[-1] == f"In music without drums: {per_minute:.1f} hits per minute."
+
+
+def test_hits_per_minute_are_counted_over_all_pieces(tiny_engine):
+    from ghostnote.models.evaluation.hearing import hear, notes_at
+
+    pieces = [clicks(2.0), clicks(4.0)]
+    found = sum(len(notes_at(hear(tiny_engine, piece, 0), tiny_engine.manifest, 0)) for piece in pieces)
+    assert measure.hits_per_minute(tiny_engine, pieces, 0) == pytest.approx(found * 10)
+
+
+def test_music_without_drums_is_the_same_every_time(monkeypatch):
+    monkeypatch.setattr(all_channels, "MUSIC_PIECES", 2)
+    monkeypatch.setattr(all_channels, "MUSIC_S", 1.0)
+    first, again = list(all_channels.music()), list(all_channels.music())
+    assert [len(piece) for piece in first] == [RATE] * 2
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert all(np.abs(piece).max() == pytest.approx(0.7) for piece in first)
 
 
 def test_a_silenced_view_is_what_view_dropout_trains(tmp_path):

@@ -33,6 +33,7 @@ def damage(path: Path, **changes: Any) -> None:
         ({"weights": {}}, "damaged checkpoint"),
         ({"weights": {"head.bias": torch.zeros(1)}}, "damaged checkpoint"),
         ({"weights": [1]}, "weights is a list"),
+        ({"weights": {"head.bias": 1}}, "head.bias are no tensors"),
         ({"config": {"width": 33, "heads": 2}}, "not a multiple of heads"),
         ({"config": {"depth": 3}}, "depth"),
         ({"provenance": "mine"}, "provenance is a str"),
@@ -77,3 +78,14 @@ def test_what_streams_is_asked_for_its_stream(path: Path) -> None:
     whole = checkpoints.Checkpoint(config, oaf.OnsetsAndFrames(config).state_dict())
     with pytest.raises(UsageError, match="a model of kind onsets-and-frames does not stream"):
         whole.streaming_model()
+
+
+def test_half_the_size_and_the_model_that_was_measured(path: Path, tmp_path: Path) -> None:
+    halved = checkpoints.load(path).halved()
+    checkpoints.save(tmp_path / "half.pt", halved)
+    again = checkpoints.load(tmp_path / "half.pt")
+    assert (tmp_path / "half.pt").stat().st_size < 0.7 * path.stat().st_size
+    assert {value.dtype for value in again.weights.values()} == {torch.float32}
+    assert again.weights_sha256() == halved.weights_sha256()
+    measured, shipped = halved.model().state_dict(), again.model().state_dict()
+    assert all(torch.equal(value, shipped[name]) for name, value in measured.items())
