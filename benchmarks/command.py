@@ -33,12 +33,14 @@ bench.command("compare")(compare_builds)
 bench.command("against")(compare_stored)
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+# By default, of options that a document's title tells otherwise: what is stored was measured with them.
+CHUNKS, MEMORY_MINUTES, PARITY_MINUTES, RENDER_S = 1500, 30.0, 2.0, 10.0
 
 
 @bench.command("latency")
 def latency_command(
     engine: EngineOption = None,
-    chunks: Annotated[int, typer.Option(min=100, help="Chunks of each size to time.")] = 3000,
+    chunks: Annotated[int, typer.Option(min=100, help="Chunks of each size to time.")] = CHUNKS,
     out: OutOption = None,
 ) -> None:
     """Chunks of a live stream, start of the command, the sum from attack to report; one core, one thread."""
@@ -48,7 +50,8 @@ def latency_command(
     opened = open_engine(engine)
     card = _card(opened, engine)
     figures, series = latency(opened, engine, chunks)
-    _conclude("latency", card, figures, out, "Latency on one core, one thread", series)
+    title = _title("Latency on one core, one thread", f"{chunks} chunks" if chunks != CHUNKS else "")
+    _conclude("latency", card, figures, out, title, series)
 
 
 @bench.command("throughput")
@@ -65,7 +68,7 @@ def throughput_command(engine: EngineOption = None, out: OutOption = None) -> No
 @bench.command("memory")
 def memory_command(
     engine: EngineOption = None,
-    minutes: Annotated[float, typer.Option(min=1, callback=finite, help="Length of the long input.")] = 30,
+    minutes: Annotated[float, typer.Option(min=1, callback=finite, help="Length of the long input.")] = MEMORY_MINUTES,
     out: OutOption = None,
 ) -> None:
     """Peak memory of the command for one minute and for a long input."""
@@ -73,7 +76,8 @@ def memory_command(
 
     opened = open_engine(engine)
     card = _card(opened, engine)
-    _conclude("memory", card, memory(engine, opened.manifest.sample_rate, minutes), out, "Memory of rt-transcribe")
+    title = _title("Memory of rt-transcribe", f"{minutes:g} minutes" if minutes != MEMORY_MINUTES else "")
+    _conclude("memory", card, memory(engine, opened.manifest.sample_rate, minutes), out, title)
 
 
 @bench.command("streams")
@@ -115,7 +119,9 @@ def parity_command(
     others: Annotated[list[Path], typer.Argument(help="Other forms of the model: .pt, .onnx, .plan.")],
     reference: Annotated[Path | None, typer.Option(help="What they are compared with. Default: bundled base.")] = None,
     threads: ThreadsOption = 1,
-    minutes: Annotated[float, typer.Option(min=0.1, callback=finite, help="Length of the long stream.")] = 2,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, callback=finite, help="Length of the long stream.")
+    ] = PARITY_MINUTES,
     out: OutOption = None,
 ) -> None:
     """Logits and hits of other forms of a model against a reference, streamed from zero state.
@@ -127,7 +133,8 @@ def parity_command(
     opened = open_engine(reference) if reference is None or reference.suffix != ".pt" else None
     card = machine_card() if opened is None else _card(opened, reference)
     figures = parity(reference, others, threads, 60 * minutes)
-    _conclude("parity", card, figures, out, "Parity")
+    title = _title("Parity", f"{minutes:g} minutes" if minutes != PARITY_MINUTES else "")
+    _conclude("parity", card, figures, out, title)
     if any(figure.verdict == "FAIL" for figure in figures):
         raise typer.Exit(1)
 
@@ -157,15 +164,18 @@ def training_command(
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: patterns.")] = None,
     backing: Annotated[Path | None, typer.Option(help="Notes of other instruments.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
-    seconds: Annotated[float, typer.Option(min=1, callback=finite, help="How long to render.")] = 20,
+    seconds: Annotated[float, typer.Option(min=1, callback=finite, help="How long to render.")] = RENDER_S,
     out: OutOption = None,
 ) -> None:
     """Hours of audio rendered per minute and training steps per second."""
     from .suites.training import training
 
     card = machine_card() | {"model": preset}
-    figures = training(preset, {"kits": kits, "grooves": grooves, "backing": backing}, threads, seconds)
-    _conclude("training", card, figures, out, f"Training `{preset}`, {threads} thread(s)")
+    sources = {"kits": kits, "grooves": grooves, "backing": backing}
+    figures = training(preset, sources, threads, seconds)
+    given = [f"{name} {path.resolve().name}" for name, path in sources.items() if path is not None]
+    rendered = f"{seconds:g} s of rendering" if seconds != RENDER_S else ""
+    _conclude("training", card, figures, out, _title(f"Training `{preset}`, {threads} thread(s)", *given, rendered))
 
 
 @bench.command("gpu")
@@ -182,7 +192,7 @@ def gpu_command(
 
     from ..models.arithmetic import gflop_per_second
     from ..models.checkpoint import load
-    from .suites.gpu import device_figures, engine_caller, gpu, torch_caller
+    from .suites.gpu import device_figures, engine_caller, engine_label, gpu, torch_caller
 
     checkpoints = checkpoint or sorted(CHECKPOINTS.glob("*.pt"))
     if not (checkpoints or engine):
@@ -201,7 +211,8 @@ def gpu_command(
     for path in engine or ():
         opened = open_engine(path, device="cuda" if path.suffix == ".onnx" else "cpu")
         card = _card(opened, path) | {"model": path.stem, "device": about}
-        figures, series = gpu(engine_caller(opened), opened.manifest, opened.describe(), rates)
+        label = engine_label(path, opened.manifest)
+        figures, series = gpu(engine_caller(opened), opened.manifest, label, rates)
         _conclude("gpu", card, [*limits, *figures], out, f"{path.name} on {about}", series)
         opened.close()
 
@@ -232,13 +243,13 @@ def all_command(
     """
     for name in bundled_models():
         model = Path(name)
-        latency_command(model, chunks=1500, out=out)
+        latency_command(model, out=out)
         throughput_command(model, out=out)
         memory_command(model, out=out)
         accuracy_command(engine=model, out=out)
     # In processes of their own from here on: the suites above have pinned this one to a core.
     _in_process("streams", "--engine", "small", "--seconds", "30", "--out", str(out))
-    _in_process("training", "--preset", "base", "--seconds", "10", "--out", str(out))
+    _in_process("training", "--preset", "base", "--out", str(out))
     if page is not None:
         page_command([out], page)
 
@@ -260,6 +271,11 @@ def page_command(
 
 def _card(engine: Engine, path: Path | None) -> dict[str, Any]:
     return machine_card() | model_card(engine, path)
+
+
+def _title(what: str, *unusual: str) -> str:
+    """With the options that are not those by default: documents of other options are told apart by their titles."""
+    return ", ".join([what, *filter(None, unusual)])
 
 
 def _conclude(

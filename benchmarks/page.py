@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..runtime.engines.opening import bundled_models, open_engine
 from ..runtime.errors import InputError, UsageError
 from ..runtime.files import make_folder, text_file
 from .measuring import Figure
@@ -149,9 +150,12 @@ def readme_table(results: Iterable[Result]) -> str:
 def _parts(device: Device, base: Path) -> Iterator[str]:
     """The device's part of a page in the folder `base`."""
     yield f"## {device.name}\n"
-    strange = _of_other_weights(device.results)
+    others, earlier = _of_other_weights(device.results), _of_earlier_weights(device.results)
     for result in device.results:
-        yield _section(result, strange=result in strange)
+        model = f"`{result.card.get('model')}`"
+        notes = [f"Of other weights than the other documents of {model}."] if result in others else []
+        notes += [f"Of earlier weights than the bundled {model}."] if result in earlier else []
+        yield _section(result, notes)
     yield from _pictures(device, base)
 
 
@@ -167,7 +171,14 @@ def _of_other_weights(results: Sequence[Result]) -> list[Result]:
     return [result for result in known if share(result) <= 1 / 2]
 
 
-def _section(result: Result, *, strange: bool) -> str:
+def _of_earlier_weights(results: Sequence[Result]) -> list[Result]:
+    """Documents of a bundled model whose weights are not those that are bundled now."""
+    known = [r for r in results if r.card.get("weights_sha256") and r.card.get("model") in bundled_models()]
+    bundled = {name: open_engine(name).manifest.weights_sha256 for name in {r.card["model"] for r in known}}
+    return [r for r in known if r.card["weights_sha256"] != bundled[r.card["model"]]]
+
+
+def _section(result: Result, notes: Sequence[str]) -> str:
     about = {**result.card, "weights": str(result.card.get("weights_sha256", ""))[:8] or None}
     card = ", ".join(f"{key} {about[key]}" for key in CARD if about.get(key) is not None)
     rows = [
@@ -176,8 +187,8 @@ def _section(result: Result, *, strange: bool) -> str:
     ]
     model = result.card.get("model", "")
     title = [f"### {result.title} (`{model}`)\n"]
-    if strange:
-        title.append(f"Of other weights than the other documents of `{model}`.\n")
+    if notes:
+        title.append(" ".join(notes) + "\n")
     head = "| what | measured | at best | limit | unit | |\n|---|---|---|---|---|---|"
     return "\n".join([*title, head, *rows, "", f"<sub>{card}</sub>", ""])
 

@@ -25,14 +25,14 @@ HISTORY_FIGURES = ("whole file, cost per s of audio", "40 ms chunk, p99", "F, to
 def draw(results: Sequence[Result], folder: Path, device: str) -> Iterator[tuple[str, Path]]:
     """Write the pictures that the documents hold data for into `folder`, which is there; title and file of each."""
     for result in results:
-        model = result.card.get("model", "")
+        name = "-".join(result.key)  # as of its document: every one has pictures of its own
         for key, (title, plot) in PICTURES.items():
             if key in result.series:
                 figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
                 plot(axes, result.series[key])
-                axes.set_title(f"{title}: {model}, {device}", fontsize=10)
+                axes.set_title(f"{title}: {name}, {device}", fontsize=10)
                 axes.grid(color="0.9", linewidth=0.6)
-                path = folder / f"{device}-{key.replace('_', '-')}-{model}.svg"
+                path = folder / f"{device}-{name}-{key.replace('_', '-')}.svg"
                 figure.savefig(path, metadata={"Date": None})
                 plt.close(figure)
                 yield title, path

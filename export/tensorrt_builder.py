@@ -22,7 +22,7 @@ from typing import Any
 
 from ..runtime.cuda_driver import Driver
 from ..runtime.engines.flavours import Flavour, dotted
-from ..runtime.errors import InputError, UsageError
+from ..runtime.errors import InputError, OutputError, UsageError
 from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from ..runtime.stream import FILE_TOKENS_PER_CALL
@@ -215,7 +215,7 @@ class _Build:
         self.builder = _make_builder(trt, flavour, self.log)
 
     def run(self) -> Built:
-        """Parse, check, build. Raises CheckError, UsageError."""
+        """Parse, check, build. Raises CheckError, UsageError; InputError and OutputError for the timing cache."""
         begun = time.monotonic()
         network = self.builder.create_network()
         parser = self.trt.OnnxParser(network, self.log)  # owns the weights: must live until the plan is built
@@ -230,14 +230,13 @@ class _Build:
         if plan is None:
             raise CheckError(f"{self.subject} built no plan: {self.log.last_errors()}")
         built = time.monotonic()
-        if cache is not None:
-            self._keep_timing_cache(cache)
+        unkept = () if cache is None else self._keep_timing_cache(cache)
         layers = [network.get_layer(i) for i in range(network.num_layers)]
         kinds = Counter(layer.type.name for layer in layers)
         report = BuilderReport(
             len(layers), dict(kinds.most_common()), products, self.log.engine_layers(), self.log.memory_bytes()
         )
-        return Built(bytes(plan), parsed - begun, built - parsed, report, self.log.warnings())
+        return Built(bytes(plan), parsed - begun, built - parsed, report, (*self.log.warnings(), *unkept))
 
     def _check_precision(self, products: Mapping[str, int]) -> None:
         """A "half" plan that computes in float32 is what users of other exporters complain about most."""
@@ -280,10 +279,11 @@ class _Build:
         return config
 
     def _start_timing_cache(self, config: Any) -> Any:
-        """A timing cache that the builder reads and fills, or None."""
+        """A timing cache that the builder reads and fills, or None. That it can be written is known afterwards."""
         path = self.options.timing_cache
         if path is None:
             return None
+        _check_place(path)
         try:
             stored = path.read_bytes() if path.exists() else b""
         except OSError as error:
@@ -296,13 +296,27 @@ class _Build:
             )
         return cache
 
-    def _keep_timing_cache(self, cache: Any) -> None:
+    def _keep_timing_cache(self, cache: Any) -> tuple[str, ...]:
+        """Write the cache; a failure is a warning, because the plan that was built is good."""
         path = self.options.timing_cache
         assert path is not None
-        with written_aside(path) as aside:
-            with writing(path):
-                aside.write_bytes(bytes(cache.serialize()))
-            put_in_place(aside, path)
+        try:
+            with written_aside(path) as aside:
+                with writing(path):
+                    aside.write_bytes(bytes(cache.serialize()))
+                put_in_place(aside, path)
+        except OutputError as error:
+            return (f"no timing cache was kept, so that a second build takes as long: {error}",)
+        return ()
+
+
+def _check_place(timing_cache: Path) -> None:
+    """Raises OutputError where the cache could not be written, which would be found after a long build else."""
+    try:
+        with written_aside(timing_cache):
+            pass
+    except OutputError as error:
+        raise OutputError(f"{error}; name a timing cache in a folder that can be written, or none") from error
 
 
 def collector(trt: Any, flavour: Flavour) -> Any:

@@ -40,7 +40,8 @@ class Worker:
         self._name = build.name
         environment = os.environ | ONE_THREAD | {"PYTHONPATH": str(build.folder / ".types")}
         self._process = subprocess.Popen(
-            [sys.executable, str(WORKER), model, *map(str, recordings.values())],
+            # -P: the worker's folder, put first of all, would hide a module of Python's own (statistics).
+            [sys.executable, "-P", str(WORKER), model, *map(str, recordings.values())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -39,10 +39,10 @@ def compare_builds(
 ) -> None:
     """Compare two builds: times interleaved, with a bootstrap of their ratio; hits, F and counts exactly.
 
-    Hits are those of every bundled model, times those of `--engine`. Of a model trained anew (other weights) only F
-    counts, not that its hits are others, and both builds are timed with the older one. Ends with exit code 1 when
-    anything is worse, or when the budget is spent and a slowdown over 10 % cannot be ruled out. The last line is one
-    JSON document.
+    Hits and counts are those of every bundled model, times those of `--engine` and of models whose file is another one
+    with the same weights. Of a model trained anew (other weights) only F counts, not that its hits are others, and
+    both builds are timed with the older one. Ends with exit code 1 when anything is worse or a bundled model is gone,
+    or when the budget is spent and a slowdown over 10 % cannot be ruled out. The last line is one JSON document.
     """
     plan = Plan.of(engine, audio, labels, budget_s)
     with text_file(markdown) as write:
@@ -59,11 +59,11 @@ def compare_stored(
     """Hold measured documents against the stored ones of the same machine, device and clocks.
 
     Only where nothing else runs: times are compared as they are. Ends with exit code 1 when a figure is worse by more
-    than its tolerance (times 10 %, F half a per cent), is gone, or exceeds its limit. The last line is one JSON
-    document.
+    than its tolerance (times 10 %, F half a per cent), is gone, or exceeds its limit. Stored documents that were not
+    measured are named on standard error. The last line is one JSON document.
     """
     with text_file(markdown) as write:
-        _conclude(against(read_results(results), baselines), "stored", results.name, write)
+        _conclude(against(read_results(results), baselines, _say), "stored", results.name, write)
 
 
 def _conclude(metrics: Sequence[Metric], base: str, head: str, write: Callable[[str], None]) -> None:

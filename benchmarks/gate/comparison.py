@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,13 @@ COUNTS = (
     ("file_pages", "pages of memory mapped in 20 s of a file", "", 1.0, 0.0, 500.0),
 )
 ARITHMETIC_TOLERANCE = 0.01
+MODEL_TOLERANCE, SOURCE_TOLERANCE = 0.02, 0.5  # of sizes; source grows with what it can do: only a jump is a regression
+ASSETS = "runtime/assets"  # where a build has its bundled models
 
-Side = Mapping[str, Any]
+Answer = Mapping[str, Any]
 Pairs = list[tuple[float, float]]
+Files = tuple[Path, Path]  # a model in BASE, and in HEAD
+Side = tuple[Build, Path]  # a build, and the model that it runs
 
 
 @dataclass(frozen=True)
@@ -64,40 +68,57 @@ class Plan:
         model = str(Path(engine).resolve()) if Path(engine).is_file() else engine
         return cls(model, recordings, exact, budget_s)
 
+    @property
+    def name(self) -> str:
+        """What the model is called in metrics."""
+        return Path(self.model).stem
+
 
 def compare(base: Build, head: Build, plan: Plan, say: Callable[[str], None]) -> list[Metric]:
     """Every metric's verdict; `say` is told how far the work is. Raises EngineError for a build that fails.
 
-    Where a model was trained anew, both builds are timed with BASE's: what changed in the runtime is to be seen, and
-    what a model may cost at most is said by the suites' limits.
+    A model trained anew is run from BASE's file by both builds where they are timed and counted: what changed in the
+    runtime is to be seen, and what a model may cost at most is said by the suites' limits. Timed are the plan's model,
+    and those whose file is another one with the same weights.
     """
-    for build in (base, head):
-        if not _model(build, plan).is_file():
-            names = ", ".join(sorted(path.stem for path in build.folder.glob("runtime/assets/*.onnx")))
-            raise EngineError(f"{plan.model}: no model file, and {build.name} bundles none of that name (but {names})")
     end = time.monotonic() + plan.budget_s
-    answers = {model: _asked(base, head, plan, "hits", model) for model in _models(base, head, plan)}
-    anew = any(one["weights"] != two["weights"] for one, two in answers.values())
-    stable = [m for model, pair in answers.items() for m in hit_metrics(Path(model).stem, *pair, plan.labels)]
-    stable += _size_metrics(base, head, plan, stops=not anew)
-    plan = replace(plan, model=str(_model(base, plan))) if anew else plan
-    stable += _counts(*_asked(base, head, plan, "facts", plan.model))
+    metrics = [*_removed(base, head, plan), _source(base, head)]
+    timed: dict[str, tuple[Side, Side]] = {}
+    for name, files in _models(base, head, plan).items():
+        say(f"{name}: hits and counts")
+        hits = _asked("hits", (base, files[0]), (head, files[1]), plan)
+        anew = hits[0]["weights"] != hits[1]["weights"]
+        sides = (base, files[0]), (head, files[0] if anew else files[1])
+        metrics += hit_metrics(name, *hits, plan.labels)
+        metrics += _growth(name, files, stops=not anew)
+        metrics += _counts(name, *_asked("facts", *sides, plan))
+        if name == plan.name or (not anew and files[0].read_bytes() != files[1].read_bytes()):
+            timed[name] = sides
+    for number, (name, sides) in enumerate(timed.items()):
+        now = time.monotonic()
+        share_s = (end - now) / (len(timed) - number)  # what one does not need is the next one's
+        metrics += _times(name, *sides, plan, now + share_s, say)
+    return metrics
+
+
+def _times(name: str, base: Side, head: Side, plan: Plan, end: float, say: Callable[[str], None]) -> list[Metric]:
+    """Rounds until every time's verdict is clear, or until `end` by the monotonic clock."""
     rounds: list[dict[str, Pairs]] = []
     while True:
         rounds.append(_round(base, head, plan, swapped=len(rounds) % 2 == 1))
-        timed = [_timed_metric(kind, rounds) for kind in TIMED] if len(rounds) >= FIRST_ROUNDS else []
-        say(f"round {len(rounds)}: " + (", ".join(f"{m.name} {m.verdict}" for m in timed) or "measuring"))
+        timed = [_timed_metric(name, kind, rounds) for kind in TIMED] if len(rounds) >= FIRST_ROUNDS else []
+        say(f"round {len(rounds)}: " + (", ".join(f"{m.name} {m.verdict}" for m in timed) or f"measuring {name}"))
         clear = timed and all(metric.verdict is not Verdict.CANNOT_TELL for metric in timed)
         if clear or (timed and time.monotonic() > end):
-            return stable + timed
+            return timed
 
 
-def _round(base: Build, head: Build, plan: Plan, *, swapped: bool) -> dict[str, Pairs]:
+def _round(base: Side, head: Side, plan: Plan, *, swapped: bool) -> dict[str, Pairs]:
     """A fresh pair of processes and PAIRS pairs of each kind, in the order A B B A ..."""
     with ExitStack() as stack:
         # Whose process is started first changes from round to round.
         order = (head, base) if swapped else (base, head)
-        started = [stack.enter_context(Worker(build, plan.model, plan.recordings)) for build in order]
+        started = [stack.enter_context(Worker(build, str(model), plan.recordings)) for build, model in order]
         base_worker, head_worker = reversed(started) if swapped else started
         workers = (base_worker, head_worker)
         for kind in TIMED:
@@ -115,48 +136,67 @@ def _pair(workers: tuple[Worker, Worker], kind: str, *, flip: bool) -> tuple[flo
     return base_s, head_s
 
 
-def _timed_metric(kind: str, rounds: Sequence[Mapping[str, Pairs]]) -> Metric:
+def _timed_metric(model: str, kind: str, rounds: Sequence[Mapping[str, Pairs]]) -> Metric:
     interval = ratio_interval([done[kind] for done in rounds])
     base_s, head_s = np.median([pair for done in rounds for pair in done[kind]], axis=0).tolist()
-    return Metric(TIMED[kind], 1000 * base_s, 1000 * head_s, "ms", judge_ratio(interval), interval)
+    name = f"{model}: {TIMED[kind]}"
+    return Metric(name, 1000 * base_s, 1000 * head_s, "ms", judge_ratio(interval), interval)
 
 
-def _size_metrics(base: Build, head: Build, plan: Plan, *, stops: bool) -> Iterator[Metric]:
-    """Arithmetic and size of models, which stop a change or not, and size of the source, which does."""
-    known = (gflop_per_second(_model(build, plan)) for build in (base, head))
-    work = [gflop for gflop in known if gflop is not None]
-    if len(work) == 2:
-        yield _growing("arithmetic of the model per s of audio", work, "GFLOP", ARITHMETIC_TOLERANCE, stops=stops)
-    for what, pattern in (("bundled models", "runtime/assets/*.onnx"), ("runtime's source", "runtime/**/*.py")):
-        sizes = [build.size(pattern) / 1e3 for build in (base, head)]
-        # Source grows with what it can do; it is shown, and only a jump is a regression.
-        models = "models" in what
-        yield _growing(f"size of {what}", sizes, "kB", 0.02 if models else 0.5, stops=stops or not models)
+def _asked(what: str, base: Side, head: Side, plan: Plan) -> tuple[Answer, Answer]:
+    """Both sides' answers, one after the other."""
 
-
-def _models(base: Build, head: Build, plan: Plan) -> list[str]:
-    """The models whose hits are compared: the file that was named, or all that both builds bundle."""
-    if Path(plan.model).is_file():
-        return [plan.model]
-    names = [{path.stem for path in build.folder.glob("runtime/assets/*.onnx")} for build in (base, head)]
-    return sorted(names[0] & names[1])
-
-
-def _asked(base: Build, head: Build, plan: Plan, what: str, model: str) -> tuple[Side, Side]:
-    """Both builds' answers, one after the other."""
-
-    def answer(build: Build) -> Side:
-        with Worker(build, model, plan.recordings) as worker:
+    def answer(side: Side) -> Answer:
+        build, model = side
+        with Worker(build, str(model), plan.recordings) as worker:
             return worker.ask(what)
 
     return answer(base), answer(head)
 
 
-def _counts(one: Side, two: Side) -> Iterator[Metric]:
+def _models(base: Build, head: Build, plan: Plan) -> dict[str, Files]:
+    """What is compared: the file that was named, or all that both builds bundle. Raises EngineError without it."""
+    if Path(plan.model).is_file():
+        return {plan.name: (Path(plan.model), Path(plan.model))}
+    one, two = _bundled(base), _bundled(head)
+    for build, models in ((base, one), (head, two)):
+        if plan.model not in models:
+            names = ", ".join(models)
+            raise EngineError(f"{plan.model}: no model file, and {build.name} bundles none of that name (but {names})")
+    return {name: (file, two[name]) for name, file in one.items() if name in two}
+
+
+def _bundled(build: Build) -> dict[str, Path]:
+    """The models of a build, by name."""
+    return {path.stem: path for path in sorted((build.folder / ASSETS).glob("*.onnx"))}
+
+
+def _removed(base: Build, head: Build, plan: Plan) -> Iterator[Metric]:
+    """Models that only BASE bundles, where all are compared: whoever asks for one by its name would be left alone."""
+    if not Path(plan.model).is_file():
+        for name in sorted(_bundled(base).keys() - _bundled(head).keys()):
+            yield Metric(f"{name}: is bundled", 1, 0, "", Verdict.WORSE)
+
+
+def _source(base: Build, head: Build) -> Metric:
+    sizes = [build.size("runtime/**/*.py") / 1e3 for build in (base, head)]
+    return _growing("size of runtime's source", sizes, "kB", SOURCE_TOLERANCE)
+
+
+def _growth(model: str, files: Files, *, stops: bool) -> Iterator[Metric]:
+    """Arithmetic and size of a model, which stop a change or not."""
+    work = [gflop for gflop in map(gflop_per_second, files) if gflop is not None]
+    if len(work) == 2:
+        yield _growing(f"{model}: arithmetic per s of audio", work, "GFLOP", ARITHMETIC_TOLERANCE, stops=stops)
+    sizes = [file.stat().st_size / 1e3 for file in files]
+    yield _growing(f"{model}: size", sizes, "kB", MODEL_TOLERANCE, stops=stops)
+
+
+def _counts(model: str, base: Answer, head: Answer) -> Iterator[Metric]:
     """What both builds' workers could count: not every machine lets instructions be counted."""
     for key, name, unit, factor, share, absolute in COUNTS:
-        if one[key] is not None and two[key] is not None:
-            yield _growing(name, [factor * one[key], factor * two[key]], unit, share, absolute)
+        if base[key] is not None and head[key] is not None:
+            yield _growing(f"{model}: {name}", [factor * base[key], factor * head[key]], unit, share, absolute)
 
 
 def _growing(
@@ -166,9 +206,3 @@ def _growing(
     base, head = values
     verdict = judge_stable(base, head, max(share * base, absolute), more_is_better=False)
     return Metric(name, base, head, unit, verdict, stops=stops)
-
-
-def _model(build: Build, plan: Plan) -> Path:
-    """The file of the compared model in a build."""
-    bundled = build.folder / "runtime" / "assets" / f"{plan.model}.onnx"
-    return bundled if bundled.exists() else Path(plan.model)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ...runtime.errors import InputError
 from ..page import read_results
@@ -17,34 +16,51 @@ __all__ = ["against"]
 MACHINE = ("cpu", "cores", "gpu")  # what must be alike on the cards; `gpu` holds its clocks and its power limit
 
 
-def against(results: Sequence[Result], baselines: Path) -> list[Metric]:
+def against(results: Sequence[Result], baselines: Path, say: Callable[[str], None]) -> list[Metric]:
     """Every figure with a better side that both have, and every limit of `results` that is newly exceeded.
 
-    Raises InputError where `baselines` holds no folder of this machine's, where nothing in it can be compared, and
-    where a document was measured in another way than the stored one of the same suite and model.
+    `say` is told which stored documents were not measured. Raises InputError where `baselines` holds no folder of this
+    machine's, where nothing in it can be compared, where documents are of several machines, and where one was measured
+    in another way than the stored one of the same suite and model.
     """
-    stored = {result.key: result for result in _of_this_machine(results, baselines)}
+    stored = {result.key: result for result in _of_machine(_machine_of_all(results, "measured"), baselines)}
     metrics = [metric for result in results for metric in _judged(result, stored.get(result.key))]
     if not metrics:
-        known = ", ".join(sorted(" ".join(key) for key in stored))
-        raise InputError(f"nothing to compare: the stored documents are {known}; measure one of these")
+        raise InputError(f"nothing to compare: the stored documents are {_names(stored)}; measure one of these")
+    if missing := stored.keys() - {result.key for result in results}:
+        say(f"warning: stored, but not measured: {_names(missing)}")
     return metrics
 
 
-def _of_this_machine(results: Sequence[Result], baselines: Path) -> list[Result]:
-    machine = _machine(results[0].card)
+def _names(keys: Iterable[tuple[str, ...]]) -> str:
+    return ", ".join(sorted(" ".join(key) for key in keys))
+
+
+def _of_machine(machine: str, baselines: Path) -> list[Result]:
     for folder in sorted({path.parent for path in baselines.glob("*/*.json")}):  # an empty folder is no device
         found = read_results(folder)
-        if _machine(found[0].card) == machine:
+        if machine in map(_machine, found):
+            _machine_of_all(found, f"in {folder}")
             return found
-    about = ", ".join(str(value) for value in machine.values())
     raise InputError(
-        f"{baselines}: holds no folder of this machine ({about}); keep the documents as {baselines}/NAME to have one"
+        f"{baselines}: holds no folder of this machine ({machine}); keep the documents as {baselines}/NAME to have one"
     )
 
 
-def _machine(card: Any) -> dict[str, Any]:
-    return {key: card[key] for key in MACHINE if card.get(key) is not None}
+def _machine_of_all(results: Sequence[Result], where: str) -> str:
+    """The machine that all cards name. Raises InputError where one names another."""
+    machine = _machine(results[0])
+    for result in results:
+        if _machine(result) != machine:
+            raise InputError(
+                f"{' '.join(result.key)}, {where}: of another machine ({_machine(result)}) than "
+                f"{' '.join(results[0].key)} ({machine}); keep documents of one machine in a folder"
+            )
+    return machine
+
+
+def _machine(result: Result) -> str:
+    return ", ".join(str(result.card[key]) for key in MACHINE if result.card.get(key) is not None)
 
 
 def _judged(result: Result, stored: Result | None) -> Iterator[Metric]:

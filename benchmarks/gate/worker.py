@@ -89,7 +89,8 @@ def _hits(engine: Engine, recordings: list[Path]) -> dict[str, Any]:
     manifest = engine.manifest
     found = {
         f"{path.stem} at {latency_ms:g} ms": [
-            [hit.time_s, hit.code, hit.velocity] for hit in transcribe_file(path, engine, latency_ms=latency_ms)
+            [hit.time_s, hit.code, hit.velocity, hit.confidence]
+            for hit in transcribe_file(path, engine, latency_ms=latency_ms)
         ]
         for path in recordings
         for latency_ms in _latencies_ms(manifest.total_latency_ms(i) for i in range(len(manifest.delays_ms)))

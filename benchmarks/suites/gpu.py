@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.engines.flavours import FLAVOURS
 from ...runtime.engines.protocol import Engine
+from ...runtime.engines.sidecar import read_sidecar
 from ...runtime.errors import EngineError
 from ...runtime.manifest import Manifest
 from ..measuring import Figure, state_bytes
 
-__all__ = ["device_figures", "engine_caller", "gpu", "torch_caller"]
+__all__ = ["device_figures", "engine_caller", "engine_label", "gpu", "torch_caller"]
 
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
 TOKENS = (1, 2, 4, 8)
@@ -144,6 +146,16 @@ def engine_caller(engine: Engine) -> Caller:
         return call
 
     return prepare
+
+
+def engine_label(path: Path, manifest: Manifest) -> str:
+    """What the figures of a model file are called: the library and the precision.
+
+    Versions and the device are left to the card: with a later version it is the same figure, and to be compared.
+    """
+    plan = path.suffix == ".plan"
+    library = FLAVOURS[read_sidecar(path).record["flavour"]].product if plan else "onnxruntime"
+    return f"{library}, {manifest.precision}"
 
 
 def device_figures(device: str = "cuda") -> tuple[list[Figure], dict[str, float]]:

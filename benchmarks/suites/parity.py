@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...export.parity import TOLERANCES, check_parity, trials
-from ...models.evaluation.opening import streaming_engine_for
+from ...export.parity import TOLERANCES, Trial, check_parity, fitted, trials
+from ...models.checkpoint import load
+from ...models.torch_engine import TorchEngine
+from ...runtime.engines.opening import open_engine
+from ...runtime.engines.plan_engine import PlanEngine
+from ...runtime.engines.protocol import Engine
 from ...runtime.errors import UsageError
 from ...runtime.manifest import Manifest
 from ..measuring import Figure
@@ -17,15 +21,16 @@ __all__ = ["parity"]
 def parity(reference: Path | None, others: Sequence[Path], threads: int, long_s: float) -> list[Figure]:
     """Differences of each other form from the reference: a checkpoint, an ONNX file or a plan, by their paths.
 
-    Limits are those of its precision in the export's table. Raises UsageError for models of different weights.
+    Limits are those of its precision in the export's table. Raises UsageError for models of different weights,
+    InputError for a checkpoint of a model that hears the whole file.
     """
-    first = streaming_engine_for(reference, threads)
+    first = _opened(reference, threads)
     figures = []
     for path in others:
-        other = streaming_engine_for(path, threads)
+        other = _opened(path, threads)
         _check_same_model(first.manifest, other.manifest, path)
         limits = TOLERANCES[other.manifest.precision]
-        report = check_parity(first, other, trials(first.manifest, long_s=long_s), limits)
+        report = check_parity(first, other, _tried((first, other), long_s), limits)
         label = f"{path.name} ({other.describe()})"
         differ = f"{label}: hits that differ, 1 - F at {1000 * limits.within_s:g} ms"
         logits = next(row for row in report.outputs if row.name == "onset_logits")
@@ -36,6 +41,23 @@ def parity(reference: Path | None, others: Sequence[Path], threads: int, long_s:
             Figure(f"{label}: velocity, mean difference", report.hits.mean_velocity_difference, "", limits.velocity),
         ]
     return figures
+
+
+def _opened(path: Path | None, threads: int) -> Engine:
+    """The engine of a form; a checkpoint's computes in double precision, as where an export is held against one."""
+    if path is not None and path.suffix == ".pt":
+        return TorchEngine.of(load(path), exact=True)
+    return open_engine(path, threads=threads)
+
+
+def _tried(engines: Sequence[Engine], long_s: float) -> list[Trial]:
+    """What to stream, as far as all of them take it: a plan has a largest number of streams, and a shortest call."""
+    tried = trials(engines[0].manifest, long_s=long_s)
+    for engine in engines:
+        if isinstance(engine, PlanEngine):
+            profile = engine.profile
+            tried = [fitted(trial, profile.batch[1], profile.tokens[0]) for trial in tried]
+    return [trial for trial in tried if trial.plan]
 
 
 def _check_same_model(one: Manifest, other: Manifest, path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,8 @@ def test_hits_are_paired_once() -> None:
     assert f_of({"b": labels["a"]}, {"a": hits["a"], "b": labels["a"]}, 0.05) == 1  # "a" has no labels
 
 
-def answers(velocity: float = 0.5, weights: str = "w", late_s: float = 0.0) -> dict[str, Any]:
-    hits = [[0.5 + late_s, "BD", velocity], [1.0, "SD", 0.5]]
+def answers(velocity: float = 0.5, weights: str = "w", late_s: float = 0.0, confidence: float = 0.9) -> dict[str, Any]:
+    hits = [[0.5 + late_s, "BD", velocity, confidence], [1.0, "SD", 0.5, 0.9]]
     return {"weights": weights, "hits": {f"a at b at {ms} ms": hits for ms in (40, 100)}}
 
 
@@ -127,9 +128,14 @@ LABELS = {"a at b": [(0.5, "BD"), (1.0, "SD")]}
     [
         (answers(), []),
         (answers(velocity=0.0), ["velocities"]),
+        (answers(confidence=0.8), ["confidences"]),
+        (answers(late_s=0.0009), []),  # of one of two hits
+        (answers(late_s=0.002), ["times"]),
+        (answers(late_s=-0.009), ["times"]),
         (answers(late_s=0.02), ["hits"]),
         (answers(late_s=0.2), ["hits", "F against"]),
         (answers(weights="others", velocity=0.0, late_s=0.02), []),
+        (answers(weights="others", confidence=0.0, late_s=0.009), []),
         (answers(weights="others", late_s=0.2), ["F against"]),
     ],
 )
@@ -137,6 +143,12 @@ def test_what_hits_stop_a_change(head: dict[str, Any], failing: list[str]) -> No
     failed = [m.name.removeprefix("small: ") for m in hit_metrics("small", answers(), head, LABELS) if m.fails]
     assert len(failed) == len(failing)
     assert all(name.startswith(start) for name, start in zip(failed, failing, strict=True))
+
+
+def test_times_are_told_in_milliseconds() -> None:
+    found = {m.name: m for m in hit_metrics("small", answers(), answers(late_s=0.003), LABELS)}
+    times = found["small: times of HEAD against BASE, mean difference"]
+    assert (times.head, times.unit) == (pytest.approx(1.5), "ms")
 
 
 def test_builds_by_folder_and_by_revision(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,13 +208,48 @@ def test_a_worker_counts_the_same_every_time(root: Path, tiny_onnx: Path, genera
     manifest = OnnxRuntimeEngine(tiny_onnx).manifest
     assert hits["weights"] == manifest.weights_sha256
     expected = {manifest.total_latency_ms(i) for i in (0, len(manifest.delays_ms) - 1)} | {100}
+    assert all(
+        0 <= velocity <= 1 and 0 < confidence <= 1
+        for found in hits["hits"].values()
+        for *_, velocity, confidence in found
+    )
     assert set(hits["hits"]) == {f"{name} at {ms:g} ms" for name in ("clip-000", "clip-001") for ms in expected}
+
+
+# A build that is only what the worker asks of one, and a module of Python's whose name one beside the worker has, too.
+STUB = """
+from statistics import fmean
+from types import SimpleNamespace
+
+Engine = StreamingTranscriber = object
+transcribe_file = lambda path, engine, latency_ms: []
+
+
+def open_engine(model):
+    ms = SimpleNamespace(sample_rate=44100, weights_sha256="w", delays_ms=[10], total_latency_ms=lambda i: fmean([40]))
+    return SimpleNamespace(manifest=ms)
+"""
+
+
+def test_a_worker_hides_no_module_of_python(generated: tuple[Path, Path], tmp_path: Path) -> None:
+    package = tmp_path / "build" / ".types" / "ghostnote"
+    (package / "runtime").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "runtime" / "__init__.py").write_text(STUB)
+    with Worker(Build("a stub", tmp_path / "build"), "small", recordings(generated[0])) as process:
+        assert process.ask("hits") == {"weights": "w", "hits": {"clip-000 at 40 ms": [], "clip-001 at 40 ms": []}}
 
 
 def test_pages_tell_kept_buffers_from_new_ones() -> None:
     kept = np.ones(1_000_000, np.float32)
     assert (worker.pages(lambda: kept.fill(2)) or 0) < 50
-    fresh = worker.pages(lambda: [np.ones(100_000, np.float32) for _ in range(100)] and None)
+    memory = mmap.mmap(-1, 2000 * mmap.PAGESIZE)  # arrays may come from what earlier tests have freed
+
+    def touch() -> None:
+        for place in range(0, len(memory), mmap.PAGESIZE):
+            memory[place] = 1
+
+    fresh = worker.pages(touch)
     assert fresh is None or fresh > 1000
 
 
@@ -218,12 +265,111 @@ def test_instructions_are_counted_where_the_machine_lets_us(monkeypatch: pytest.
 
 def test_counts_that_one_side_lacks_are_left_out() -> None:
     counts = {"python_calls": 1000, "instructions": 5e6, "live_pages": 0, "file_pages": 2}
-    found = {m.name: m.verdict for m in comparison._counts(counts, counts | {"instructions": None, "live_pages": 400})}
-    assert "instructions in 50 chunks" not in found
-    assert found.pop("pages of memory mapped in 50 chunks") is Verdict.WORSE
+    other = counts | {"instructions": None, "live_pages": 400}
+    found = {m.name: m.verdict for m in comparison._counts("small", counts, other)}
+    assert "small: instructions in 50 chunks" not in found
+    assert found.pop("small: pages of memory mapped in 50 chunks") is Verdict.WORSE
     assert set(found.values()) == {Verdict.SAME}
-    more = list(comparison._counts(counts, counts | {"instructions": 5.2e6}))
-    assert [m.name for m in more if m.fails] == ["instructions in 50 chunks"]
+    more = list(comparison._counts("small", counts, counts | {"instructions": 5.2e6}))
+    assert [m.name for m in more if m.fails] == ["small: instructions in 50 chunks"]
+
+
+class FakeWorker:
+    """A worker whose build and model are as its model file says, in JSON: it measures nothing."""
+
+    def __init__(self, build: Build, model: str, recordings: Mapping[str, Path]) -> None:
+        self._says = json.loads(Path(model).read_text())
+
+    def ask(self, what: str) -> Any:
+        return self._says[what]
+
+    def __enter__(self) -> FakeWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def fake_model(
+    weights: str = "w", *, gflop: float = 0.1, instructions: float = 5e6, file_s: float = 1.0, notes: str = ""
+) -> str:
+    """What FakeWorker reads; every other number of a model is the same."""
+    facts = {"python_calls": 1000, "instructions": instructions, "live_pages": 0, "file_pages": 0}
+    times = {"file": file_s, "live": 0.1}
+    return json.dumps({"hits": answers(weights=weights), "facts": facts, "gflop": gflop, "notes": notes} | times)
+
+
+Compared = Callable[[dict[str, str], dict[str, str]], dict[str, Metric]]
+
+
+@pytest.fixture
+def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compared:
+    """What comes of comparing two builds that bundle these models, with `small` to be timed: metrics by name."""
+    monkeypatch.setattr(comparison, "Worker", FakeWorker)
+    monkeypatch.setattr(comparison, "gflop_per_second", lambda file: json.loads(file.read_text())["gflop"])
+
+    def build(name: str, models: dict[str, str]) -> Build:
+        assets = tmp_path / name / "runtime" / "assets"
+        assets.mkdir(parents=True)
+        (assets.parent / "__init__.py").write_text("source")
+        for model, text in models.items():
+            (assets / f"{model}.onnx").write_text(text)
+        return Build(name, tmp_path / name)
+
+    def run(base: dict[str, str], head: dict[str, str]) -> dict[str, Metric]:
+        asked = Plan("small", {}, LABELS, budget_s=0)
+        return {m.name: m for m in compare(build("base", base), build("head", head), asked, lambda line: None)}
+
+    return run
+
+
+def failing(metrics: dict[str, Metric]) -> set[str]:
+    return {name for name, metric in metrics.items() if metric.fails}
+
+
+def test_two_builds_with_the_same_models(compared: Compared) -> None:
+    models = {"base": fake_model(gflop=0.2), "small": fake_model()}
+    metrics = compared(models, models)
+    assert not failing(metrics)
+    assert metrics["base: arithmetic per s of audio"].head == 0.2
+    assert {name for name in metrics if "CPU time" in name} == {f"small: {kind}" for kind in comparison.TIMED.values()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "failed"),
+    [
+        (fake_model(gflop=0.11), "base: arithmetic per s of audio"),
+        (fake_model(instructions=6e6), "base: instructions in 50 chunks"),
+        (fake_model(notes="a" * 100), "base: size"),
+        (fake_model(file_s=1.2), "base: whole file, CPU time"),
+    ],
+)
+def test_what_one_of_the_models_costs_more_is_seen(compared: Compared, changed: str, failed: str) -> None:
+    models = {"base": fake_model(), "small": fake_model()}
+    assert failing(compared(models, models | {"base": changed})) == {failed}
+
+
+def test_a_model_that_is_not_bundled_any_more_is_missed(compared: Compared) -> None:
+    assert failing(compared({"base": fake_model(), "small": fake_model()}, {"small": fake_model()})) == {
+        "base: is bundled"
+    }
+
+
+def test_a_model_trained_anew_excuses_no_other_one(compared: Compared) -> None:
+    before = {"base": fake_model(), "small": fake_model()}
+    larger = fake_model("others", gflop=0.2, instructions=9e6, file_s=2.0, notes="a" * 100)
+    metrics = compared(before, {"base": larger, "small": fake_model(gflop=0.2)})
+    assert failing(metrics) == {"small: arithmetic per s of audio"}
+    assert metrics["base: arithmetic per s of audio"].verdict is Verdict.WORSE
+    assert metrics["base: instructions in 50 chunks"].head == 5  # both builds ran BASE's
+    assert "base: whole file, CPU time" not in metrics
+
+
+def test_a_model_trained_anew_is_timed_with_the_older_one(compared: Compared) -> None:
+    models = {"base": fake_model(), "small": fake_model()}
+    metrics = compared(models, models | {"small": fake_model("others", file_s=2.0)})
+    assert not failing(metrics)
+    assert metrics["small: whole file, CPU time"].verdict is Verdict.SAME
 
 
 def test_a_build_that_fails_is_named(root: Path, generated: tuple[Path, Path], tmp_path: Path) -> None:
@@ -308,9 +454,10 @@ def test_two_builds_with_a_model_named_from_here(
     assert Path("new/table.md").read_text() in printed
     found = {metric["name"]: metric for metric in json.loads(printed.splitlines()[-1])["metrics"]}
     assert found["mine: hits of HEAD against BASE, F at 10 ms"]["head"] == 1
-    assert found["mine: velocities of HEAD against BASE, mean difference"]["head"] == 0
+    for detail in ("times", "velocities", "confidences"):
+        assert found[f"mine: {detail} of HEAD against BASE, mean difference"]["head"] == 0
     assert found["mine: F against exact labels, 50 ms"]["verdict"] == "same"
-    assert found.keys() >= set(comparison.TIMED.values())
+    assert found.keys() >= {f"mine: {kind}" for kind in comparison.TIMED.values()}
 
 
 def copy_of(root: Path, place: Path, edit: Callable[[Path], None]) -> Build:
@@ -372,7 +519,8 @@ def plan(root: Path, budget_s: float) -> Plan:
 def test_a_slowed_build_is_caught(root: Path, tmp_path: Path, share: float) -> None:
     slow = copy_of(root, tmp_path / "slow", slowed(share))
     metrics = compare(Build("base", root), slow, plan(root, 600), print)
-    assert {metric.name for metric in metrics if metric.fails} >= set(comparison.TIMED.values())
+    failed = {metric.name for metric in metrics if metric.fails}
+    assert failed >= {f"small: {kind}" for kind in comparison.TIMED.values()}
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from ghostnote.benchmarks import page
 from ghostnote.benchmarks.measuring import Figure
 from ghostnote.benchmarks.result import Result
-from ghostnote.runtime import InputError, OutputError, UsageError
+from ghostnote.runtime import InputError, OutputError, UsageError, open_engine
 
 
 @pytest.fixture
@@ -62,6 +62,16 @@ def test_the_page_and_the_readme_table_come_from_documents(
     assert "| 40 ms chunk, p99 | 1.25 ms |" in table
     with pytest.raises(InputError, match="holds no documents"):
         page.read_results(tmp_path)
+
+
+def test_every_document_has_pictures_of_its_own(tmp_path: Path) -> None:
+    steps = {"step_ms": {"1": {"1": 1.0, "2": 2.0}}}
+    for suite, precision in (("latency", "float32"), ("latency", "float16"), ("gpu", "float32")):
+        Result(suite, {"model": "tiny", "precision": precision}, [], suite, steps).write(tmp_path / "cpu")
+    page.write_page([tmp_path / "cpu"], tmp_path / "page.md")
+    drawn = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert drawn == {f"cpu-{name}-step-ms.svg" for name in ("gpu-tiny", "latency-tiny", "latency-tiny-float16")}
+    assert all(f"(pictures/{name})" in (tmp_path / "page.md").read_text() for name in drawn)
 
 
 README = "before\n<!-- performance -->\nold\n<!-- end of performance -->\nafter\n"
@@ -115,6 +125,17 @@ def test_documents_of_other_weights_are_marked(tmp_path: Path) -> None:
     assert text.count("Of other weights than") == 1
     assert "### endurance (`tiny`)\n\nOf other weights than the other documents of `tiny`.\n\n| what" in text
     assert text.count("<sub>weights bbbbbbbb</sub>") == 2
+
+
+def test_documents_of_earlier_weights_than_the_bundled_model_are_marked(tmp_path: Path) -> None:
+    now = open_engine("small").manifest.weights_sha256
+    for suite, weights in (("accuracy", "a" * 64), ("latency", "a" * 64), ("memory", now)):
+        Result(suite, {"model": "small", "weights_sha256": weights}, [], suite).write(tmp_path / "cpu")
+    page.write_page([tmp_path / "cpu"], tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    for suite in ("accuracy", "latency"):
+        assert f"### {suite} (`small`)\n\nOf earlier weights than the bundled `small`.\n\n| what" in text
+    assert text.count("Of earlier weights") == 2
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"figures": 1}', '{"figures": [{"name": 1}]}', b"\xff"])

@@ -25,7 +25,7 @@ def document(*figures: Figure, **card: object) -> Result:
 
 def verdicts(stored: Result, measured: Result, folder: Path) -> dict[str, str]:
     stored.write(folder / "baselines" / "device")
-    return {metric.name: str(metric.verdict) for metric in against([measured], folder / "baselines")}
+    return {metric.name: str(metric.verdict) for metric in against([measured], folder / "baselines", print)}
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,29 @@ def test_another_machine_has_no_say(tmp_path: Path) -> None:
         verdicts(stored, document(*stored.figures, gpu="a GPU, 1410 MHz"), tmp_path)
     with pytest.raises(InputError, match="nothing to compare: the stored documents are latency small"):
         verdicts(stored, document(*stored.figures, model="base"), tmp_path)
+
+
+def test_every_card_is_looked_at(tmp_path: Path) -> None:
+    stored = document(Figure("median", 1.0, "ms", better="less"))
+    stored.write(tmp_path / "baselines" / "device")
+    foreign = document(*stored.figures, model="base", cpu="another")
+    words = r"latency base, measured: of another machine \(another, 2, a GPU, 1980 MHz\) than latency small \(one, 2, "
+    with pytest.raises(InputError, match=words):
+        against([stored, foreign], tmp_path / "baselines", print)
+    foreign.write(tmp_path / "baselines" / "device")
+    with pytest.raises(InputError, match=r"latency small, in .*device: of another machine"):
+        against([stored], tmp_path / "baselines", print)
+
+
+def test_what_is_stored_and_was_not_measured_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = document(Figure("median", 1.0, "ms", better="less"))
+    for each in (stored, document(model="base"), document(precision="float16")):
+        each.write(tmp_path / "baselines" / "device")
+    stored.write(tmp_path / "results")
+    compare_stored(tmp_path / "results", tmp_path / "baselines")
+    captured = capsys.readouterr()
+    assert captured.err == "warning: stored, but not measured: latency base, latency small float16\n"
+    assert "not measured" not in captured.out
 
 
 def test_an_empty_folder_is_no_device(tmp_path: Path) -> None:

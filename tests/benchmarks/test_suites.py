@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 import typer
+from host_device import GraphPlan, plan_engine
 from typer.testing import CliRunner
 
 from ghostnote.benchmarks import command, measuring
@@ -28,8 +29,10 @@ from ghostnote.models.arithmetic import gflop_per_second
 from ghostnote.models.baselines import onsets_and_frames as oaf
 from ghostnote.models.checkpoint import Checkpoint, save
 from ghostnote.models.config import PRESETS
-from ghostnote.runtime import EngineError, OutputError, UsageError
+from ghostnote.runtime import EngineError, InputError, OutputError, UsageError, open_engine
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from ghostnote.runtime.engines.plan_engine import PlanEngine
+from ghostnote.runtime.engines.sidecar import RECORD, sidecar_of
 from ghostnote.runtime.manifest import Manifest
 
 PYTHON = (sys.executable, "-c")
@@ -201,10 +204,25 @@ def test_parity_of_a_model_with_itself_and_with_another(tiny_onnx: Path) -> None
         parity.parity(None, [tiny_onnx], threads=1, long_s=2)
 
 
+def test_a_bundled_model_is_held_against_its_checkpoint_in_double_precision(root: Path) -> None:
+    figures = parity.parity(Path("base"), [root / "checkpoints" / "base.pt"], threads=1, long_s=60)
+    assert not [figure for figure in figures if figure.verdict == "FAIL"]
+
+
+def test_a_plan_is_tried_with_what_it_takes(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_engine(tiny_onnx, batch=(1, 2), tokens=(4, 20))
+    monkeypatch.setattr(
+        parity, "open_engine", lambda path, threads: plan if path.suffix == ".plan" else open_engine(path)
+    )
+    for reference, other in ((tiny_onnx, Path("tiny.plan")), (Path("tiny.plan"), tiny_onnx)):
+        figures = parity.parity(reference, [other], threads=1, long_s=2)
+        assert {figure.verdict for figure in figures} == {"pass", ""}
+
+
 def test_a_model_that_hears_the_whole_file_has_no_parity(tmp_path: Path) -> None:
     config = oaf.PRESETS["tiny"]
     save(tmp_path / "oaf.pt", Checkpoint(config, oaf.OnsetsAndFrames(config).state_dict()))
-    with pytest.raises(UsageError, match=r"oaf\.pt: a model that hears the whole file has no stream"):
+    with pytest.raises(InputError, match=r"oaf\.pt: holds a model of kind onsets-and-frames, expected"):
         parity.parity(tmp_path / "oaf.pt", [tmp_path / "oaf.pt"], threads=1, long_s=2)
 
 
@@ -223,6 +241,39 @@ def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
     )
     assert ran.exit_code == 0, ran.output
     assert json.loads((tmp_path / "memory-tiny.json").read_text())["card"]["model"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("suite", "by_default", "words", "more"),
+    [
+        ("latency", "Latency on one core, one thread", ["--chunks", "200"], ", 200 chunks"),
+        ("memory", "Memory of rt-transcribe", ["--minutes", "5"], ", 5 minutes"),
+        (
+            "training",
+            "Training `base`, 1 thread(s)",
+            ["--kits", "some/kits", "--backing", "some/songs", "--seconds", "30"],
+            ", kits kits, backing songs, 30 s of rendering",
+        ),
+    ],
+)
+def test_titles_tell_the_options_that_are_not_those_by_default(
+    suite: str,
+    by_default: str,
+    words: list[str],
+    more: str,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "pin_to_one_core", lambda: None)
+    monkeypatch.setattr(latency, "latency", lambda *_: ([], {}))
+    monkeypatch.setattr(memory, "memory", lambda *_: [])
+    monkeypatch.setattr(training, "training", lambda *_: [])
+    for given, title in (([], by_default), (words, by_default + more)):
+        assert CliRunner().invoke(command.bench, [suite, *given, "--out", str(tmp_path)]).exit_code == 0
+        assert Result.from_json((tmp_path / f"{suite}-base.json").read_text()).title == title
+    for stored in root.glob(f"benchmarks/baselines/*/{suite}-base.json"):
+        assert Result.from_json(stored.read_text()).title == by_default
 
 
 def engine_never(*_: object, **__: object) -> None:
@@ -262,7 +313,7 @@ def test_training_keeps_to_its_threads(tmp_path: Path, monkeypatch: pytest.Monke
         torch.set_num_threads(before)
     assert ran.exit_code == 0, ran.output
     document = Result.from_json((tmp_path / "training-small.json").read_text())
-    assert document.title == f"Training `small`, {before + 1} thread(s)"
+    assert document.title == f"Training `small`, {before + 1} thread(s), 1 s of rendering"
     assert all((figure.value or 0) > 0 for figure in document.figures)
 
 
@@ -317,6 +368,36 @@ def test_the_gpu_suite_counts_a_models_arithmetic_once(
     parts = gflop_per_second(PRESETS["tiny"])
     total = parts.pop("total")
     assert told == [pytest.approx(total)] == [pytest.approx(sum(parts.values()))]
+
+
+def test_figures_of_the_gpu_suite_are_called_the_same_with_a_later_library(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def suite(_caller: gpu.Caller, _manifest: Manifest, label: str, _device: dict[str, float]) -> tuple[list, dict]:
+        told.append(label)
+        return [], {}
+
+    def opened(path: Path, device: str = "cpu") -> PlanEngine:
+        return plan_engine(tiny_onnx)
+
+    monkeypatch.setattr(gpu, "device_figures", lambda _device: ([], {}))
+    monkeypatch.setattr(gpu, "gpu", suite)
+    monkeypatch.setattr(command, "open_engine", opened)
+    monkeypatch.setattr(command, "CHECKPOINTS", tmp_path)
+    manifest = OnnxRuntimeEngine(tiny_onnx).manifest
+    plan = tmp_path / "tiny.plan"
+    plan.write_bytes(b"")
+    sidecar_of(plan).write_text(json.dumps(manifest.to_dict() | {RECORD: {"flavour": "tensorrt"}}))
+    for library in ("TensorRT 11.4.0.106", "TensorRT 11.4.1.3"):
+        monkeypatch.setattr(GraphPlan, "library", library)
+        words = ["gpu", str(tmp_path), "--engine", str(plan), "--engine", str(tiny_onnx), "--device", "cpu"]
+        ran = CliRunner().invoke(command.bench, words)
+        assert ran.exit_code == 0, ran.output
+        document = Result.from_json((tmp_path / "gpu-tiny.json").read_text())
+        assert library in document.card["engine"]
+    assert told == ["TensorRT, float32", "onnxruntime, float32"] * 2
 
 
 def out_of_memory() -> None:

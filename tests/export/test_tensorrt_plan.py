@@ -220,6 +220,32 @@ def test_what_only_tensorrt_can_do_is_asked_of_the_module(tiny_onnx: Path, tiny:
         build(trt, tuning, graph, Profile(), options)
 
 
+@needs_rtx
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_timing_cache_that_cannot_be_written_costs_no_build(
+    tiny_onnx: Path, tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt, cache = load_flavour(RTX, NO_GPU), tmp_path / "missing" / "timing.cache"
+    tuning = replace(RTX, built_for=(), noise=())
+    graph = Graph(tiny_onnx, tiny_onnx.read_bytes(), tiny.manifest())
+    options = Options(timing_cache=cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(trt.Builder, "build_serialized_network", lambda *_: pytest.fail("the build began"))
+        with pytest.raises(OutputError, match=r"timing\.cache: cannot be written .*; name a timing cache in a folder"):
+            build(trt, tuning, graph, Profile(), options)
+    cache.parent.mkdir()
+
+    def full(_aside: Path, out: Path) -> None:
+        raise OutputError(f"{out}: cannot be written (no space left on device)")
+
+    monkeypatch.setattr(tensorrt_builder, "put_in_place", full)
+    built = build(trt, tuning, graph, Profile(), options)
+    assert built.plan
+    assert "no timing cache was kept" in built.warnings[-1]
+    assert "no space left on device" in built.warnings[-1]
+    assert named(cache.parent) == []
+
+
 def test_a_profile_gives_every_input_three_shapes(tiny: Checkpoint) -> None:
     manifest = tiny.manifest()
     shapes = Profile((1, 2, 4), (1, 3, 50)).shapes(manifest)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ghostnote.benchmarks.result import Result
+
 WORKFLOWS = sorted((Path(__file__).parents[2] / ".github" / "workflows").glob("*.yml"))
 
 
@@ -40,6 +42,24 @@ def test_every_job_ends_and_none_has_more_rights_than_it_says(path: Path) -> Non
     text = path.read_text()
     assert text.count("runs-on:") == text.count("timeout-minutes:")
     assert re.search(r"^permissions:\n  contents: read\n", text, re.MULTILINE)
+
+
+def test_a_change_is_compared_with_what_it_was_merged_into(root: Path) -> None:
+    """A pull request is checked out merged into its branch as that is now; the event's `base.sha` may be older."""
+    text = (root / ".github" / "workflows" / "benchmarks.yml").read_text()
+    assert "make compare BASE=HEAD^1 HEAD=HEAD" in text
+    assert "base.sha" not in text
+
+
+def test_a_device_without_a_baseline_is_said_and_fails_nothing(root: Path, tmp_path: Path) -> None:
+    text = (root / ".github" / "workflows" / "gpu.yml").read_text()
+    conditions = re.findall(r"if: hashFiles\('(.+?)'\) ([!=]=) ''\n\s+run: (.+(?:\n {10}.+)*)", text)
+    (stored, there, held), (same, missing, said) = conditions
+    assert (stored, there, missing) == (same, "!=", "==")
+    assert held.startswith("make against")
+    assert "::warning" in said
+    kept = Result("gpu", {"model": "base-pytorch"}, []).write(tmp_path / "benchmarks" / "baselines" / "device")
+    assert kept in tmp_path.glob(stored)
 
 
 def test_what_users_write_reaches_no_shell(root: Path) -> None:
