@@ -6,6 +6,7 @@ holds back some input (about 10 ms at 48 kHz, 0.1 s at 8 kHz): live use at the m
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -18,8 +19,9 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .compressed import Mp3Length, is_chained_ogg, mp3_length
 from .errors import InputError
-from .pcm import ByteStream, PcmFormat, make_blocking, read_pcm, read_wav_header
+from .pcm import ByteStream, PcmFormat, WavHeader, make_blocking, read_pcm, read_wav_header
 from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
 __all__ = ["STDIN", "AudioReader", "NamedStream", "read_audio"]
@@ -30,6 +32,9 @@ STDIN = "-"
 _BLOCK_SAMPLES = 1 << 14  # of all channels together; small, because a decoding error loses the block it falls into
 _SIXTEEN_BITS = np.float32(1 / (1 << 15))  # of full scale, a step of a 16-bit sample
 _MAX_CHANNELS = 1024  # libsndfile's own limit; more means that a header is nonsense
+_RIFF_FORMATS = ("WAV", "WAVEX", "RF64")
+_UNKNOWN_FROM_FRAMES = 1 << 62  # libsndfile's word for "not told", as in FLAC that was written to a pipe
+_MP3_PADDING = 4 * 1152  # samples that an encoder adds at both ends, and a decoder may take away
 
 
 class NamedStream(ByteStream, Protocol):
@@ -163,25 +168,38 @@ class AudioReader:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: empty (0 bytes); expected audio")
         try:
-            self._file = soundfile.SoundFile(os.fsencode(path))  # as text: UTF-8 names only
+            self._file = _forward_file(os.fsencode(path))  # as text: UTF-8 names only
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw, which soundfile asks parameters for
             hint = "; for raw PCM give --raw-format, --rate and --channels" if path.suffix == ".raw" else ""
             raise InputError(f"{path}: not audio that libsndfile reads ({_reason(error)}){hint}") from None
+        header = self._riff_header(stream)
         if self._file.frames == 0:
-            raise InputError(f"{path}: contains no audio samples")
+            if header is None or header.data_bytes is not None or not stream.read(1):
+                raise InputError(f"{path}: contains no audio samples")
+            # Its recorder was killed, or still writes: the length is missing, the samples are not.
+            self._file.close()
+            self._file = None
+            self._open_stream(path.open("rb"), None)
+            return
         self.source_rate, self.channels = self._file.samplerate, self._file.channels
-        self._frames = self._announced_frames(stream)
+        self._frames = self._announced_frames(header)
 
-    def _announced_frames(self, stream: BinaryIO) -> int:
-        """Frames that the header promises; of a truncated WAV libsndfile tells only what is there."""
-        frames = int(self._file.frames)
-        if self._file.format not in ("WAV", "WAVEX"):
-            return frames
+    def _riff_header(self, stream: BinaryIO) -> WavHeader | None:
+        """The header of WAV and RF64 as this package reads it, None where it cannot."""
+        if self._file.format not in _RIFF_FORMATS:
+            return None
         try:
             header = read_wav_header(stream, self.name)  # type: ignore[arg-type]
         except InputError:  # big-endian RIFX and the like, which libsndfile reads
-            return frames
-        if header.pcm is None or header.data_bytes is None:
+            return None
+        return None if header.pcm is None else header
+
+    def _announced_frames(self, header: WavHeader | None) -> int | None:
+        """Frames that the header promises; of truncated WAV and RF64 libsndfile tells only what is there."""
+        frames = int(self._file.frames)
+        if frames >= _UNKNOWN_FROM_FRAMES:
+            return None
+        if header is None or header.pcm is None or header.data_bytes is None:
             return frames
         return max(frames, header.data_bytes // header.pcm.frame_bytes)
 
@@ -205,9 +223,11 @@ class AudioReader:
         short = self._file.subtype == "PCM_16"
         shape = max(1, _BLOCK_SAMPLES // self.channels), self.channels
         buffer = np.empty(shape, np.int16 if short else np.float32)
-        while True:
+        frames = self._file.frames
+        while self._frames_read < frames:
             try:
-                block = self._file.read(out=buffer)
+                # Not beyond the last sample: what follows it, as tags do, is no damage.
+                block = self._file.read(out=buffer[: frames - self._frames_read])
             except soundfile.SoundFileError as error:
                 raise InputError(f"{self.name}: damaged after {self._position_s():.1f} s ({_reason(error)})") from None
             if not len(block):
@@ -224,12 +244,32 @@ class AudioReader:
             raise InputError(f"{self.name}: contains no audio samples")
 
     def _check_end(self) -> None:
-        """Say so when the input held less than its header announced."""
-        if self._frames is not None and self._frames_read < self._frames:
-            announced, found = self._frames / self.source_rate, self._position_s()
-            self.warnings.append(
-                f"{self.name} is truncated: {announced:.2f} s announced, {found:.2f} s found and transcribed"
-            )
+        """Say so when the input held less than its header announced, or more than libsndfile read."""
+        kind = None if self._file is None else self._file.format
+        with contextlib.suppress(OSError):  # a file renamed meanwhile: its structure cannot be looked at
+            if kind == "MP3":
+                self._check_mp3(mp3_length(Path(self.name)))
+            elif self._frames is not None and self._frames_read < self._frames:
+                self._warn_of_truncation(self._frames)
+            elif kind == "OGG" and is_chained_ogg(Path(self.name)):
+                self._warn_of_rest(f"several recordings, of which only the first, {self._position_s():.2f} s,")
+
+    def _check_mp3(self, length: Mp3Length) -> None:
+        """By the frames themselves; what libsndfile announces is an estimate where no Xing frame tells."""
+        read = self._frames_read + _MP3_PADDING
+        if read < length.there:
+            self._warn_of_rest(f"{length.there / self.source_rate:.2f} s, of which only {self._position_s():.2f} s")
+        elif length.told is not None and read < length.told:
+            self._warn_of_truncation(length.told)
+
+    def _warn_of_truncation(self, announced: int) -> None:
+        self.warnings.append(
+            f"{self.name} is truncated: {announced / self.source_rate:.2f} s announced, "
+            f"{self._position_s():.2f} s found and transcribed"
+        )
+
+    def _warn_of_rest(self, held: str) -> None:
+        self.warnings.append(f"{self.name} holds {held} could be read; decode it to WAV to transcribe all")
 
     def _position_s(self) -> float:
         return self._frames_read / self.source_rate
@@ -239,6 +279,20 @@ def read_audio(source: str | Path, sample_rate: int) -> Floats:
     """All of a recording, mono float32 [n] at `sample_rate`. Raises InputError, also half-way."""
     with AudioReader(source, sample_rate) as reader:
         return np.concatenate([np.zeros(0, np.float32), *reader])
+
+
+def _forward_file(name: bytes) -> Any:
+    """A SoundFile that is read from its beginning to its end, nothing else.
+
+    After each read of another, soundfile seeks to where it is anyway; where that fails the block read is lost.
+    """
+    import soundfile
+
+    class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+        def seekable(self) -> bool:
+            return False
+
+    return ForwardFile(name)
 
 
 def _name(source: str | Path | NamedStream) -> str:

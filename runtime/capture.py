@@ -20,10 +20,11 @@ from .errors import InputError
 from .ring import RingBuffer
 from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
-__all__ = ["CaptureReader", "describe_devices"]
+__all__ = ["BLOCK_MS", "CaptureReader", "describe_devices"]
 
 Floats = NDArray[np.float32]
 
+BLOCK_MS = 10.0  # that a device delivers at a time
 _RING_S = 10.0  # what a stall of the engine or of an output may last before audio is lost
 _TAKE_S = 0.5  # at most in one block, so that a backlog stays in the ring, where it is bounded
 _POLL_S = 0.1
@@ -43,7 +44,12 @@ class CaptureReader:
     duration_s = None
 
     def __init__(
-        self, sample_rate: int, *, device: str | None = None, inputs: Sequence[int] | None = None, block_ms: float = 10
+        self,
+        sample_rate: int,
+        *,
+        device: str | None = None,
+        inputs: Sequence[int] | None = None,
+        block_ms: float = BLOCK_MS,
     ) -> None:
         self._sd = _sounddevice()
         info = _find(self._sd, device)

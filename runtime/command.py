@@ -67,7 +67,7 @@ def transcribe(
             if live.list_devices:
                 _show_devices()
                 return
-            live.check(source)
+            live.check(source, raw)
             request = OutputRequest.of(outputs, score, played=live.plays)
             request.spare(_files_read(source, hearing))
             code = _transcribe(source, request, hearing, raw.resolve(), live, interruption)
@@ -87,7 +87,8 @@ def transcribe(
 def _show_devices() -> None:
     from .live.loop import describe_devices
 
-    typer.echo(describe_devices())
+    for line in describe_devices():
+        typer.echo(line)
 
 
 def _files_read(source: str | None, hearing: EngineOptions) -> list[tuple[str, Path]]:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a polite request: finish the current step, write what is known, leave.
+"""SIGINT, SIGTERM and SIGHUP as a polite request: finish the current step, write what is known, leave.
 
 A signal only sets a flag, so that no write is cut in half; while waiting for input, which may take for ever, it raises
 `Interrupted`. A second signal has its usual effect.
@@ -6,6 +6,8 @@ A signal only sets a flag, so that no write is cut in half; while waiting for in
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +18,16 @@ __all__ = ["Interrupted", "Interruption"]
 
 T = TypeVar("T")
 
+# SIGHUP: the terminal was closed, or the connection to it was lost. Windows has none.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class Interrupted(Exception):  # noqa: N818 - a request, not an error
     """Raised inside `Interruption.wait_for` when a signal arrives or has arrived."""
 
 
 class Interruption:
-    """Context manager that listens for SIGINT and SIGTERM; outside the main thread it hears nothing."""
+    """Context manager that listens for these signals; outside the main thread it hears nothing."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -36,7 +41,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
+            for signum in _SIGNALS:
                 # Who started us with a signal ignored (nohup, a shell's background job) wants it ignored.
                 if signal.getsignal(signum) is not signal.SIG_IGN:
                     self._previous[signum] = signal.signal(signum, self._on_signal)
@@ -70,6 +75,7 @@ class Interruption:
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         self.signum = signum
         self._restore()
+        _let_go_of_lost_terminals()
         if self._waiting:
             raise Interrupted
 
@@ -77,3 +83,13 @@ class Interruption:
         while self._previous:
             signum, handler = self._previous.popitem()
             signal.signal(signum, handler)
+
+
+def _let_go_of_lost_terminals() -> None:
+    """After SIGHUP: what is written to a terminal that is gone goes nowhere, instead of failing and ending the rest."""
+    for descriptor in (1, 2):
+        try:
+            os.get_terminal_size(descriptor)
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.ENXIO):  # of a pipe it is ENOTTY
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

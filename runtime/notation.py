@@ -129,6 +129,8 @@ def _within(bar: Bar, chords: Mapping[int, list[Hit]]) -> dict[int, list[Hit]]:
 def _check_grid(tempo: TempoMap, grid: Grid) -> None:
     """Every bar has to be made of beats, and every beat of cells of the grid."""
     for bar in tempo.bars(tempo.meter_starts[-1][0]):
+        if tempo.begins_within_a_beat and bar.tick < tempo.lead_in_ticks:
+            continue  # it has one line of the grid only
         if any((end - start) % grid.ticks for start, end in beats_of(bar)):
             raise UsageError(
                 f"a grid of {grid.name} does not fill the beats of {bar.meter.numerator}/{bar.meter.denominator} "

@@ -38,6 +38,8 @@ _EXTENSIBLE = 0xFFFE
 # Writers that cannot seek put 0, the largest number, or (arecord, sox) one near 2 GiB where the length belongs.
 _UNKNOWN_FROM_BYTES = 0x7FFF0000
 _READ_BYTES = 1 << 16
+# What files begin with that libsndfile reads, by name, but this module does not.
+_NO_STREAMS = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"FORM": "AIFF", b".snd": "AU"}
 
 
 class ByteStream(Protocol):
@@ -93,6 +95,12 @@ def _read_header(stream: ByteStream, name: str) -> WavHeader:
     if not riff:
         raise InputError(f"{name}: empty (0 bytes); expected WAV audio")
     if len(riff) < 12 or riff[:4] not in (b"RIFF", b"RF64") or riff[8:] != b"WAVE":
+        kind = next((kind for start, kind in _NO_STREAMS.items() if riff.startswith(start)), None)
+        if kind is not None:
+            raise InputError(
+                f"{name}: {kind}, but only WAV and raw PCM can be read as they come; give a whole file by its name "
+                "alone, or decode it to WAV first"
+            )
         raise InputError(
             f"{name}: not WAV (starts with {riff[:4]!r}); for raw PCM give --raw-format, --rate and --channels"
         )

@@ -65,6 +65,8 @@ class Placement:
 
     def _snap(self, tick: int, cell: int) -> int:
         """The nearest line of the grid, which the beginning of the next meter is, too."""
+        if self._tempo.begins_within_a_beat and tick < self._tempo.lead_in_ticks:
+            cell = self._tempo.lead_in_ticks  # too short to be divided
         i = bisect_right(self._regions, tick) - 1
         line = self._regions[i] + (tick - self._regions[i]) // cell * cell
         following = line + cell

@@ -35,6 +35,11 @@ class RawOptions:
     rate: Annotated[int | None, typer.Option(min=1, help="Sample rate of raw PCM in Hz.")] = None
     channels: Annotated[int | None, typer.Option(min=1, help="Channels of raw PCM. Default: 1.")] = None
 
+    @property
+    def given(self) -> bool:
+        """Whether anything was asked for."""
+        return any(value is not None for value in (self.raw_format, self.rate, self.channels))
+
     def resolve(self) -> PcmFormat | None:
         """How the samples lie in raw PCM; None for input that says it itself. Raises UsageError."""
         if self.raw_format is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from .errors import OutputError
@@ -48,7 +49,7 @@ class Sinks:
     def discard(self) -> None:
         """Forget all."""
         for sink in (*self._optional, *self._required):
-            sink.discard()
+            _discard(sink)
 
     def _each(self, action: Callable[[Sink], None]) -> list[Failure]:
         """Act on all, optional ones first: they are the ones that play. Returns failures of required ones."""
@@ -76,8 +77,14 @@ def _attempt(action: Callable[[Sink], None], sinks: Sequence[Sink]) -> tuple[lis
         try:
             action(sink)
         except (OutputError, BrokenPipeError) as failure:
-            sink.discard()
+            _discard(sink)
             failures.append(failure)
         else:
             working.append(sink)
     return working, failures
+
+
+def _discard(sink: Sink) -> None:
+    """Whatever goes wrong: the failure that led here is told, and the other sinks wait for their turn."""
+    with contextlib.suppress(Exception):
+        sink.discard()

@@ -12,11 +12,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 
-__all__ = ["TICKS_PER_QUARTER", "TICKS_PER_WHOLE", "Anchor", "Bar", "Meter", "TempoChange", "TempoMap"]
+__all__ = [
+    "FASTEST_BPM",
+    "SLOWEST_BPM",
+    "TICKS_PER_QUARTER",
+    "TICKS_PER_WHOLE",
+    "Anchor",
+    "Bar",
+    "Meter",
+    "TempoChange",
+    "TempoMap",
+]
 
 TICKS_PER_QUARTER = 960
 TICKS_PER_WHOLE = 4 * TICKS_PER_QUARTER
 _UNITS_PER_SECOND = TICKS_PER_QUARTER * 1_000_000  # a unit is a tick at a tempo of one microsecond per quarter
+SLOWEST_BPM, FASTEST_BPM = 10.0, 1000.0  # of maps that are made here
+_SHORTEST_NOTE = 64  # of a lead-in: notation has no shorter ones
 _LONGEST_QUARTER_US = (1 << 24) - 1  # MIDI has three bytes for it
 # Of a beat, and of the time since the last change: nearer than this, a change of tempo is meant to lie on the beat.
 _ON_THE_BEAT = 1 / 8
@@ -122,6 +134,11 @@ class TempoMap:
         return self._starts_s[i] + (tick - self._ticks[i]) * self.changes[i].quarter_us / _UNITS_PER_SECOND
 
     @property
+    def begins_within_a_beat(self) -> bool:
+        """Whether the music begins after less than a beat, but not at 0."""
+        return 0 < self.lead_in_ticks < self.change_at(self.lead_in_ticks).meter.unit_ticks
+
+    @property
     def meter_starts(self) -> list[tuple[int, Meter]]:
         """Where the meter changes: (tick of the bar that begins there, meter)."""
         starts = [(0, self.changes[0].meter)]
@@ -165,17 +182,23 @@ class _Builder:
         self.changes.append(TempoChange(self._tick, round(60e6 / anchor.bpm), self._meter))
 
     def _lead_in(self, first: Anchor) -> None:
-        """Whole beats up to the first anchor: an upbeat where they are no whole bars."""
-        unit = self._meter.unit_ticks
-        exact = first.time_s * first.bpm / 60 * TICKS_PER_QUARTER
+        """Whole beats up to the first anchor: an upbeat where they are no whole bars.
+
+        Where one beat would be too fast it is a half, a quarter, ... of one, down to the shortest note.
+        """
+        exact, most = (first.time_s * bpm / 60 * TICKS_PER_QUARTER for bpm in (first.bpm, FASTEST_BPM))
         if exact < 0.5:
             return
-        beats = max(1, round(exact / unit))
-        upbeat = beats % self._meter.numerator
+        denominator = self._meter.denominator
+        while TICKS_PER_WHOLE // denominator > most and denominator < _SHORTEST_NOTE:
+            denominator *= 2
+        unit = TICKS_PER_WHOLE // denominator
+        beats = max(1, min(round(exact / unit), int(most / unit)))
+        upbeat = beats % self._meter.numerator if denominator == self._meter.denominator else beats
         self._put(beats * unit, first.time_s)
         if upbeat:
             (only,) = self.changes
-            self.changes = [TempoChange(0, only.quarter_us, Meter(upbeat, self._meter.denominator))]
+            self.changes = [TempoChange(0, only.quarter_us, Meter(upbeat, denominator))]
             if beats > upbeat:
                 self.changes.append(TempoChange(upbeat * unit, only.quarter_us, self._meter))
         self._bar_tick = self._tick

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, UsageError
-from .tempo import TICKS_PER_QUARTER, TICKS_PER_WHOLE, Anchor, Meter, TempoChange, TempoMap
+from .tempo import FASTEST_BPM, SLOWEST_BPM, TICKS_PER_QUARTER, TICKS_PER_WHOLE, Anchor, Meter, TempoChange, TempoMap
 
 __all__ = ["parse_meter", "read_tempo", "tempo_file"]
 
-_SLOWEST_BPM, _FASTEST_BPM = 10.0, 1000.0
 _DENOMINATORS = (1, 2, 4, 8, 16, 32)
 _MOST_BEATS = 64
 _EXPECTED = "expected seconds,bpm or seconds,bpm,meter, e.g. 12.5,120,4/4"
@@ -38,8 +37,8 @@ def read_tempo(text: str, meter: Meter | None = None) -> TempoMap:
         read = _from_midi if path.suffix.lower() in (".mid", ".midi") else _from_text
         return read(path, meter or Meter())
     bpm = float(text)
-    if not _SLOWEST_BPM <= bpm <= _FASTEST_BPM:
-        raise UsageError(f"tempo {text}: expected {_SLOWEST_BPM:g} to {_FASTEST_BPM:g} quarter notes per minute")
+    if not SLOWEST_BPM <= bpm <= FASTEST_BPM:
+        raise UsageError(f"tempo {text}: expected {SLOWEST_BPM:g} to {FASTEST_BPM:g} quarter notes per minute")
     return TempoMap.constant(bpm, meter)
 
 
@@ -81,8 +80,8 @@ def _anchor(words: list[str], before: list[Anchor], found: str) -> Anchor:
         raise InputError(f"{found}; {_EXPECTED}") from None
     if len(words) > 3 or not math.isfinite(time_s) or time_s < 0:
         raise InputError(f"{found}; {_EXPECTED}")
-    if not _SLOWEST_BPM <= bpm <= _FASTEST_BPM:
-        raise InputError(f"{found}; expected {_SLOWEST_BPM:g} to {_FASTEST_BPM:g} quarter notes per minute")
+    if not SLOWEST_BPM <= bpm <= FASTEST_BPM:
+        raise InputError(f"{found}; expected {SLOWEST_BPM:g} to {FASTEST_BPM:g} quarter notes per minute")
     if before and time_s <= before[-1].time_s:
         raise InputError(f"{found}; expected a time after {before[-1].time_s:g} s, the line before")
     return Anchor(time_s, bpm, meter)
@@ -129,11 +128,12 @@ def _tempo_messages(file: Any) -> list[tuple[int, Any]]:
 
 
 def _changes(messages: list[tuple[int, Any]], meter: Meter) -> list[TempoChange]:
-    changes = {0: TempoChange(0, 500_000, meter)}  # MIDI's default tempo
+    last = TempoChange(0, 500_000, meter)  # MIDI's default tempo
+    changes = {0: last}
     for tick, message in messages:
-        last = changes[max(changes)]
         if message.type == "set_tempo":
-            changes[tick] = TempoChange(tick, max(message.tempo, 1), last.meter)
+            last = TempoChange(tick, max(message.tempo, 1), last.meter)
         else:
-            changes[tick] = TempoChange(tick, last.quarter_us, Meter(message.numerator, message.denominator))
+            last = TempoChange(tick, last.quarter_us, Meter(message.numerator, message.denominator))
+        changes[tick] = last
     return list(changes.values())

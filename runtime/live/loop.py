@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -34,9 +34,10 @@ class Stage:
 def open_source(options: LiveOptions, source: str | None, sample_rate: int, raw: PcmFormat | None) -> Source:
     """A device, a growing file, a file or a pipe. Raises InputError."""
     if options.live:
-        from ..capture import CaptureReader
+        from ..capture import BLOCK_MS, CaptureReader
 
-        return CaptureReader(sample_rate, device=options.input_device, inputs=options.inputs, block_ms=options.block_ms)
+        block_ms = options.block_ms or BLOCK_MS
+        return CaptureReader(sample_rate, device=options.input_device, inputs=options.inputs, block_ms=block_ms)
     assert source is not None  # `LiveOptions.check`
     if options.follow:
         from ..follow import follow
@@ -89,8 +90,8 @@ def _add_players(sinks: Sinks, options: LiveOptions, note_of: Mapping[str, int])
         sinks.add(OscSink(options.osc, note_of), optional=True)
 
 
-def describe_devices() -> str:
-    """Input devices and MIDI ports, a line each. Raises InputError where there is no input device."""
+def describe_devices() -> Iterator[str]:
+    """MIDI ports and input devices, in lines. Raises InputError in the end where there is no input device."""
     from ..capture import describe_devices as describe_inputs
     from .midi_port import output_names
 
@@ -98,4 +99,8 @@ def describe_devices() -> str:
         ports = output_names() or ["none found; --midi-virtual makes one"]
     except OutputError as error:
         ports = [str(error)]
-    return "\n".join(("input devices:", describe_inputs(), "MIDI ports:", *(f"  {port}" for port in ports)))
+    yield "MIDI ports:"
+    yield from (f"  {port}" for port in ports)
+    inputs = describe_inputs()
+    yield "input devices:"
+    yield inputs

@@ -52,7 +52,9 @@ class MidiPortSink:
             self._ends.put((end, note))
 
     def close(self) -> None:
-        """Let what sounds end, end all notes, close the port. Raises OutputError where the port is gone."""
+        """Let what sounds end, end all notes, close the port; once only. Raises OutputError where the port is gone."""
+        if self._port.closed:
+            return
         self._ends.put(_STOP)
         self._thread.join()
         try:

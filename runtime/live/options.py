@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..raw_options import RawOptions
 
 __all__ = ["LiveOptions"]
 
@@ -31,8 +32,11 @@ class LiveOptions:
         typer.Option(help="Inputs of the device to mix, from 1, as in 3,4. Default: 1,2.", rich_help_panel=_SOURCE),
     ] = None
     block_ms: Annotated[
-        float, typer.Option(min=1, max=1000, help="Audio that the device delivers at a time.", rich_help_panel=_SOURCE)
-    ] = 10
+        float | None,
+        typer.Option(
+            min=1, max=1000, help="Audio that the device delivers at a time. Default: 10.", rich_help_panel=_SOURCE
+        ),
+    ] = None
     list_devices: Annotated[
         bool,
         typer.Option("--list-devices", help="Show input devices and MIDI ports, and exit.", rich_help_panel=_SOURCE),
@@ -64,16 +68,23 @@ class LiveOptions:
         typer.Option(metavar="HOST:PORT", help="Send hits as OSC messages /ghostnote/hit.", rich_help_panel=_OUTPUT),
     ] = None
 
-    def check(self, source: str | None) -> None:
-        """Raises UsageError where they contradict each other or INPUT."""
+    def check(self, source: str | None, raw: RawOptions) -> None:
+        """Raises UsageError where they contradict each other, INPUT or what is said of it."""
         if self.live and (source is not None or self.follow):
             raise UsageError("--live listens to a device: leave out INPUT and --follow")
         if not self.live and source is None:
             raise UsageError("no input: name an audio file, - for standard input, or give --live")
         if self.follow and source == "-":
             raise UsageError("--follow needs a file; standard input is live without it")
-        if not self.live and (self.input_device is not None or self.input_channels is not None):
-            raise UsageError("--input-device and --input-channels belong to --live")
+        if self.live and raw.given:
+            raise UsageError(
+                "--raw-format, --rate and --channels describe INPUT, and --live has none: leave them out "
+                "(a device tells its rate; --input-channels chooses among its inputs)"
+            )
+        if not self.live and any(
+            given is not None for given in (self.input_device, self.input_channels, self.block_ms)
+        ):
+            raise UsageError("--input-device, --input-channels and --block-ms belong to --live")
         if self.follow_timeout is not None and not self.follow:
             raise UsageError("--follow-timeout belongs to --follow")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import ipaddress
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -224,6 +225,17 @@ def _is_welcome(origin: str | None, host: str | None, settings: Settings) -> boo
     if origin is None or "*" in settings.allowed_origins or origin in settings.allowed_origins:
         return True
     try:
-        return host is not None and urlsplit(origin).netloc.lower() == host.lower()
+        url = urlsplit(origin)
+        # Equality is no proof on this machine: a name of somebody else's may lead to it, too (DNS rebinding).
+        is_ours = not settings.loopback_only or _is_loopback(url.hostname or "")
+        return is_ours and host is not None and url.netloc.lower() == host.lower()
     except ValueError:  # no URL, as "http://["
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine by itself, without asking anybody what the name means."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
         return False

@@ -5,7 +5,9 @@ Everything heavy is imported inside functions, so that `--help` answers at once 
 
 from __future__ import annotations
 
+import ipaddress
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +45,9 @@ def serve(
         float, typer.Option(min=0.1, help="Seconds after which a session that sends nothing is ended.")
     ] = 30.0,
     max_session_minutes: Annotated[float, typer.Option(min=0.01, help="Longest session, in minutes.")] = 60.0,
-    max_upload_mb: Annotated[float, typer.Option(min=0.01, help="Largest file that may be uploaded, in MB.")] = 256.0,
+    max_upload_mb: Annotated[
+        float, typer.Option(min=0.01, max=1e6, help="Largest file that may be uploaded, in MB.")
+    ] = 256.0,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(help="Origin of web pages that may connect, as https://host; * for all. May be repeated."),
@@ -52,7 +56,8 @@ def serve(
 ) -> None:
     """Serve hits over WebSocket and HTTP, with a page that shows them live.
 
-    SIGTERM or Ctrl-C ends every session with the hits of what it has heard; the exit code is then 143 or 130.
+    SIGTERM, SIGHUP or Ctrl-C ends every session with the hits of what it has heard; the exit code is then 143, 129 or
+    130.
     """
     from ..engines.opening import open_engines
     from ..pool import StreamPool
@@ -80,6 +85,7 @@ def serve(
             shown = f"[{host}]" if ":" in host else host
             heard_by = f"{opened[0].describe()}; {len(opened)} engine(s)"
             greeting = f"listening on http://{shown}:{listener.getsockname()[1]}/  ({heard_by})"
+            settings = replace(settings, loopback_only=_is_loopback(listener))
             code = _run(create_app(pool, settings, metrics), listener, settings, greeting)
     finally:
         for one in opened:
@@ -100,6 +106,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
 def _run(app: FastAPI, listener: socket.socket, settings: Settings, greeting: str) -> int:
     """Serve until a signal comes; the exit code."""
     import uvicorn
@@ -113,6 +123,10 @@ def _run(app: FastAPI, listener: socket.socket, settings: Settings, greeting: st
             await super().startup(sockets)
             typer.echo(greeting, err=True)
             self.should_exit = self.should_exit or interruption.signum is not None  # before uvicorn listened to signals
+
+        async def on_tick(self, counter: int) -> bool:
+            # Of SIGHUP uvicorn knows nothing.
+            return await super().on_tick(counter) or interruption.signum is not None
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             await app.state.sessions.stop(_GOODBYE_S)

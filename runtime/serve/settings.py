@@ -20,3 +20,4 @@ class Settings:
     max_upload_bytes: int = 256 << 20
     max_upload_s: float = 300.0  # receiving and transcribing a file
     allowed_origins: tuple[str, ...] = ()  # of web pages besides our own; "*" allows every page
+    loopback_only: bool = False  # only this machine reaches the server: our own page has a loopback address then

@@ -63,10 +63,15 @@ def start(click_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     def call(*args: object, prelude: str = "", **options: object) -> subprocess.Popen[bytes]:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
         words = [sys.executable, "-c", prelude + _RUN_COMMAND, "--engine", str(click_path), *map(str, args)]
-        # The tests themselves may run with SIGINT ignored (a shell's background job), which children inherit.
-        return subprocess.Popen(words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
+        return subprocess.Popen(words, preexec_fn=_heed_signals, **pipes)
 
     return call
+
+
+def _heed_signals() -> None:
+    """The tests themselves may run with signals ignored (a shell's background job, nohup), which children inherit."""
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import struct
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 import soundfile
 
 from ghostnote.runtime import AudioReader, Engine, Hit, InputError, StreamingTranscriber, transcribe_file
+from ghostnote.runtime.compressed import mp3_length
 from ghostnote.runtime.pcm import RAW_FORMATS, PcmFormat
 
 RATE = click_model.RATE
@@ -32,7 +34,7 @@ def noise(frames: int, channels: int = 1, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.9, 0.9, (frames, channels)).astype(np.float32)
 
 
-def wav_bytes(samples: np.ndarray, subtype: str = "PCM_16", form: str = "WAV", rate: int = RATE) -> bytes:
+def wav_bytes(samples: np.ndarray, subtype: str | None = "PCM_16", form: str = "WAV", rate: int = RATE) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, subtype=subtype, format=form)
     return buffer.getvalue()
@@ -323,6 +325,13 @@ def test_unsupported_wav_on_a_pipe(stdin) -> None:
         read("-")
 
 
+@pytest.mark.parametrize(("form", "kind"), [("FLAC", "FLAC"), ("OGG", "Ogg"), ("AIFF", "AIFF"), ("AU", "AU")])
+def test_a_file_on_a_pipe_that_only_files_can_be(form: str, kind: str, stdin) -> None:
+    stdin(wav_bytes(noise(1000), None, form))
+    with pytest.raises(InputError, match=f"standard input: {kind}, but only WAV and raw PCM can be read as they come"):
+        read("-")
+
+
 def test_absurd_headers(stdin) -> None:
     good = wav_bytes(noise(10))
     stdin(good[:12] + b"JUNK" + struct.pack("<I", 1 << 30) + good[12:])
@@ -397,3 +406,122 @@ def test_what_the_resampler_holds_back_is_not_lost_when_reading_stops(tmp_path: 
     block_s = (1 << 14) / 48_000  # one block of the file
     assert len(heard) == round(block_s * 44_100)
     assert np.allclose(heard[: len(first)], whole[: len(first)], atol=1e-6)
+
+
+# Lengths that are not told, or told wrongly
+
+
+def written_to_a_pipe(flac: bytes) -> bytes:
+    """The FLAC with no number of samples in its STREAMINFO (36 bits from the middle of its byte 13)."""
+    return flac[:21] + bytes((flac[21] & 0xF0, 0, 0, 0, 0)) + flac[26:]
+
+
+def test_flac_that_was_written_to_a_pipe(click_engine: Engine, tmp_path: Path) -> None:
+    audio, times = bursts(RATE)
+    soundfile.write(tmp_path / "told.flac", audio, RATE)
+    path = tmp_path / "a.flac"
+    path.write_bytes(written_to_a_pipe((tmp_path / "told.flac").read_bytes()))
+    with AudioReader(path, RATE) as reader:
+        assert reader.duration_s is None
+        assert sum(map(len, reader)) == len(audio)
+        assert reader.warnings == []
+    assert bass_hits(transcribe_file(path, click_engine)) == pytest.approx(times, abs=0.002)
+
+
+def test_a_tag_after_flac_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(100_000), RATE)
+    path.write_bytes(path.read_bytes() + b"TAG" + bytes(125))
+    assert len(read(path)) == 100_000
+
+
+@pytest.mark.parametrize("form", ["WAV", "WAVEX"])
+def test_wav_of_a_recorder_that_was_killed(form: str, tmp_path: Path) -> None:
+    samples, path = noise(20_000), tmp_path / "a.wav"
+    path.write_bytes(with_data_length(wav_bytes(samples, "FLOAT", form), 0))
+    with AudioReader(path, RATE) as reader:
+        assert (reader.is_live, reader.duration_s) == (False, None)
+        np.testing.assert_array_equal(np.concatenate(list(reader)), samples[:, 0])
+        assert reader.warnings == []
+
+
+def test_truncated_rf64_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav_bytes(noise(44_100), "PCM_16", "RF64")[:-44_100])
+    with AudioReader(tmp_path / "a.wav", RATE) as reader:
+        assert sum(map(len, reader)) == 22_050
+        (warning,) = reader.warnings
+    assert "truncated: 1.00 s announced, 0.50 s found" in warning
+
+
+def mp3_bytes(samples: np.ndarray, mode: str = "VARIABLE") -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, RATE, format="MP3", bitrate_mode=mode, compression_level=0.3)
+    return buffer.getvalue()
+
+
+def without_xing(mp3: bytes) -> bytes:
+    """The MP3 without its first frame, from which alone a reader knows the length."""
+    starts = [at for at in range(len(mp3) - 1) if mp3[at : at + 2] == b"\xff\xfb"]
+    assert b"Xing" in mp3[: starts[1]]
+    return mp3[starts[1] :]
+
+
+def length_and_warnings(path: Path) -> tuple[float, list[str]]:
+    with AudioReader(path, RATE) as reader:
+        return sum(map(len, reader)) / RATE, reader.warnings
+
+
+needs_bit_rates = pytest.mark.skipif(
+    not hasattr(soundfile.SoundFile, "bitrate_mode"), reason="soundfile before 0.13 sets no bit rates"
+)
+
+
+@needs_bit_rates
+@pytest.mark.parametrize("tag", [b"", b"ID3\x03\0\0\0\0\x02\0" + b"\xff\xfb\x90\0" * 64])
+def test_mp3_that_libsndfile_takes_for_shorter(tag: bytes, tmp_path: Path) -> None:
+    """Its estimate goes by the loud beginning."""
+    path = tmp_path / "a.mp3"
+    path.write_bytes(tag + without_xing(mp3_bytes(np.concatenate([noise(5 * RATE), noise(15 * RATE) * 0]))))
+    read_s, (warning,) = length_and_warnings(path)
+    assert read_s < 15
+    assert f"of which only {read_s:.2f} s could be read; decode it to WAV" in warning
+    assert 20 <= float(warning.partition("holds ")[2].split()[0]) < 20.2
+
+
+@needs_bit_rates
+def test_mp3_that_libsndfile_takes_for_longer(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(without_xing(mp3_bytes(np.concatenate([noise(5 * RATE) * 0, noise(5 * RATE)]))))
+    with AudioReader(path, RATE) as reader:
+        assert reader.duration_s is not None
+        assert reader.duration_s > 12
+    read_s, warnings = length_and_warnings(path)
+    assert read_s == pytest.approx(10, abs=0.2)
+    assert warnings == []
+
+
+@needs_bit_rates
+def test_truncated_mp3_is_reported_where_it_tells_its_length(tmp_path: Path) -> None:
+    mp3 = mp3_bytes(noise(4 * RATE))
+    (tmp_path / "a.mp3").write_bytes(mp3[: len(mp3) // 2])
+    read_s, (warning,) = length_and_warnings(tmp_path / "a.mp3")
+    assert f"is truncated: 4.0{warning.partition('4.0')[2][0]} s announced, {read_s:.2f} s found" in warning
+
+
+@pytest.mark.parametrize(("form", "held"), [("MP3", r"4\.\d\d s"), ("OGG", "several recordings")])
+def test_several_recordings_in_one_file(form: str, held: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    soundfile.write(path, noise(2 * RATE), RATE, format=form)
+    assert length_and_warnings(path) == (2, [])
+    path.write_bytes(path.read_bytes() * 2)
+    read_s, (warning,) = length_and_warnings(path)
+    assert read_s == 2
+    assert re.search(f"holds {held}, of which only .*2.00 s,? could be read; decode it to WAV", warning)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 24_000, 32_000, 48_000])
+def test_whole_mp3_of_any_rate_has_nothing_to_say(rate: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(3 * rate, 2), rate)
+    assert length_and_warnings(path)[1] == []
+    assert mp3_length(path).there == pytest.approx(3 * rate, abs=4 * 1152)

@@ -340,6 +340,7 @@ def test_failing_engine_keeps_what_was_found(go, click_wav: Path, monkeypatch, t
         (["--raw-format", "s16le"], "--rate"),
         (["--live"], "leave out INPUT"),
         (["--input-device", "3"], "belong to --live"),
+        (["--block-ms", "20"], "belong to --live"),
         (["--follow-timeout", "3"], "belongs to --follow"),
         (["--osc", "host"], "expected HOST:PORT"),
     ],
@@ -355,6 +356,9 @@ def test_bad_command_lines(args: list[str], words: str, go, click_wav: Path) -> 
         (["--follow"], "no input"),
         (["-", "--follow"], "needs a file"),
         (["--live", "--input-channels", "0"], "expected numbers from 1"),
+        (["--live", "--raw-format", "s16le", "--rate", "44100"], "describe INPUT, and --live has none"),
+        (["--live", "--rate", "44100"], "describe INPUT, and --live has none"),
+        (["--live", "--channels", "2"], "describe INPUT, and --live has none"),
     ],
 )
 def test_inputs_that_make_no_sense(args: list[str], words: str, go) -> None:

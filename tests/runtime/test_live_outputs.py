@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import click_model
 import mido
+import numpy as np
 import pytest
+from fake_sounddevice import FakeSounddevice
 from typer.testing import CliRunner
 
 from ghostnote.runtime import Hit, OutputError, UsageError, command
@@ -67,6 +69,8 @@ class FakeBackend:
         return self
 
     def send(self, message: mido.Message) -> None:
+        if self.closed:
+            raise ValueError("send() called on closed port")  # mido's own
         if len(self.sent) >= self.fail_after:
             raise OSError("device gone")
         self.sent.append((time.monotonic(), message))
@@ -119,6 +123,24 @@ def test_a_port_that_goes_away(backend: FakeBackend) -> None:
         sink.write([HITS[1]])
     sink.discard()
     assert backend.closed
+
+
+def test_closing_twice_is_closing_once(backend: FakeBackend) -> None:
+    """As where another output fails after the port was closed, and all are discarded."""
+    sink = MidiPortSink("Synth A", NOTE_OF)
+    sink.close()
+    sent = len(backend.sent)
+    sink.close()
+    sink.discard()
+    assert len(backend.sent) == sent
+
+
+def test_midi_ports_are_listed_where_no_device_listens(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeSounddevice(np.zeros((1, 0), np.float32)))
+    result = CliRunner().invoke(command.app, ["--list-devices"])
+    assert result.exit_code == 5
+    assert result.stdout.splitlines() == ["MIDI ports:", *(f"  {name}" for name in backend.names)]
+    assert "error: no audio input device found" in result.stderr
 
 
 def test_choosing_a_port(backend: FakeBackend) -> None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -109,7 +110,7 @@ def osc() -> Iterator[OscListener]:
 # Signals
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("ending", ["mid", "csv"])
 def test_signals_while_following(signum: int, code: int, ending: str, start: Start, osc, tmp_path: Path) -> None:
     path, out = tmp_path / "take.pcm", tmp_path / f"a.{ending}"
@@ -128,7 +129,7 @@ def test_signals_while_following(signum: int, code: int, ending: str, start: Sta
     assert times == pytest.approx([0.05 + k / 10 for k in range(10)], abs=1e-3)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_while_listening_to_a_device(signum: int, code: int, start: Start, osc, tmp_path: Path) -> None:
     out = tmp_path / "a.mid"
     process = start("--live", "-o", out, "--osc", osc.target, "--latency-ms", 40, prelude=microphone())
@@ -283,6 +284,26 @@ def test_a_grid_on_a_terminal(start: Start, tmp_path: Path) -> None:
     assert "was it unplugged?" in last
     assert text.rfind(b"\x1b[?25h") > text.rfind(b"\x1b[?25l")  # the cursor is back
     assert len(rows(out)) == 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a terminal that is gone answers differs")
+def test_a_terminal_that_is_closed_leaves_the_take(start: Start, tmp_path: Path) -> None:
+    """The system sends SIGHUP, and refuses whatever is still drawn."""
+    out = tmp_path / "a.csv"
+    leader, follower = pty.openpty()
+    own_it = "import fcntl, termios\nfcntl.ioctl(1, termios.TIOCSCTTY, 0)\n"
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), follower)
+    process = start("--live", "-o", out, prelude=own_it + microphone(), start_new_session=True, **streams)
+    os.close(follower)
+    text = b""
+    while b"listening to" not in text or not any(p.name.startswith(".ghostnote") for p in tmp_path.iterdir()):
+        text += os.read(leader, 65536)
+    drawn_until = time.monotonic() + 0.7
+    while time.monotonic() < drawn_until:
+        os.read(leader, 65536)
+    os.close(leader)
+    assert process.wait(timeout=20) == 129
+    assert len(rows(out)) >= 5
 
 
 def test_json_lines_instead_of_a_grid_on_a_pipe(start: Start) -> None:

@@ -203,6 +203,15 @@ def test_seconds_before_the_music_are_no_bars_unless_there_is_a_hit() -> None:
     assert [time.findtext("beats") for time in score(early, tempo, "1/16").findall(".//time")] == ["1"]
 
 
+@pytest.mark.parametrize("time_s", [0.001, 0.004, 0.012, 0.03, 0.059])
+@pytest.mark.parametrize("grid", ["1/4", "1/16", "1/48", "1/96"])
+def test_music_that_begins_within_a_beat_is_on_any_grid(time_s: float, grid: str) -> None:
+    tempo = TempoMap.through([Anchor(time_s, 120)])
+    early = [Hit(0.4 * time_s, "BD", 1, 1), Hit(time_s, "SD", 1, 1)]
+    assert [tick for tick, *_ in notes_of(score(early, tempo, grid))] == [0, tempo.lead_in_ticks]
+    assert [tick for tick, *_ in notes_of(score(early[1:], tempo, grid))] == [0]  # of the first bar that is drawn
+
+
 @pytest.mark.parametrize(("meter", "grid"), [(Meter(6, 8), "1/12"), (Meter(7, 8), "1/4"), (Meter(4, 4), "1/6")])
 def test_grids_that_do_not_fit_the_meter(meter: Meter, grid: str) -> None:
     with pytest.raises(UsageError, match=f"a grid of {grid} does not fill the beats of {meter.numerator}/"):

@@ -24,7 +24,7 @@ RATE = click_model.RATE
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("ending", ["mid", "jsonl"])
 def test_signals_while_listening(signum: int, code: int, ending: str, start: Start, tmp_path: Path) -> None:
     out = tmp_path / f"a.{ending}"
@@ -45,6 +45,15 @@ def test_signals_while_listening(signum: int, code: int, ending: str, start: Sta
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
     notes = sum(m.type == "note_on" for m in mido.MidiFile(out)) if ending == "mid" else out.read_text().count("\n")
     assert notes == 1
+
+
+def test_nohup_is_respected(start: Start, tmp_path: Path) -> None:
+    prelude = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    process = start("-", "--raw-format", "f32le", "--rate", RATE, "-o", tmp_path / "a.csv", prelude=prelude)
+    _wait_for(lambda: any(p.name.startswith(".ghostnote") for p in tmp_path.iterdir()))
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(np.zeros(RATE, np.float32).tobytes(), timeout=20)
+    assert process.returncode == 0, errors
 
 
 def test_signal_in_the_middle_of_a_file(start: Start, tmp_path: Path) -> None:

@@ -126,6 +126,22 @@ def test_a_reader_who_has_seen_enough_is_no_warning_and_the_rest_goes_on(optiona
     assert sinks.warnings == []
 
 
+@pytest.mark.parametrize("fails", ["write", "close"])
+def test_what_cannot_be_discarded_does_not_keep_the_others(fails: str) -> None:
+    class Stubborn(Recorder):
+        def discard(self) -> None:
+            raise AttributeError("no such thing")
+
+    bad, good = Stubborn(fails), Recorder()
+    sinks = Warned(bad, good)
+    sinks.write(HITS)
+    with pytest.raises(OutputError, match=r"^it: cannot be written"):
+        sinks.close()
+    assert good.calls == ["write", "close"]
+    Warned(Stubborn(), good).discard()
+    assert good.calls == ["write", "close", "discard"]
+
+
 def test_discard_leaves_nothing_behind() -> None:
     first, second = Recorder(), Recorder()
     Warned(first, optional=[second]).discard()

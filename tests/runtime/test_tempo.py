@@ -58,6 +58,17 @@ def test_the_first_anchor_begins_a_bar_and_an_upbeat_leads_there() -> None:
     assert later.seconds(6 * 960) == pytest.approx(3.1, abs=1e-5)
 
 
+@pytest.mark.parametrize("time_s", [0.004, 0.005, 0.012, 0.03, 0.059, 0.061, 0.25])
+@pytest.mark.parametrize("bpm", [60, 120, 1000])
+def test_a_short_lead_in_is_not_faster_than_tempi_may_be(time_s: float, bpm: float) -> None:
+    """A whole beat of 12 ms would be 5000 a minute."""
+    tempo = TempoMap.through([Anchor(time_s, bpm)])
+    assert tempo.changes[0].bpm <= 1000
+    assert tempo.seconds(tempo.lead_in_ticks) == pytest.approx(time_s, abs=1e-6)
+    assert tempo.lead_in_ticks in [bar.tick for bar in tempo.bars(tempo.lead_in_ticks)]
+    assert tempo.change_at(tempo.lead_in_ticks).meter == Meter(4, 4)
+
+
 def test_rounded_tempi_stay_on_the_beat() -> None:
     """A hundred bars at 119.37, each written as 119.4 at its time in milliseconds."""
     bar_s = 4 * 60 / 119.37

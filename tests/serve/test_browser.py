@@ -167,6 +167,18 @@ def test_the_microphone_gives_hits_while_it_plays(
     assert server.pool.stats().streams == 0
 
 
+def test_a_double_click_opens_one_microphone(
+    serve: Callable[..., Serving], visit: Callable[[Serving], Any], small: Engine
+) -> None:
+    server = serve(engine=small)
+    page = visit(server)
+    page.dblclick("#microphone", force=True)
+    page.wait_for_selector("body[data-state=listening]")
+    page.keyboard.press("s")
+    page.wait_for_selector("body[data-state=done]")
+    assert server.metric("ghostnote_sessions_opened_total") == 1
+
+
 def test_problems_are_said_in_words(serve: Callable[..., Serving], visit: Callable[[Serving], Any]) -> None:
     server = serve(max_sessions=1)
     page = visit(server)

@@ -390,6 +390,27 @@ def test_pages_of_others_are_not_served(
             server.connect(origin=origin).__enter__()
 
 
+@pytest.mark.parametrize(
+    ("host", "welcome"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("[::1]", True),
+        ("evil.example", False),
+        ("127.0.0.1.evil.example", False),
+    ],
+)
+def test_a_name_that_was_led_to_this_machine_is_no_proof(
+    serve: Callable[..., Serving], host: str, welcome: bool
+) -> None:
+    """DNS rebinding: a page's own name suddenly means 127.0.0.1, so that Origin and Host agree."""
+    server = serve(loopback_only=True)
+    place = f"{host}:{server.port}"
+    assert server.post(b"", Origin=f"http://{place}", Host=place)[0] == (415 if welcome else 403)
+    named = serve(loopback_only=True, allowed_origins=(f"http://{place}",))
+    assert named.post(b"", Origin=f"http://{place}", Host=place)[0] == 415
+
+
 def test_a_closed_pool_is_told_as_an_error(serve: Callable[..., Serving]) -> None:
     server = serve()
     server.pool.close()

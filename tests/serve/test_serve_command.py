@@ -24,6 +24,11 @@ from ghostnote.runtime import Engine
 _RUN = "import sys; from ghostnote.cli import main; main()"
 
 
+def _heed_signals() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def process(tmp_path: Path) -> Callable[..., object]:
     """Start the command with the click model; yields the process and its port."""
@@ -32,12 +37,12 @@ def process(tmp_path: Path) -> Callable[..., object]:
     @contextmanager
     def start(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
         words = [sys.executable, "-c", _RUN, "serve", "--engine", str(model), "--port", "0", *options]
-        # The tests themselves may run with SIGINT ignored (a shell's background job), which children inherit.
+        # The tests themselves may run with signals ignored (a shell's background job, nohup), which children inherit.
         with subprocess.Popen(
             words,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=_heed_signals,
         ) as child:
             try:
                 line = child.stderr.readline()
@@ -50,7 +55,19 @@ def process(tmp_path: Path) -> Callable[..., object]:
     return start
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def upgrade(headers: dict[str, str]) -> bytes:
+    """The request that opens a WebSocket."""
+    fixed = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Version": "13",
+    }
+    lines = (f"{name}: {value}\r\n" for name, value in (headers | fixed).items())
+    return f"GET /v1/transcribe HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_every_session_with_all_that_was_heard(
     process: Callable, click_engine: Engine, signum: int, code: int
 ) -> None:
@@ -81,6 +98,15 @@ def test_the_engine_is_warm_before_anybody_comes(process: Callable) -> None:
     assert float(calls) > 0
 
 
+def test_a_server_of_this_machine_hears_pages_of_this_machine(process: Callable) -> None:
+    with process() as (_, port):
+        for host, status in (("localhost", 101), ("evil.example", 403)):
+            headers = {"Host": f"{host}:{port}", "Origin": f"http://{host}:{port}"}
+            with sockets.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(upgrade(headers))
+                assert int(client.recv(1000).split()[1]) == status
+
+
 def test_half_a_request_does_not_keep_the_server_alive(process: Callable) -> None:
     with process() as (child, port), sockets.create_connection(("127.0.0.1", port)) as idle:
         idle.sendall(b"GET /healthz HTTP/1.1\r\n")  # never finished
@@ -101,6 +127,14 @@ def test_an_engine_that_cannot_be_opened_and_a_taken_port_are_one_line(process: 
             assert done.returncode == code
             assert named in done.stderr
             assert done.stderr.count("\n") == 1
+
+
+def test_a_limit_of_uploads_is_a_number_of_bytes() -> None:
+    words = [sys.executable, "-c", _RUN, "serve", "--engine", "small", "--max-upload-mb", "inf"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "max-upload-mb" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_without_the_extra_one_line_installs_it(tmp_path: Path) -> None:
