@@ -2,8 +2,8 @@
 
 On renders there is one threshold that is best for all parents (groups of classes) together at +-25 ms. A parent takes a
 higher one where that is better for it, never a lower one: renders hold more faint hits than music does, and low
-thresholds are paid for on recordings (docs/log.md). On recordings, which are few, all parents share one threshold, and
-its score is told leave-one-track-out. Either way the decoder is the very one that users run.
+thresholds are paid for on recordings (docs/log.md). On recordings, which are few, all parents and delays share one
+threshold, and its score is told leave-one-track-out. Either way the decoder is the very one that users run.
 Letters: D delays, P parents, C classes, F frames.
 """
 
@@ -24,6 +24,7 @@ from .checkpoint import Checkpoint
 from .data.dataset import Batch
 from .evaluation.hearing import at_threshold
 from .evaluation.scores import Labels, match, score
+from .transformer import Transcriber
 from .whole_file import Arrays, whole_outputs
 
 __all__ = ["GRID", "Recordings", "calibrated", "calibrated_on_recordings"]
@@ -63,19 +64,16 @@ def calibrated(checkpoint: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
 
 
 def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> Checkpoint:
-    """The checkpoint with one threshold per delay for all parents, best for five classes at +-50 ms on recordings.
+    """The checkpoint with one threshold for all parents and delays, best for five classes at +-50 ms on recordings.
 
     Recordings named FOLDER/TRACK are scored by folder, too; all of a track's are left out together.
     """
     model, manifest = checkpoint.model(), checkpoint.manifest()
     tracks = np.array([name.rpartition("/")[2] for name in recordings])
     folders = [name.rpartition("/")[0] for name in recordings]
-    thresholds, scores = [], []
-    for delay in range(len(checkpoint.config.delays_ms)):
-        outputs = {name: whole_outputs(model, audio[None], delay)[0] for name, (audio, _) in recordings.items()}
-        counts = np.stack([_track_counts(outputs, recordings, manifest, delay, t) for t in GRID])
-        thresholds.append([GRID[int(np.argmax(_f(counts[:, :, 0].sum(1))))]] * len(PARENTS))
-        scores.append(_leave_one_out(counts, tracks))
+    counts = np.stack([_delay_counts(model, manifest, recordings, d) for d in range(len(manifest.delays_ms))])
+    threshold = GRID[int(np.argmax(_f(counts[:, :, :, 0].sum((0, 2)))))]
+    scores = _leave_one_out(counts, tracks)
     measured: dict[str, Any] = {
         "threshold_recordings": {
             "tracks": sorted(set(tracks.tolist())),
@@ -91,7 +89,14 @@ def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> 
         },
         "default_delay": int(np.argmax([_f(s[:, 0].sum(0)) for s in scores])),
     }
+    thresholds = [[threshold] * len(PARENTS) for _ in manifest.delays_ms]
     return replace(checkpoint, thresholds=thresholds, scores={**checkpoint.scores, **measured}, training={})
+
+
+def _delay_counts(model: Transcriber, manifest: Manifest, recordings: Recordings, delay: int) -> np.ndarray:
+    """`_track_counts` at every threshold of the grid: [thresholds, R, W, 3]."""
+    outputs = {name: whole_outputs(model, audio[None], delay)[0] for name, (audio, _) in recordings.items()}
+    return np.stack([_track_counts(outputs, recordings, manifest, delay, threshold) for threshold in GRID])
 
 
 def _track_counts(
@@ -108,12 +113,12 @@ def _track_counts(
 
 
 def _leave_one_out(counts: np.ndarray, tracks: np.ndarray) -> np.ndarray:
-    """Counts [thresholds, R, W, 3] -> [R, W, 3]: each recording at the threshold that the other tracks choose."""
-    rows = np.empty_like(counts[0])
+    """Counts [D, thresholds, R, W, 3] -> [D, R, W, 3]: each recording at the threshold that the other tracks choose."""
+    rows = np.empty_like(counts[:, 0])
     for track in set(tracks.tolist()):
         left_out = tracks == track
-        chosen = int(np.argmax(_f(counts[:, ~left_out, 0].sum(1))))
-        rows[left_out] = counts[chosen, left_out]
+        chosen = int(np.argmax(_f(counts[:, :, ~left_out, 0].sum((0, 2)))))
+        rows[:, left_out] = counts[:, chosen, left_out]
     return rows
 
 

@@ -40,15 +40,22 @@ def test_leave_one_out_scores_a_track_at_the_others_choice():
     counts = np.zeros((2, 2, 1, 3), int)
     counts[0, :, 0] = [(10, 10, 10), (0, 10, 10)]  # the first threshold suits the first track only
     counts[1, :, 0] = [(0, 10, 10), (10, 10, 10)]  # and the second the second
-    assert thresholds._leave_one_out(counts, np.array(["a", "b"]))[:, 0, 0].tolist() == [0, 0]
+    assert thresholds._leave_one_out(counts[None], np.array(["a", "b"]))[0, :, 0, 0].tolist() == [0, 0]
+
+
+def test_all_delays_choose_one_threshold_together():
+    counts = np.full((3, 2, 2, 1, 3), (5, 10, 10))
+    counts[0, 0, :, 0] = counts[1:, 1, :, 0] = (9, 10, 10)  # one delay is best at the first, two at the second
+    left_out = thresholds._leave_one_out(counts, np.array(["a", "b"]))
+    assert left_out[:, :, 0, 0].tolist() == [[5, 5], [9, 9], [9, 9]]
 
 
 def test_all_recordings_of_a_track_are_left_out_together():
     counts = np.zeros((2, 3, 1, 3), int)
     counts[0, :, 0] = [(10, 10, 10), (10, 10, 10), (0, 10, 10)]  # drums and mix of one track, drums of another
     counts[1, :, 0] = [(0, 10, 10), (0, 10, 10), (10, 10, 10)]
-    left_out = thresholds._leave_one_out(counts, np.array(["a", "a", "b"]))
-    assert left_out[:, 0, 0].tolist() == [0, 0, 0]
+    left_out = thresholds._leave_one_out(counts[None], np.array(["a", "a", "b"]))
+    assert left_out[0, :, 0, 0].tolist() == [0, 0, 0]
 
 
 def test_outputs_are_those_of_the_stream():
@@ -90,7 +97,7 @@ def test_recordings_give_one_threshold_for_all_and_the_default_delay(tmp_path):
     ran = CliRunner().invoke(app, [*command, *folders], catch_exceptions=False)
     assert ran.exit_code == 0
     result = checkpoints.load(tmp_path / "out.pt")
-    assert all(len(set(row)) == 1 for row in result.thresholds)
+    assert len({threshold for row in result.thresholds for threshold in row}) == 1
     measured = result.scores["threshold_recordings"]
     assert measured["tracks"] == ["a", "b"]
     assert list(measured["by_folder"]) == ["audio, +-50 ms", "audio, +-25 ms"]
