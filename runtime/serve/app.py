@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
-import ipaddress
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -26,7 +25,7 @@ from . import frames, uploads
 from .metrics import Metrics
 from .protocol import Problem, SessionError, classes, full
 from .session import Disconnected, Session
-from .settings import Settings
+from .settings import Settings, is_loopback
 
 __all__ = ["Sessions", "create_app"]
 
@@ -227,15 +226,7 @@ def _is_welcome(origin: str | None, host: str | None, settings: Settings) -> boo
     try:
         url = urlsplit(origin)
         # Equality is no proof on this machine: a name of somebody else's may lead to it, too (DNS rebinding).
-        is_ours = not settings.loopback_only or _is_loopback(url.hostname or "")
+        is_ours = not settings.loopback_only or is_loopback(url.hostname or "")
         return is_ours and host is not None and url.netloc.lower() == host.lower()
     except ValueError:  # no URL, as "http://["
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine by itself, without asking anybody what the name means."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # another name
         return False

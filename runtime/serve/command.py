@@ -5,7 +5,6 @@ Everything heavy is imported inside functions, so that `--help` answers at once 
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +62,7 @@ def serve(
     from ..pool import StreamPool
     from .app import create_app
     from .metrics import MeteredEngine, Metrics
-    from .settings import Settings
+    from .settings import Settings, is_loopback
 
     settings = Settings(
         latency_ms=latency_ms,
@@ -85,7 +84,7 @@ def serve(
             shown = f"[{host}]" if ":" in host else host
             heard_by = f"{opened[0].describe()}; {len(opened)} engine(s)"
             greeting = f"listening on http://{shown}:{listener.getsockname()[1]}/  ({heard_by})"
-            settings = replace(settings, loopback_only=_is_loopback(listener))
+            settings = replace(settings, loopback_only=is_loopback(listener.getsockname()[0].partition("%")[0]))
             code = _run(create_app(pool, settings, metrics), listener, settings, greeting)
     finally:
         for one in opened:
@@ -104,10 +103,6 @@ def _listen(host: str, port: int) -> socket.socket:
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: ends what the web server would wait for for ever
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNTAKEN_MS)
     return listener
-
-
-def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def _run(app: FastAPI, listener: socket.socket, settings: Settings, greeting: str) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "is_loopback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,11 @@ class Settings:
     max_upload_s: float = 300.0  # receiving and transcribing a file
     allowed_origins: tuple[str, ...] = ()  # of web pages besides our own; "*" allows every page
     loopback_only: bool = False  # only this machine reaches the server: our own page has a loopback address then
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by itself, without asking anybody what the name means."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
