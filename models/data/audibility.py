@@ -15,9 +15,8 @@ from torch import Tensor
 
 from .kits import SAMPLE_RATE
 
-__all__ = ["TOGETHER_S", "WINDOW", "Heard", "band_energies", "heard"]
+__all__ = ["WINDOW", "Heard", "band_energies", "heard"]
 
-TOGETHER_S = 0.03  # two hits this near to each other are one moment to whoever listens
 WINDOW = 1024  # samples from the attack on
 HEARD_SHARE = 0.03  # -15 dB in the hit's best band
 SURVIVES = 0.01  # a band that channel or mask took down by more than 20 dB does not count

@@ -28,6 +28,7 @@ __all__ = [
     "compress",
     "equaliser_curve",
     "level",
+    "mastered",
     "noise",
     "normalised",
     "resized",
@@ -99,19 +100,35 @@ def room_response(rng: np.random.Generator, length: int, decay_s: float) -> np.n
 
 
 def compress(audio: Tensor, rngs: Rngs, settings: Settings) -> Tensor:
-    """Bus compression: gain follows the level with an exponential release, above a random threshold."""
-    clips, samples = audio.shape
-    padded = torch.nn.functional.pad(audio, (0, -samples % BLOCK))
-    power = padded.reshape(clips, -1, BLOCK).square().mean(2)
-    gain = torch.ones_like(power)
-    for i, rng in enumerate(rngs):
-        if rng.random() < settings["chance"]:
-            gain[i] = _compressor_gain(
-                power[i], *(within(rng, settings[k]) for k in ("release_s", "ratio", "depth_db"))
-            )
+    """Bus compression in a share of the clips."""
+    return torch.stack(
+        [
+            clip * _compression(clip, rng, settings) if rng.random() < settings["chance"] else clip
+            for clip, rng in zip(audio, rngs, strict=True)
+        ]
+    )
+
+
+def mastered(drums: Tensor, others: Tensor, rng: np.random.Generator, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Drums [N] and what plays with them [N] as in a published mix: equalised, compressed and limited together."""
+    curve = equaliser_curve(rng, settings["spread_db"], settings["tilt_db"])
+    drums, others = _filtered(drums, curve), _filtered(others, curve)
+    mix = drums + others
+    gain = _compression(mix, rng, settings)
+    drive = 10 ** (within(rng, settings["drive_db"]) / 20)
+    driven = (normalised((mix * gain)[None])[0] * drive).abs().clamp(min=1e-3)
+    gain = gain * torch.tanh(driven) / driven
+    return drums * gain, others * gain
+
+
+def _compression(clip: Tensor, rng: np.random.Generator, settings: Settings) -> Tensor:
+    """A compressor's gain [N]: follows the level with an exponential release, above a random threshold."""
+    power = torch.nn.functional.pad(clip, (0, -len(clip) % BLOCK)).reshape(-1, BLOCK).square().mean(1)
+    gain = _compressor_gain(power, *(within(rng, settings[k]) for k in ("release_s", "ratio", "depth_db")))
     # Linear between blocks: a step in gain would be an onset of its own.
-    smooth = torch.nn.functional.interpolate(gain[:, None], size=padded.shape[1], mode="linear", align_corners=False)
-    return audio * smooth[:, 0, :samples]
+    size = len(power) * BLOCK
+    smooth = torch.nn.functional.interpolate(gain[None, None], size=size, mode="linear", align_corners=False)
+    return smooth[0, 0, : len(clip)]
 
 
 def _compressor_gain(power: Tensor, release_s: float, ratio: float, depth_db: float) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...runtime.vocabulary import CODES, PARENTS
 from . import effects
-from .audibility import TOGETHER_S, Heard, band_energies, heard
+from .audibility import Heard, band_energies, heard
 from .kits import OTHER, SAMPLE_RATE, Kit, KitShelf
 from .performance import Performance
 from .recipe import Draws, RenderRecipe, within
@@ -38,6 +38,8 @@ MOSTLY = 0.5  # share of a part that must be heard for the rest to be told from 
 LEVEL_CURVE = 1.3  # a stroke lies (1 - velocity) ** LEVEL_CURVE of the piece's depth under its loudest
 SOFTEST = 0.04  # velocity
 CLOSED_S = 0.05  # an open hi-hat that is closed so soon is heard as a closed one
+TOGETHER_S = 0.03  # two hits this near to each other are one moment to whoever listens
+PARENT_OF = torch.tensor([next(i for i, parent in enumerate(PARENTS) if code in parent) for code in CODES])
 BLOCK = SAMPLE_RATE // 2
 PREROLL_S = 1.0  # rendered ahead of the clip and cut off, so that clips begin inside ringing tails
 
@@ -84,7 +86,8 @@ class Renderer:
         total = samples + before
         takes = [self._take(drummers, d, total) for drummers, d in zip(performances, draws, strict=True)]
         bus = self._bus(torch.stack([take.buses for take in takes]), draws)
-        final = self._channel(self._with_others(bus, performances, draws), draws)
+        bus, mix = self._with_others(bus, performances, draws)
+        final = self._channel(mix, draws)
         kept = []
         for take, clip_bus, clip_final in zip(takes, bus, final, strict=True):
             learnt = self._learnt(take, clip_bus, clip_final)
@@ -193,24 +196,32 @@ class Renderer:
 
     # --- everything that is no drum ---
 
-    def _with_others(self, bus: Tensor, performances: list[list[Performance]], draws: list[Draws]) -> Tensor:
-        """[B, N] with backing in some clips, and cut out of it again in some."""
-        out = []
-        for clip, drummers, d in zip(bus, performances, draws, strict=True):
-            demixing = self.recipe.setting("demixing", "chance", 0.0)
-            if d["demixing"].random() < demixing:
-                others = self._backing(clip, drummers, d, within(d["demixing"], self.recipe["demixing"]["drums_db"]))
-                out.append(demixed(clip, others, d["demixing"]))
-                continue
-            drums_db = self._drums_db(d["backing"])
-            out.append(clip if drums_db is None else clip + self._backing(clip, drummers, d, drums_db))
-        return torch.stack(out)
+    def _with_others(
+        self, bus: Tensor, performances: list[list[Performance]], draws: list[Draws]
+    ) -> tuple[Tensor, Tensor]:
+        """[B, N] -> the drums as they are in the mix, and the mix, each [B, N]."""
+        pairs = [self._accompanied(*clip) for clip in zip(bus, performances, draws, strict=True)]
+        drums, mix = zip(*pairs, strict=True)
+        return torch.stack(drums), torch.stack(mix)
 
-    def _drums_db(self, rng: np.random.Generator) -> float | None:
+    def _accompanied(self, drums: Tensor, drummers: list[Performance], draws: Draws) -> tuple[Tensor, Tensor]:
+        """One clip's drums [N] as they are in its mix, and the mix [N], which may be a stem cut out of one."""
+        recipe = self.recipe
+        cut_out = draws["demixing"].random() < recipe.setting("demixing", "chance", 0.0)
+        drums_db = within(draws["demixing"], recipe["demixing"]["drums_db"]) if cut_out else self._drums_db(draws)
+        if drums_db is None:
+            return drums, drums
+        others = self._backing(drums, drummers, draws, drums_db)
+        if draws["mastering"].random() < recipe.setting("mastering", "chance", 0.0):
+            drums, others = effects.mastered(drums, others, draws["mastering"], recipe["mastering"])
+        return drums, demixed(drums, others, draws["demixing"]) if cut_out else drums + others
+
+    def _drums_db(self, draws: Draws) -> float | None:
         """Level of the drums against the backing in this clip; None = no backing."""
         if "backing" not in self.recipe:
             return None
-        settings, kind = self.recipe["backing"], rng.random()
+        rng, settings = draws["backing"], self.recipe["backing"]
+        kind = rng.random()
         if kind < settings["mix_share"]:
             return within(rng, settings["drums_db"])
         return within(rng, settings["bleed_db"]) if kind < settings["mix_share"] + settings["bleed_share"] else None
@@ -251,14 +262,11 @@ def _inferred(labels: list[tuple[int, int, float]], found: Heard) -> Tensor:
     samples, classes = (torch.tensor([label[i] for label in labels], device=device) for i in range(2))
     same = classes[:, None] == classes[None, :]
     mostly = (same & found.audible[None, :]).sum(1) >= MOSTLY * same.sum(1)
-    parents = _PARENT_OF.to(device)[classes]
+    parents = PARENT_OF.to(device)[classes]
     near = (samples[:, None] - samples[None, :]).abs() < TOGETHER_S * SAMPLE_RATE
     under = (near & (parents[:, None] != parents[None, :]) & found.audible[None, :]).any(1)
     timekeeping = torch.isin(classes, torch.tensor([CODES.index(code) for code in sorted(TIMEKEEPERS)], device=device))
     return timekeeping & mostly & under & found.under_drums
-
-
-_PARENT_OF = torch.tensor([next(i for i, parent in enumerate(PARENTS) if code in parent) for code in CODES])
 
 
 def _rms_while_played(clip: Tensor) -> Tensor:

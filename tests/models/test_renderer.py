@@ -295,6 +295,18 @@ def test_effects_keep_shape_and_depend_on_the_clips_seed_alone():
         assert not torch.allclose(together, audio, atol=1e-4) or stage == "noise"
 
 
+def test_mastering_treats_drums_and_others_alike_and_evens_out_the_mix():
+    """What a hit's share of the sum is says what can be heard of it: one gain for both."""
+    settings = PRODUCTION.changed("mastering", spread_db=0.0, tilt_db=0.0, drive_db=[12, 12])["mastering"]
+    rng = np.random.default_rng(0)
+    drums, others = (torch.from_numpy(rng.normal(0, 0.05, RATE).astype(np.float32)) for _ in range(2))
+    drums[::11025] += 1.0
+    louder, under = effects.mastered(drums, others, np.random.default_rng(1), settings)
+    assert torch.allclose(louder * others, under * drums, atol=1e-4)
+    crest = [(mix.abs().max() / mix.square().mean().sqrt()).item() for mix in (drums + others, louder + under)]
+    assert crest[1] < crest[0]
+
+
 def test_a_room_begins_after_the_direct_sound():
     response = effects.room_response(np.random.default_rng(0), 20000, 0.3)
     assert not response[:44].any()

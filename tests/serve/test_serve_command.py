@@ -129,11 +129,14 @@ def test_an_engine_that_cannot_be_opened_and_a_taken_port_are_one_line(process: 
             assert done.stderr.count("\n") == 1
 
 
-def test_a_limit_of_uploads_is_a_number_of_bytes() -> None:
-    words = [sys.executable, "-c", _RUN, "serve", "--engine", "small", "--max-upload-mb", "inf"]
+@pytest.mark.parametrize(
+    ("option", "value"), [("--max-upload-mb", "inf"), ("--max-upload-mb", "nan"), ("--idle-timeout", "nan")]
+)
+def test_a_limit_is_a_number(option: str, value: str) -> None:
+    words = [sys.executable, "-c", _RUN, "serve", "--engine", "small", option, value]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "max-upload-mb" in done.stderr
+    assert option in done.stderr
     assert "Traceback" not in done.stderr
 
 
