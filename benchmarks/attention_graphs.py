@@ -10,6 +10,7 @@ node. Letters: B streams, T tokens, H heads, D width, N = W + T positions (in pl
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from typing import Any
@@ -21,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..export.tensorrt_builder import collector, load_flavour
 from ..runtime.cuda_driver import probe_driver
 from ..runtime.engines.flavours import FLAVOURS
+from ..runtime.errors import GhostnoteError
 
 LAYERS, HEADS, WIDTH, WINDOW = 4, 3, 96, 64
 BATCH, TOKENS = (1, 1, 32), (1, 1, 50)
@@ -182,4 +184,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GhostnoteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

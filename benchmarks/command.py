@@ -15,10 +15,11 @@ from ..runtime.engines.opening import bundled_models, open_engine, open_engines
 from ..runtime.engines.options import PoolThreadsOption, ThreadsOption
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError, UsageError
+from ..runtime.number import finite
 from .gate.command import compare_builds, compare_stored
 from .machine import load_average, machine_card, model_card
 from .measuring import GENERATED, Figure, pin_to_one_core
-from .options import ClassesOption, EngineOption, OutOption, finite, folder, place
+from .options import ClassesOption, EngineOption, OutOption, folder, place
 from .result import Result
 
 __all__ = ["bench"]
@@ -130,10 +131,13 @@ def parity_command(
     """
     from .suites.parity import parity
 
-    opened = open_engine(reference) if reference is None or reference.suffix != ".pt" else None
-    card = machine_card() if opened is None else _card(opened, reference)
+    if reference is None or reference.suffix != ".pt":
+        card = _card(open_engine(reference), reference)
+    else:
+        card = machine_card() | {"model": reference.name}
     figures = parity(reference, others, threads, 60 * minutes)
-    title = _title("Parity", f"{minutes:g} minutes" if minutes != PARITY_MINUTES else "")
+    names = ", ".join(path.name for path in others)
+    title = _title(f"Parity of {names}", f"{minutes:g} minutes" if minutes != PARITY_MINUTES else "")
     _conclude("parity", card, figures, out, title)
     if any(figure.verdict == "FAIL" for figure in figures):
         raise typer.Exit(1)
@@ -210,7 +214,8 @@ def gpu_command(
         _conclude("gpu", card, [*limits, *figures], out, f"`{loaded.config.name}` on {about}", series)
     for path in engine or ():
         opened = open_engine(path, device="cuda" if path.suffix == ".onnx" else "cpu")
-        card = _card(opened, path) | {"model": path.stem, "device": about}
+        # With the suffix: a plan lies beside the file that it was built from.
+        card = _card(opened, path) | {"model": path.name, "device": about}
         label = engine_label(path, opened.manifest)
         figures, series = gpu(engine_caller(opened), opened.manifest, label, rates)
         _conclude("gpu", card, [*limits, *figures], out, f"{path.name} on {about}", series)
@@ -237,19 +242,19 @@ def all_command(
     ],
     page: Annotated[Path | None, typer.Option(callback=place, help="Write the page here, too.")] = None,
 ) -> None:
-    """What fits into ten minutes on two cores: every bundled model's latency, throughput, memory and accuracy.
+    """What fits into ten minutes on two cores: streams of `small` and training of `base`.
 
-    Then streams of `small` and training of `base`. Not endurance (hours), parity and gpu.
+    Then every bundled model's latency, throughput, memory and accuracy. Not endurance (hours), parity and gpu.
     """
+    # In processes of their own, and first: the suites after them pin this one to a core.
+    _in_process("streams", "--engine", "small", "--seconds", "30", "--out", str(out))
+    _in_process("training", "--preset", "base", "--out", str(out))
     for name in bundled_models():
         model = Path(name)
         latency_command(model, out=out)
         throughput_command(model, out=out)
         memory_command(model, out=out)
         accuracy_command(engine=model, out=out)
-    # In processes of their own from here on: the suites above have pinned this one to a core.
-    _in_process("streams", "--engine", "small", "--seconds", "30", "--out", str(out))
-    _in_process("training", "--preset", "base", "--out", str(out))
     if page is not None:
         page_command([out], page)
 
@@ -294,19 +299,12 @@ def _conclude(
 
 
 def _in_process(*arguments: str) -> None:
-    """A suite in a process of its own, on all cores. Where it fails, its message stands and its exit code is ours."""
-    import os
+    """A suite in a process of its own. Where it fails, its message stands and its exit code is ours."""
     import subprocess
     import sys
 
-    affinity = set(range(os.cpu_count() or 1))
-
-    def everywhere() -> None:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, affinity)
-
     command = [sys.executable, "-m", "ghostnote.cli", "bench", *arguments]
-    code = subprocess.run(command, check=False, preexec_fn=everywhere).returncode
+    code = subprocess.run(command, check=False).returncode
     if code:
         raise typer.Exit(code if code > 0 else 128 - code)  # -N: ended by signal N, which a shell calls 128 + N
 

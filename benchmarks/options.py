@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..models.evaluation.scores import known_group
-from ..runtime.errors import UsageError
 from ..runtime.files import text_file
 from .result import HISTORY
 
-__all__ = ["ClassesOption", "EngineOption", "OutOption", "finite", "folder", "place"]
-
-
-def finite(option: typer.CallbackParam, value: float) -> float:
-    """A number with an end; NaN passes every minimum. Raises UsageError."""
-    if not math.isfinite(value):
-        raise UsageError(f"{option.opts[0]} {value}: expected a finite number")
-    return value
+__all__ = ["ClassesOption", "EngineOption", "OutOption", "folder", "place"]
 
 
 def place(file: Path | None) -> Path | None:

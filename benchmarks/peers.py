@@ -33,9 +33,10 @@ from ..models.evaluation.notes import Note, labels_of, read_notes
 from ..models.evaluation.scores import classes_of, score
 from ..runtime.engines.opening import open_engine
 from ..runtime.errors import GhostnoteError, InputError, UsageError
+from ..runtime.number import finite
 from .machine import machine_card
 from .measuring import ONE_THREAD, matrix_product_gflops, peak_memory_mb
-from .options import ClassesOption, finite
+from .options import ClassesOption
 
 __all__ = ["Peer", "Row", "measure", "peers"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,11 @@ def _distribution(axes: Any, by_chunk: dict[str, list[float]]) -> None:
     axes.legend(fontsize=8)
 
 
-def _steps(axes: Any, by_batch: dict[str, dict[str, float]]) -> None:
+def _steps(axes: Any, by_batch: dict[str, dict[str, float]], cost: str = "ms of CPU") -> None:
     for batch, by_tokens in by_batch.items():
         tokens = np.array([int(t) for t in by_tokens])
         axes.plot(tokens, np.array(list(by_tokens.values())) / tokens / int(batch), "o-", label=f"batch {batch}")
-    axes.set(xscale="log", yscale="log", xlabel="tokens of 20 ms per call", ylabel="ms of CPU per token of a stream")
+    axes.set(xscale="log", yscale="log", xlabel="tokens of 20 ms per call", ylabel=f"{cost} per token of a stream")
     axes.legend(fontsize=8)
 
 
@@ -93,5 +94,6 @@ def _f_by_latency(axes: Any, rows: dict[str, dict[str, float]]) -> None:
 PICTURES: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
     "distribution_ms": ("Latency of chunks", _distribution),
     "step_ms": ("Cost against chunk and batch", _steps),
+    "call_ms": ("Calls on a GPU, copies included", functools.partial(_steps, cost="ms of wall clock")),
     "f_by_latency_ms": ("F against latency", _f_by_latency),
 }

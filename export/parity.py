@@ -161,10 +161,20 @@ def trials(manifest: Manifest, real: Mapping[str, np.ndarray] | None = None, lon
     return found
 
 
-def fitted(trial: Trial, streams: int, tokens: int) -> Trial:
-    """A trial for an engine that takes at most `streams` streams, and calls that `tokens` goes into."""
-    plan = trial.plan if tokens == 1 else (tokens,) * (sum(trial.plan) // tokens)
-    return Trial(trial.name, trial.audio[:streams], trial.delays[:streams], plan)
+def fitted(trial: Trial, streams: int, tokens: tuple[int, int]) -> Trial:
+    """A trial for an engine of at most `streams` streams and of calls of the fewest to the most `tokens`.
+
+    Small calls are joined; those over the most are the engine's to divide, as far as that can be done.
+    """
+    fewest, most = tokens
+    plan, waiting = [], 0
+    for call in trial.plan:
+        waiting += call
+        fits = next((n for n in range(waiting, 0, -1) if -(-n // most) * fewest <= n), 0)
+        if fits:
+            plan.append(fits)
+            waiting -= fits
+    return Trial(trial.name, trial.audio[:streams], trial.delays[:streams], tuple(plan))
 
 
 def check_parity(

@@ -33,7 +33,7 @@ from .graph_facts import products_by_type
 from .onnxruntime_facts import integer_products, relative_cost
 from .parity import TOLERANCES, ParityReport, Trial, check_parity, fitted, save_worst_chunk, trials
 from .precision import FORMATS, quantise, retype
-from .reference_engine import ReferenceEngine
+from .reference_engine import ReferenceEngine, check_evaluator
 from .request import Request
 from .tensorrt_builder import Options, load_flavour
 from .tensorrt_plan import build_plan
@@ -138,7 +138,7 @@ def verify(
     manifest = onnx_export.manifest_of(proto)
     fast = Precision.named(manifest.precision).by_onnxruntime
     if not fast:
-        real = {name: audio[: int(REFERENCE_REAL_S * manifest.sample_rate)] for name, audio in real.items()}
+        real = {name: _loudest(audio, int(REFERENCE_REAL_S * manifest.sample_rate)) for name, audio in real.items()}
     tried = trials(manifest, real, LONG_S if fast else REFERENCE_LONG_S)
     try:
         engine: Engine = OnnxRuntimeEngine(file) if fast else ReferenceEngine(proto, manifest)
@@ -147,6 +147,15 @@ def verify(
     except EngineError as error:
         raise CheckError(f"the exported graph does not run: {error}") from error
     return report
+
+
+def _loudest(audio: np.ndarray, samples: int) -> np.ndarray:
+    """The part [samples] of a recording [N] with the most energy; all of a shorter one."""
+    energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
+    if len(audio) <= samples:
+        return audio
+    start = int(np.argmax(energy[samples:] - energy[:-samples]))
+    return audio[start : start + samples]
 
 
 def _compared(reference: Engine, engine: Engine, tried: Sequence[Trial], precision: str, failed: Path) -> ParityReport:
@@ -192,6 +201,7 @@ def export_variant(
     float32 on this CPU, unless it is not meant for one.
     """
     _need_onnxruntime()
+    check_evaluator(precision.manifest_name)
     begun = time.monotonic()
     proto, manifest = onnx_export.read_graph(float32)
     remarks: tuple[str, ...] = ()
@@ -313,7 +323,10 @@ def _verify_plan(request: Request, engine: Engine, out: Path) -> ParityReport:
     """Streaming parity of a plan that runs here with the float32 graph. Raises GateError."""
     manifest, profile = engine.manifest, request.profile
     real = _tried_recordings(request, manifest)
-    tried = [fitted(trial, profile.batch[2], profile.tokens[0]) for trial in trials(manifest, real, LONG_S)]
+    tried = [
+        fitted(trial, profile.batch[2], (profile.tokens[0], profile.tokens[2]))
+        for trial in trials(manifest, real, LONG_S)
+    ]
     tried = [trial for trial in tried if trial.plan]  # what is shorter than a call of this plan is not tried
     reference = OnnxRuntimeEngine(request.float32)
     report = _compared(reference, engine, tried, manifest.precision, out.with_name(f"{out.name}.failed.npz"))

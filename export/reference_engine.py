@@ -6,6 +6,7 @@ only it has run has not been tried in its own precision.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,21 @@ from onnx.reference import ReferenceEvaluator
 from ..runtime.engines.protocol import HEADS, State, StepOutput, select_rows, zero_arrays
 from ..runtime.errors import EngineError
 from ..runtime.manifest import Manifest
+from .errors import MissingLibraryError
 
-__all__ = ["ReferenceEngine"]
+__all__ = ["ReferenceEngine", "check_evaluator"]
+
+BFLOAT16_SINCE = (1, 23)  # version of onnx whose evaluator multiplies bfloat16
+
+
+def check_evaluator(precision: str) -> None:
+    """Raises MissingLibraryError where the installed onnx cannot evaluate graphs in it (a manifest's name)."""
+    installed = tuple(int(number) for number in re.findall(r"\d+", onnx.__version__)[:2])
+    if precision == "bfloat16" and installed < BFLOAT16_SINCE:
+        raise MissingLibraryError(
+            f"bfloat16 is verified by ONNX's reference evaluator, and that of onnx {onnx.__version__} has no products "
+            "in it; pip install -U 'onnx>=1.23'"
+        )
 
 
 class ReferenceEngine:

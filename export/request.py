@@ -70,6 +70,11 @@ class Request:
                 f"{named}: of plans, and --target {self.target} makes none; give --target {builders} or auto, "
                 "or leave it out"
             )
+        if self.target is Target.TRITON and not self.precision.on_cpu:
+            raise UsageError(
+                f"--precision {self.precision}: Triton runs the ONNX file on onnxruntime, which cannot compute in it; "
+                "give fp32, fp16 or int8, or build a plan (--target tensorrt) and serve that"
+            )
         if not self.from_graph or self.precision is not Precision.FP32:
             return
         if self.target is Target.ONNX:

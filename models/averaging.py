@@ -38,6 +38,7 @@ def average(
 def averaged(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     """The mean of all weights, with the last one's provenance and none of its thresholds and scores.
 
+    `averaged_with` names all of them, one that counts twice also twice; what the last one came from is told there.
     Raises UsageError for fewer than two checkpoints and for different shapes.
     """
     first, last = checkpoints[0], checkpoints[-1]
@@ -49,7 +50,7 @@ def averaged(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
         name: _mean([checkpoint.weights[name] for checkpoint in checkpoints]) if value.is_floating_point() else value
         for name, value in last.weights.items()
     }
-    provenance = descended(last.provenance, "averaged_with", *checkpoints[:-1])
+    provenance = descended(last.provenance, "averaged_with", *checkpoints)
     return replace(last, weights=weights, provenance=provenance, scores={}, thresholds=[], training={})
 
 

@@ -62,8 +62,10 @@ def calibrate(
         found = [(folder.name, recordings_of(folder, labels, loaded.config.sample_rate)) for folder in audio]
         named = {f"{kind}/{name}": recording for kind, some in found for name, recording in some.items()}
         result = calibrated_on_recordings(loaded, named)
-        tables = result.scores["threshold_recordings"]["by_folder"]
-        what = "pooled F of five classes, leave one track out"
+        measured = result.scores["threshold_recordings"]
+        tables = measured["by_folder"]
+        alone = "at the threshold that this one track chose (two tracks or more are needed to leave one out)"
+        what = "pooled F of five classes, " + ("leave one track out" if len(measured["tracks"]) > 1 else alone)
     else:
         result = calibrated(loaded, _renders(loaded.config, origin.sources(), clips))
         tables = {"renders, +-25 ms": result.scores["validation_renders"]["pooled_f"]}

@@ -42,6 +42,8 @@ UNREADABLE = (
     TypeError,
     pickle.UnpicklingError,
 )
+# What its contents raise where they are not what training wrote: wrong types, sizes of 0, weights that do not fit.
+UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # What a file holds besides its format and kind. What has a default may be absent.
 FIELDS = {"config": dict, "weights": dict, "provenance": dict, "scores": dict, "thresholds": list, "training": dict}
 
@@ -167,13 +169,13 @@ def load(path: Path, kind: str | None = STREAMING) -> Checkpoint:
     if not isinstance(document, dict) or "format" not in document or "config" not in document:
         raise InputError(f"{path}: a torch file, but not a ghostnote checkpoint; expected a .pt of `ghostnote train`")
     form, found = document.pop("format"), document.pop("kind", STREAMING)
-    if form not in range(FORMAT + 1) or found not in KINDS:
+    if form not in range(FORMAT + 1) or not isinstance(found, str) or found not in KINDS:
         raise InputError(f"{path}: a checkpoint of a newer version than this one; upgrade ghostnote")
     if kind not in (None, found):
         raise InputError(f"{path}: holds a model of kind {found}, expected {kind}; give a checkpoint of that kind")
     try:
         return _checked(found, document)
-    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: weights that do not fit
+    except UNFIT as error:
         raise InputError(f"{path}: a damaged checkpoint ({' '.join(str(error).split())}); take another copy") from error
 
 
@@ -182,15 +184,17 @@ def _cast(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def _checked(kind: str, document: dict[str, Any]) -> Checkpoint:
-    """The checkpoint of a document. Raises TypeError, ValueError or RuntimeError where it could not be used."""
+    """The checkpoint of a document. Raises one of `UNFIT` where it could not be used."""
     for name, value in document.items():
         if not isinstance(value, FIELDS.get(name, ())):
             raise TypeError(f"{name} is a {type(value).__name__}")
     config = KINDS[kind].config.from_dict(document["config"])
+    if unknown := [code for code in config.classes if code not in NOTE_OF]:
+        raise ValueError(f"unknown classes {', '.join(map(str, unknown))}")
     checkpoint = Checkpoint(**document | {"config": config, "provenance": flat(document.get("provenance", {}))})
-    strangers = [name for name, value in checkpoint.weights.items() if not isinstance(value, Tensor)]
+    strangers = [k for k, v in checkpoint.weights.items() if not isinstance(k, str) or not isinstance(v, Tensor)]
     if strangers:
-        raise TypeError(f"weights {', '.join(map(str, strangers))} are no tensors")
+        raise TypeError(f"weights {', '.join(map(str, strangers))} are no named tensors")
     checkpoint.weights = _cast(checkpoint.weights, torch.float32)
     with torch.random.fork_rng(devices=[]):  # or reading a file would change what is drawn after it
         checkpoint.model()

@@ -3,7 +3,8 @@
 On renders there is one threshold that is best for all parents (groups of classes) together at +-25 ms. A parent takes a
 higher one where that is better for it, never a lower one: renders hold more faint hits than music does, and low
 thresholds are paid for on recordings (docs/log.md). On recordings, which are few, all parents and delays share one
-threshold, and its score is told leave-one-track-out. Either way the decoder is the very one that users run.
+threshold, and its score is told leave-one-track-out; a single track has no others to choose for it, and no such score.
+Either way the decoder is the very one that users run.
 Letters: D delays, P parents, C classes, F frames.
 """
 
@@ -66,19 +67,22 @@ def calibrated(checkpoint: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
 def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> Checkpoint:
     """The checkpoint with one threshold for all parents and delays, best for five classes at +-50 ms on recordings.
 
-    Recordings named FOLDER/TRACK are scored by folder, too; all of a track's are left out together.
+    Recordings named FOLDER/TRACK are scored by folder, too; all of a track's are left out together. The scores of a
+    single track are at the threshold that it chose itself, and say so: `pooled_f_of_the_same_track`.
     """
     model, manifest = checkpoint.model(), checkpoint.manifest()
     tracks = np.array([name.rpartition("/")[2] for name in recordings])
     folders = [name.rpartition("/")[0] for name in recordings]
     counts = np.stack([_delay_counts(model, manifest, recordings, d) for d in range(len(manifest.delays_ms))])
-    threshold = GRID[int(np.argmax(_f(counts[:, :, :, 0].sum((0, 2)))))]
-    scores = _leave_one_out(counts, tracks)
+    chosen = int(np.argmax(_f(counts[:, :, :, 0].sum((0, 2)))))
+    several = len(set(tracks.tolist())) > 1
+    scores = _leave_one_out(counts, tracks) if several else counts[:, chosen]
+    figure = "pooled_f_leave_one_track_out" if several else "pooled_f_of_the_same_track"
     measured: dict[str, Any] = {
         "threshold_recordings": {
             "tracks": sorted(set(tracks.tolist())),
             "window_s": RECORDINGS_WINDOWS_S[0],
-            "pooled_f_leave_one_track_out": _by_latency(manifest, [float(_f(s[:, 0].sum(0))) for s in scores]),
+            figure: _by_latency(manifest, [float(_f(s[:, 0].sum(0))) for s in scores]),
             "by_folder": {
                 f"{folder or 'recordings'}, +-{1000 * window_s:g} ms": _by_latency(
                     manifest, [float(_f(s[[f == folder for f in folders], w].sum(0))) for s in scores]
@@ -89,7 +93,7 @@ def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> 
         },
         "default_delay": int(np.argmax([_f(s[:, 0].sum(0)) for s in scores])),
     }
-    thresholds = [[threshold] * len(PARENTS) for _ in manifest.delays_ms]
+    thresholds = [[GRID[chosen]] * len(PARENTS) for _ in manifest.delays_ms]
     return replace(checkpoint, thresholds=thresholds, scores={**checkpoint.scores, **measured}, training={})
 
 

@@ -1,16 +1,13 @@
-"""Whole recordings through any kind of model: outputs as arrays, and hits by the decoder that users run."""
+"""Whole recordings through any kind of model: outputs as arrays."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from ..runtime.decoder import decode
-from ..runtime.events import Hit
-from .checkpoint import Checkpoint
 from .transformer import Transcriber
 
-__all__ = ["Arrays", "whole_file_hits", "whole_outputs"]
+__all__ = ["Arrays", "whole_outputs"]
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # onset_logits, velocity, offset, each [F, C]
 LOOKAHEAD_MS = 100  # more than the decoder waits for
@@ -25,12 +22,3 @@ def whole_outputs(model: Transcriber, audio: torch.Tensor, delay: int) -> list[A
     silence = audio.new_zeros(len(audio), samples - audio.shape[1] % config.samples_per_token)
     outputs = model.whole(torch.cat([audio, silence], dim=1), delay)
     return list(zip(*(value.float().cpu().numpy() for value in outputs), strict=True))
-
-
-def whole_file_hits(checkpoint: Checkpoint, audio: np.ndarray, delay: int | None = None) -> list[Hit]:
-    """Hits of a recording, mono [N] at the checkpoint's rate; `delay` is an index, by default the most accurate."""
-    manifest = checkpoint.manifest()
-    index = manifest.default_delay if delay is None else delay
-    clip = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None]
-    arrays = whole_outputs(checkpoint.model(), clip, index)[0]
-    return decode(*arrays, manifest, index, len(audio) / manifest.sample_rate)

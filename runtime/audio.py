@@ -168,7 +168,8 @@ class AudioReader:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: empty (0 bytes); expected audio")
         try:
-            self._file = _forward_file(os.fsencode(path))  # as text: UTF-8 names only
+            # As bytes, any name can be opened; on Windows only text is opened by a function that knows all characters.
+            self._file = _forward_file(str(path) if os.name == "nt" else os.fsencode(path))
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: *.raw, which soundfile asks parameters for
             hint = "; for raw PCM give --raw-format, --rate and --channels" if path.suffix == ".raw" else ""
             raise InputError(f"{path}: not audio that libsndfile reads ({_reason(error)}){hint}") from None
@@ -281,7 +282,7 @@ def read_audio(source: str | Path, sample_rate: int) -> Floats:
         return np.concatenate([np.zeros(0, np.float32), *reader])
 
 
-def _forward_file(name: bytes) -> Any:
+def _forward_file(name: bytes | str) -> Any:
     """A SoundFile that is read from its beginning to its end, nothing else.
 
     After each read of another, soundfile seeks to where it is anyway; where that fails the block read is lost.

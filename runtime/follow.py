@@ -34,7 +34,7 @@ class GrowingFile:
         try:
             if path.exists() and not path.is_file():
                 raise InputError(f"{path}: --follow needs a file; pipes are live without it")
-            self._descriptor = os.open(path, os.O_RDONLY)
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # Windows would read text
             self._identity = _identity(os.fstat(self._descriptor))
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None

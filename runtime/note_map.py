@@ -55,6 +55,8 @@ def _json_entries(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
         raise InputError(
             f'{path} line {error.lineno}: not JSON ({error.msg}); expected an object like {{"SD": 40}}'
         ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets without end
+        raise InputError(f'{path}: not a note map ({error}); expected an object like {{"SD": 40}}') from None
     lines = text.splitlines()
     for code, note in pairs:
         number = next((i for i, line in enumerate(lines, 1) if json.dumps(code) in line), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -84,12 +85,14 @@ class PooledStream:
         with _Held(self):
             return self._push(pcm)
 
-    def read(self, timeout: float = 0.0) -> list[Hit]:
-        """Hits found since the last read; waits up to `timeout` seconds for one. Order as in `StreamingTranscriber`.
+    def read(self, timeout: float | None = 0.0) -> list[Hit]:
+        """Hits found since the last read; waits up to `timeout` seconds for one, with None until there is one.
+
+        Order as in `StreamingTranscriber`.
 
         Raises EngineError once the hits before it were read.
         """
-        end = time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + timeout
         with _Held(self):
             while not self._member.hits and not self._member.stream.ended:
                 self.check()
@@ -187,7 +190,7 @@ class PooledStream:
         member = self._member
         member.waiting += 1
         try:
-            member.changed.wait(left_s)
+            member.changed.wait(None if left_s is None else min(left_s, threading.TIMEOUT_MAX))
         finally:
             member.waiting -= 1
         return True

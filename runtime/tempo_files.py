@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ __all__ = ["parse_meter", "read_tempo", "tempo_file"]
 
 _DENOMINATORS = (1, 2, 4, 8, 16, 32)
 _MOST_BEATS = 64
+_LATEST_S = 1e6  # 11 days
 _EXPECTED = "expected seconds,bpm or seconds,bpm,meter, e.g. 12.5,120,4/4"
 
 
@@ -78,7 +78,7 @@ def _anchor(words: list[str], before: list[Anchor], found: str) -> Anchor:
         meter = parse_meter(words[2]) if len(words) > 2 else None
     except (ValueError, UsageError):
         raise InputError(f"{found}; {_EXPECTED}") from None
-    if len(words) > 3 or not math.isfinite(time_s) or time_s < 0:
+    if len(words) > 3 or not 0 <= time_s <= _LATEST_S:
         raise InputError(f"{found}; {_EXPECTED}")
     if not SLOWEST_BPM <= bpm <= FASTEST_BPM:
         raise InputError(f"{found}; expected {SLOWEST_BPM:g} to {FASTEST_BPM:g} quarter notes per minute")

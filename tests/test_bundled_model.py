@@ -15,7 +15,8 @@ import pytest
 import soundfile
 from marked import marked_hits
 
-from ghostnote.models.evaluation import pooled_f, read_folder, score
+from ghostnote.models.evaluation import score
+from ghostnote.models.evaluation.inputs import references
 from ghostnote.models.evaluation.opening import estimate
 from ghostnote.runtime import Engine, EngineError, StreamingTranscriber, bundled_models, open_engine, transcribe_file
 from ghostnote.runtime.vocabulary import CODES, PARENTS
@@ -105,16 +106,16 @@ def test_the_example_is_transcribed(engine: Engine) -> None:
     written = groove["groove"]()
     reference = [(t - groove["PREROLL_S"], CODES[c]) for t, c in zip(written.times_s, written.classes, strict=True)]
     hits = [(hit.time_s, hit.code) for hit in transcribe_file(EXAMPLE, engine)]
-    assert pooled_f({"groove": hits}, {"groove": reference}, window_s=0.025) >= 0.85
+    assert score({"groove": hits}, {"groove": reference}, window_s=0.025)["micro"]["F"] >= 0.85
 
 
 @pytest.mark.data
 def test_real_recordings_at_a_hundred_milliseconds(engine: Engine, shared: Path) -> None:
     """Six annotated recordings that no weight was trained on: five classes, pooled."""
     folder = shared / "data" / "mdb-dev"
-    references = read_folder(folder / "annotations")
-    found = {name: estimate(engine, folder / "drums" / f"{name}.flac", 100) for name in references}
-    assert score(found, references, window_s=0.05)["micro"]["F"] >= 0.88
+    wanted = references(folder / "annotations")
+    found = {name: estimate(engine, folder / "drums" / f"{name}.flac", 100) for name in wanted}
+    assert score(found, wanted, window_s=0.05)["micro"]["F"] >= 0.88
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from evaluation_examples import as_ours
 from tiny import write_tiny_checkpoint
 
 from ghostnote.export.signals import drum_like
@@ -40,7 +41,7 @@ def test_estimates_are_scored_as_the_goldens_say(tmp_path: Path, capsys: pytest.
     evaluate(ESTIMATES, REFERENCES, json_file=tmp_path / "out" / "scores.json", per_track=True)
     goldens = json.loads((LABELS.parent / "scores.json").read_text())
     written = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert written["results"] == goldens[:2]
+    assert written["results"] == [as_ours(golden) for golden in goldens[:2]]
     assert written["classes"] == "five"
     shown = capsys.readouterr().out
     assert f"{goldens[0]['micro']['F']:.3f}" in shown
@@ -172,3 +173,16 @@ def test_times_are_whole_microseconds(recordings: Path, tiny_engine: OnnxRuntime
     assert found == sorted(found)
     assert all(time_s == float(f"{time_s:.6f}") for time_s, _ in found)
     assert evaluation.classes_of(found, "all")
+
+
+def test_coarse_estimates_are_scored_as_five_against_fine_references(tmp_path: Path) -> None:
+    for name, labels in (("est", ("BD", "HH", "CY")), ("ref", ("BD", "OHH", "CRC"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.txt").write_text("".join(f"{i}.0\t{label}\n" for i, label in enumerate(labels)))
+    out = tmp_path / "s.json"
+    evaluate(tmp_path / "est", tmp_path / "ref", json_file=out)
+    document = json.loads(out.read_text())
+    assert document["results"][0]["micro"]["F"] == 1
+    assert list(document["recordings"]["scores"]) == ["five"]
+    with pytest.raises(InputError, match="too coarse"):
+        evaluate(tmp_path / "est", tmp_path / "ref", classes="all")

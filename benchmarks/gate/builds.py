@@ -98,7 +98,12 @@ def checked_out(name: str) -> Iterator[Build]:
 
 
 def _git(*arguments: str) -> None:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise InputError(
+            f"git cannot be run ({error.strerror}); install it, or give the folder of a checkout"
+        ) from None
     if done.returncode:
         raise InputError(
             f"git {' '.join(arguments)}: {done.stderr.strip()}; give the folder of a checkout, or a revision"

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from ...runtime.files import text_file
+from ...runtime.number import finite
 from ..measuring import GENERATED
-from ..options import finite
 from ..page import read_results
 from .builds import checked_out
 from .comparison import Plan, compare

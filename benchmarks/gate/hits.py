@@ -1,7 +1,7 @@
 """Hits of two builds against each other and against exact labels: metrics that do not vary from run to run.
 
-A worker's answer to "hits": `weights` (their hash), and `hits`, by recording and latency ("clip-000 at 100 ms"), of
-[seconds, class, velocity, confidence] each.
+A worker's answer to "hits": `weights` (their hash), `thresholds`, and `hits`, by recording and latency ("clip-000 at
+100 ms"), of [seconds, class, velocity, confidence] each.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ DETAILS = (
 def hit_metrics(model: str, base: Answer, head: Answer, labels: Sets) -> Iterator[Metric]:
     """Agreement of hits and their details, and F against `labels`, over all recordings and latencies of both answers.
 
-    A model trained anew has hits of its own: where the weights differ, only F against the labels stops a change.
+    A model trained or calibrated anew has hits of its own: where weights or thresholds differ, only F against the
+    labels stops a change.
     """
-    same = base["weights"] == head["weights"]
+    same = base["weights"] == head["weights"] and base["thresholds"] == head["thresholds"]
     one, two = base["hits"], head["hits"]
     agreement = f_of(one, two, PAIRED_S)
     verdict = judge_stable(HITS_F, agreement, HITS_TOLERANCE, more_is_better=True)

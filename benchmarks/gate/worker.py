@@ -95,7 +95,7 @@ def _hits(engine: Engine, recordings: list[Path]) -> dict[str, Any]:
         for path in recordings
         for latency_ms in _latencies_ms(manifest.total_latency_ms(i) for i in range(len(manifest.delays_ms)))
     }
-    return {"weights": manifest.weights_sha256, "hits": found}
+    return {"weights": manifest.weights_sha256, "thresholds": manifest.decoder.thresholds, "hits": found}
 
 
 def _latencies_ms(all_ms: Iterable[float]) -> list[float]:

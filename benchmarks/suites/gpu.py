@@ -57,7 +57,7 @@ def gpu(
             best_s = _best_s(batch, count * manifest.token_s, manifest, device)
             figures += _figures(f"{label}, {batch} x {count} tokens", times_s, batch * count * manifest.token_s, best_s)
             series.setdefault(str(batch), {})[str(count)] = 1000 * statistics.median(times_s)
-    return figures, {"step_ms": series}
+    return figures, {"call_ms": series}
 
 
 def _figures(name: str, times_s: Sequence[float], audio_s: float, best_s: float) -> list[Figure]:

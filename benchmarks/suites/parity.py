@@ -56,7 +56,7 @@ def _tried(engines: Sequence[Engine], long_s: float) -> list[Trial]:
     for engine in engines:
         if isinstance(engine, PlanEngine):
             profile = engine.profile
-            tried = [fitted(trial, profile.batch[1], profile.tokens[0]) for trial in tried]
+            tried = [fitted(trial, profile.batch[1], profile.tokens) for trial in tried]
     return [trial for trial in tried if trial.plan]
 
 

@@ -16,7 +16,7 @@ from .arithmetic import gflop_per_second
 
 __all__ = ["throughput"]
 
-# GFLOP-equivalents per second of audio that the bundled models may cost on one core (docs/architecture.md).
+# GFLOP-equivalents per second of audio that the bundled models may cost on one core (docs/budget.md).
 COST_LIMITS = {"base": 0.75, "small": 0.45}
 BATCHES = (1, 4, 16, 64)
 

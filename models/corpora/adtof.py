@@ -57,7 +57,7 @@ def _labels(path: Path) -> Iterable[Label]:
     for time_s, text in text_rows(path):
         try:
             code = code_of_note(int(float(text)))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise InputError(f"{path}: {text!r} is no note number; expected lines of seconds and GM note") from None
         name = None if code is None else five_class(code, adtof=True)
         if name is not None:

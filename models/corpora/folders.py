@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ __all__ = [
     "midi_labels",
     "of_split",
     "require",
+    "seconds",
     "text_labels",
     "text_rows",
     "wrong_folder",
@@ -25,6 +27,7 @@ __all__ = [
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
 )
+_EARLY_S = 0.1  # annotations made on a grid or by alignment begin this early at most
 
 
 def wrong_folder(folder: Path, corpus: str, expected: str) -> InputError:
@@ -54,11 +57,19 @@ def of_split(name: str | None, wanted: str | None) -> bool:
     return wanted is None or name == wanted
 
 
+def seconds(text: str) -> float:
+    """The time of a label; a little before the recording is its start. Raises ValueError for what is no such time."""
+    time_s = float(text)
+    if not -_EARLY_S <= time_s < math.inf:  # NaN neither
+        raise ValueError(f"{text} is no time in a recording")
+    return max(0.0, time_s)
+
+
 def text_rows(path: Path) -> list[tuple[float, str]]:
     """Lines of seconds and label, split by blanks. Raises InputError for what is neither."""
     try:
         rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        return [(max(0.0, float(row[0])), row[1]) for row in rows if row]
+        return [(seconds(row[0]), row[1]) for row in rows if row]
     except (OSError, ValueError, IndexError) as error:  # UnicodeDecodeError is a ValueError
         raise InputError(f"{path}: not an annotation ({error}); expected lines of seconds and label") from None
 
@@ -71,9 +82,6 @@ def text_labels(path: Path) -> Iterable[Label]:
 
 def midi_labels(path: Path, codes: dict[int, str] | None = None, *, drum_channel: bool = False) -> Iterable[Label]:
     """Hits of a MIDI file with velocities, as `grooves.read_midi` reads them: very soft notes and doubles left out."""
-    try:
-        played = read_midi(path, codes, drum_channel=drum_channel)
-    except (OSError, EOFError, ValueError, IndexError, KeyError) as error:  # what mido raises for broken files
-        raise InputError(f"{path}: not a MIDI file that can be read ({error or type(error).__name__})") from None
+    played = read_midi(path, codes, drum_channel=drum_channel)
     hits = zip(played.times_s, played.classes, played.velocities, strict=True)
     return [Label(float(time_s), CODES[index], float(velocity)) for time_s, index, velocity in hits]

@@ -14,13 +14,12 @@ labelled (and a cymbal pad as crash or ride, whatever the kit puts there).
 
 from __future__ import annotations
 
-import csv
 from functools import partial
 from pathlib import Path
 
-from ...runtime.errors import InputError
 from ...runtime.vocabulary import CODES
 from ..data.grooves import TD11_CODES
+from ..data.packed import read_table
 from .folders import midi_labels, of_split, wrong_folder
 from .recording import MEMBERS, Recording, Source, covering
 
@@ -66,12 +65,7 @@ def _rows(folder: Path, table: str, expected: str) -> list[dict[str, str]]:
     path = folder / table
     if not path.is_file():
         raise wrong_folder(folder, "a Groove MIDI Dataset with audio", expected)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    missing = {"midi_filename", "audio_filename", "split"} - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(f"{path}: no columns {', '.join(sorted(missing))}; expected the table as published")
-    return rows
+    return read_table(path, "grooves", {"midi_filename": str, "audio_filename": str, "split": str})
 
 
 def _audio_of(folder: Path, row: dict[str, str]) -> Path | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ...runtime.errors import InputError
-from .folders import audio_by_stem, of_split, require, wrong_folder
+from .folders import audio_by_stem, of_split, require, seconds, wrong_folder
 from .recording import HAND_TOLERANCE_S, Label, Recording, Source, covering
 
 __all__ = ["read"]
@@ -49,8 +49,7 @@ def _labels(path: Path) -> Iterable[Label]:
     try:
         for event in ElementTree.parse(path).iter("event"):
             name, onset = event.findtext("instrument", "").strip(), event.findtext("onsetSec", "")
-            # A few onsets at the very start are written as tiny negative numbers.
-            yield Label(max(0.0, float(onset)), _NAMES[name])
+            yield Label(seconds(onset), _NAMES[name])  # a few at the very start are tiny negative numbers
     except (OSError, ElementTree.ParseError, ValueError, KeyError) as error:
         raise InputError(
             f"{path}: not an annotation of IDMT-SMT-Drums ({error}); expected <event> with <onsetSec> and <instrument>"

@@ -6,15 +6,16 @@ resumes exactly and several processes see what one would.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from ...runtime.errors import UsageError
+from ...runtime.errors import GhostnoteError, UsageError
 from ..config import FrameGrid
 from ..corpora.recording import Recording
 from .backing import BackingShelf
@@ -25,9 +26,10 @@ from .mixture import sample_drummers
 from .recipe import Draws, RenderRecipe
 from .renderer import PREROLL_S, Clips, Renderer
 
-__all__ = ["Batch", "RenderedBatches", "Sources", "draw_delays", "draw_view", "main_delay"]
+__all__ = ["Batch", "RenderedBatches", "Sources", "draw_delays", "draw_view", "loaded", "main_delay"]
 
 Batch = dict[str, torch.Tensor]
+Item = TypeVar("Item")
 # The delays most users run with (total latency 100 and 60 ms) get the largest shares; the rest is shared evenly.
 DELAY_SHARES = {70: 0.35, 30: 0.2}
 VIEW_DROPOUT = 0.15
@@ -116,6 +118,31 @@ class RenderedBatches(Dataset[Batch]):
             "delay": draw_delays(self.config, draws, only_main=index < self.one_delay).to(self.device),
             "dropped_view": torch.tensor([draw_view(d["view"]) for d in draws], device=self.device),
         }
+
+
+def loaded(dataset: Dataset[Item], numbers: Sequence[int], workers: int, ahead: int | None = None) -> Iterator[Item]:
+    """The items with these numbers, made by worker processes (0: by this one), each up to `ahead` items early.
+
+    An expected failure in a worker is raised as itself: a DataLoader would hide its message in that of a traceback.
+    """
+    told = _FailuresTold(dataset)
+    for item in DataLoader(told, batch_size=None, sampler=numbers, num_workers=workers, prefetch_factor=ahead):
+        if isinstance(item, GhostnoteError):
+            raise item
+        yield item
+
+
+class _FailuresTold(Dataset[Any]):
+    """The items of a dataset, or the expected failures in their place."""
+
+    def __init__(self, dataset: Dataset[Any]):
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except GhostnoteError as error:
+            return error
 
 
 def draw_delays(config: FrameGrid, draws: Sequence[Draws], *, only_main: bool = False) -> torch.Tensor:

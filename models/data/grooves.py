@@ -1,7 +1,8 @@
 """Performances of human drummers, read from folders of MIDI files.
 
 Two kinds of folder: the Groove MIDI Dataset's layout, where `info.csv` names files and splits and the notes are those
-of the Roland TD-11 the drummers played; and any folder of `.mid` files, read as one split with General MIDI notes.
+of the Roland TD-11 the drummers played; and any folder of `.mid` files with General MIDI notes, of which about a tenth,
+chosen by their names, are for validation.
 Parsing MIDI in Python is slow (some 20 s for a thousand files), so the hits of a split are kept in one .npz in a cache
 folder, named after the folder's content: a changed file is a new cache entry.
 Times are in seconds, velocities 0..1. The `test` split is never read unless asked for by name.
@@ -9,20 +10,21 @@ Times are in seconds, velocities 0..1. The `test` split is never read unless ask
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-import mido
 import numpy as np
 
 from ...runtime.errors import InputError
 from ...runtime.files import make_folder
 from ...runtime.vocabulary import code_of_note, index_of
+from .packed import read_table
 from .performance import Performance, merged
+from .strokes import DRUM_CHANNEL, MIDI_SUFFIXES, read_strokes
 
-__all__ = ["TD11_CODES", "GrooveSet", "load_performances", "read_midi"]
+__all__ = ["TD11_CODES", "GrooveSet", "groove_files", "load_performances", "read_midi"]
 
 _NOTES_OF_TD11 = {
     "BD": (36,), "SD": (38, 40), "SS": (37,), "CHH": (42, 22), "PHH": (44,), "OHH": (46, 26), "HT": (48, 50),
@@ -33,7 +35,7 @@ TD11_CODES: dict[int, str] = {note: code for code, notes in _NOTES_OF_TD11.items
 _MIN_VELOCITY = 8 / 127  # softer notes are crosstalk between the pads
 _DOUBLE_TRIGGER_S = 0.025
 _TAIL_S = 0.1
-_DRUM_CHANNEL = 9  # counted from 0
+_VALIDATION_SHARE = 0.1  # of files that no table gives a split
 _CACHE_FORMAT = 2  # part of the cache key: raise it when the parsing changes
 
 
@@ -41,16 +43,12 @@ def read_midi(path: Path, codes: dict[int, str] | None = None, *, drum_channel: 
     """One MIDI file; `codes` maps notes to class codes (default: General MIDI), other notes are left out.
 
     Soft notes and double triggers are dropped. Where any note is on the drum channel, or with `drum_channel` (songs
-    with other instruments), only that channel counts.
+    with other instruments), only that channel counts. Raises InputError.
     """
-    time_s, hits = 0.0, []
-    for message in mido.MidiFile(path):  # iterating gives delta times in seconds, tempo changes applied
-        time_s += message.time
-        if message.type == "note_on" and message.velocity > 0:
-            hits.append((time_s, message.note, message.velocity / 127, message.channel))
-    if drum_channel or any(channel == _DRUM_CHANNEL for *_, channel in hits):
-        hits = [hit for hit in hits if hit[3] == _DRUM_CHANNEL]
-    named = [(t, codes.get(note) if codes else code_of_note(note), v) for t, note, v, _ in hits]
+    hits = read_strokes(path)
+    if drum_channel or any(hit.channel == DRUM_CHANNEL for hit in hits):
+        hits = [hit for hit in hits if hit.channel == DRUM_CHANNEL]
+    named = [(h.time_s, codes.get(h.note) if codes else code_of_note(h.note), h.velocity / 127) for h in hits]
     known = [(t, index_of(code), v) for t, code, v in named if code is not None]
     times, classes, velocities = zip(*known, strict=True) if known else ((), (), ())
     # Some recordings go on for minutes after the last note: a performance ends with its playing.
@@ -63,7 +61,7 @@ def load_performances(
 ) -> list[tuple[Performance, dict[str, str]]]:
     """All performances of a split with their rows of `info.csv` (at least `midi_filename` and `split`).
 
-    Parsed hits are cached under `cache_dir` (default: the user's cache folder).
+    Parsed hits are cached under `cache_dir` (default: the user's cache folder). Raises InputError.
     """
     root = Path(folder)
     rows, codes = _rows(root, split)
@@ -120,18 +118,39 @@ def _rows(root: Path, split: str) -> tuple[list[dict[str, str]], dict[int, str] 
     if not root.is_dir():
         raise InputError(f"no such folder of grooves: {root}; name one with MIDI files (docs/training.md)")
     info = root / "info.csv"
-    if info.exists():
-        with info.open(newline="", encoding="utf-8") as file:
-            every = list(csv.DictReader(file))
-        rows, codes = [row for row in every if row["split"] == split], TD11_CODES
-        known = sorted({row["split"] for row in every})
-    else:
-        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".mid", ".midi"))
-        rows = [{"midi_filename": p.relative_to(root).as_posix(), "split": split} for p in files]
-        codes, known = None, []
+    has_table = info.exists()
+    every = read_table(info, "grooves", {"midi_filename": str, "split": str}) if has_table else _shared_out(root)
+    rows = [row for row in every if row["split"] == split]
     if not rows:
-        raise InputError(f"no MIDI files for split {split!r} in {root}; splits there: {', '.join(known) or 'none'}")
-    return rows, codes
+        known = ", ".join(sorted({row["split"] for row in every})) or "none"
+        raise InputError(f"no MIDI files for split {split!r} in {root}; splits there: {known}")
+    return rows, TD11_CODES if has_table else None
+
+
+def groove_files(root: Path) -> list[Path]:
+    """The MIDI files under a folder, sorted."""
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in MIDI_SUFFIXES and path.is_file())
+
+
+def _shared_out(root: Path) -> list[dict[str, str]]:
+    """Rows for the MIDI files of a folder without a table: the split of a file depends on its name alone.
+
+    Where that leaves a split empty, as with a handful of files, both have all of them.
+    """
+    names = [path.relative_to(root).as_posix() for path in groove_files(root)]
+    validates = [_lot(name) < _VALIDATION_SHARE for name in names]
+    shared = len(set(validates)) < 2
+    return [
+        {"midi_filename": name, "split": split}
+        for split in ("train", "validation")
+        for name, held_out in zip(names, validates, strict=True)
+        if shared or held_out == (split == "validation")
+    ]
+
+
+def _lot(name: str) -> float:
+    """A number 0..1 drawn by a name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32
 
 
 def _user_cache() -> Path:
@@ -139,11 +158,15 @@ def _user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ghostnote"
 
 
-def _cache_path(root: Path, rows: list[dict[str, str]], cache_dir: Path) -> Path:
+def _cache_path(root: Path, rows: Sequence[dict[str, str]], cache_dir: Path) -> Path:
     """Name of the cache file of these rows: a hash over the content of their files and over the note table's kind."""
     digest = hashlib.sha256(f"{_CACHE_FORMAT} {(root / 'info.csv').exists()}".encode())
     for row in rows:
-        content = (root / row["midi_filename"]).read_bytes()
+        path = root / row["midi_filename"]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a MIDI file") from None
         digest.update(row["midi_filename"].encode() + b"\0" + hashlib.sha256(content).digest())
     return cache_dir / f"grooves-{digest.hexdigest()[:24]}.npz"
 

@@ -6,15 +6,16 @@ Conventions: waveforms are float32 mono at 44.1 kHz; a recorded note's attack li
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .band import Note
-from .packed import SAMPLE_RATE, packed, read_table
+from .packed import SAMPLE_RATE, Columns, packed, read_table, zero_to_one
 
-__all__ = ["Instrument", "Pluck", "binomial", "load_instruments", "played"]
+__all__ = ["Instrument", "Pluck", "backing_rows", "binomial", "load_instruments", "played"]
 
 ATTACK_SAMPLE = 220
 PITCHLESS = {"sonicpi_bass": 36, "sonicpi_guitar": 40, "sonicpi_ambient": 60}  # notes named after a C or E
@@ -78,16 +79,42 @@ class Pluck:
         return wave, 0
 
 
+def backing_rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of a folder's `backing.csv`. Raises InputError where they are not what docs/training.md says."""
+    columns: Columns = {
+        "path": str,
+        "instrument": str,
+        "family": str,
+        "midi_note": _pitch,
+        "velocity_layer": zero_to_one,
+    }
+    return read_table(folder / "backing.csv", "backing", columns)
+
+
+def _pitch(text: str) -> int | None:
+    """A MIDI note, or None: a sound without a pitch. Raises ValueError."""
+    if not text:
+        return None
+    try:
+        note = float(text)
+    except ValueError:
+        note = math.nan
+    if not 0 <= note <= 127:  # NaN neither
+        raise ValueError("expected a MIDI note 0..127, or nothing")
+    return round(note)
+
+
 def load_instruments(folder: Path, cache: Path | None) -> list[Instrument]:
     """The folder's instruments; sounds without a pitch are instruments of one note each."""
-    rows = [row for row in read_table(folder / "backing.csv", "backing") if row["path"] not in DAMAGED]
+    rows = [row for row in backing_rows(folder) if row["path"] not in DAMAGED]
     instruments: dict[str, Instrument] = {}
     for row, samples in zip(rows, packed(folder, rows, "backing", cache), strict=True):
-        name = row["instrument"] if row["midi_note"] else row["path"]
+        pitch = _pitch(row["midi_note"])
+        name = row["path"] if pitch is None else row["instrument"]
         instrument = instruments.setdefault(name, Instrument(name, row["family"]))
         default = PITCHLESS.get(row["instrument"], UNKNOWN_PITCH)
-        instrument.pitches.append(round(float(row["midi_note"])) if row["midi_note"] else default)
-        instrument.layers.append(float(row["velocity_layer"]))
+        instrument.pitches.append(default if pitch is None else pitch)
+        instrument.layers.append(zero_to_one(row["velocity_layer"]))
         instrument.samples.append(samples)
     return list(instruments.values())
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from ...runtime.errors import InputError
 from ...runtime.vocabulary import CODES
-from .packed import SAMPLE_RATE, packed, read_table, to_int16
+from .packed import SAMPLE_RATE, Columns, packed, read_table, to_int16, zero_to_one
 from .recipe import Draws, RenderRecipe
 from .synthesiser import ATTACK_SAMPLE, synthesise_kit
 
-__all__ = ["ATTACK_SAMPLE", "OTHER", "SAMPLE_RATE", "Kit", "KitShelf", "Sound"]
+__all__ = ["ATTACK_SAMPLE", "OTHER", "SAMPLE_RATE", "Kit", "KitShelf", "Sound", "kit_rows"]
 
 OTHER = "OTHER"  # percussion that is no target: rendered, never labelled
 
@@ -42,7 +42,7 @@ class Kit:
 class KitShelf:
     """Every kit to draw from: those of a folder (rows of one split of its `kits.csv`) and synthesised ones.
 
-    Raises InputError where the folder has no `kits.csv`, or it no rows of the split.
+    Raises InputError where the folder has no `kits.csv`, or it no rows of the split, or what cannot be read.
     """
 
     def __init__(self, folder: Path | None, split: str = "train", cache: Path | None = None):
@@ -97,12 +97,29 @@ def _synthesised_kit(seed: int) -> Kit:
     return _synthesised_cache[seed]
 
 
+def kit_rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of a folder's `kits.csv`, of all splits. Raises InputError for what docs/training.md does not allow."""
+    columns: Columns = {
+        "path": str,
+        "kit": str,
+        "class": _class,
+        "articulation": str,
+        "velocity_rank": zero_to_one,
+        "split": str,
+    }
+    return read_table(folder / "kits.csv", "kits", columns)
+
+
+def _class(code: str) -> str:
+    if code not in CODES and code != OTHER:
+        raise ValueError(f"expected one of {', '.join(CODES)}, {OTHER}")
+    return code
+
+
 def _load_folder(folder: Path, split: str, cache: Path | None) -> list[Kit]:
-    rows = [row for row in read_table(folder / "kits.csv", "kits") if row["split"] == split]
+    rows = [row for row in kit_rows(folder) if row["split"] == split]
     kits: dict[str, Kit] = {}
     for row, samples in zip(rows, packed(folder, rows, f"kits-{split}", cache), strict=True):
         kit = kits.setdefault(row["kit"], Kit(row["kit"]))
-        if row["class"] in CODES or row["class"] == OTHER:
-            sound = Sound(float(row["velocity_rank"]), row["articulation"], samples)
-            kit.sounds[row["class"]].append(sound)
+        kit.sounds[row["class"]].append(Sound(zero_to_one(row["velocity_rank"]), row["articulation"], samples))
     return list(kits.values())

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +17,66 @@ import numpy as np
 from ...runtime.errors import InputError
 from ...runtime.files import make_folder
 
-__all__ = ["SAMPLE_RATE", "packed", "read_table", "save_whole", "to_int16"]
+__all__ = ["SAMPLE_RATE", "Columns", "fingerprint", "packed", "read_table", "save_whole", "to_int16", "zero_to_one"]
 
 SAMPLE_RATE = 44100
+Columns = Mapping[str, Callable[[str], object]]  # what reads the values of each
 
 
-def read_table(table: Path, kind: str) -> list[dict[str, str]]:
-    """The rows of a folder's CSV. Raises InputError where it is missing; `kind` says what the folder should hold."""
+def read_table(table: Path, kind: str, columns: Columns) -> list[dict[str, str]]:
+    """The rows of a folder's CSV as text. `columns` are those it must have, each with what reads its values.
+
+    Raises InputError where the table is missing, lacks a column, or has a value for which its reader raises ValueError;
+    `kind` says what the folder should hold.
+    """
     if not table.is_file():
         raise InputError(f"{table} not found: a {kind} folder has {table.name} beside its sounds (docs/training.md)")
-    with table.open(newline="") as handle:
-        return list(csv.DictReader(handle))
+    rows = []
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle)
+            if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+                raise InputError(f"{table}: no column {', '.join(missing)}; expected {', '.join(columns)}")
+            for row in reader:
+                _check(row, columns, f"{table}, line {reader.line_num}")
+                rows.append(row)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: cannot be read ({error}); expected a table of comma-separated values") from None
+    return rows
+
+
+def _check(row: Mapping[str | None, str | None], columns: Columns, where: str) -> None:
+    if None in row:
+        raise InputError(f"{where}: more values than columns; put values that hold a comma in quotes")
+    for name, read in columns.items():
+        value = row[name]
+        if value is None:
+            raise InputError(f"{where}: no {name}; expected as many values as there are columns")
+        try:
+            read(value)
+        except ValueError as error:
+            raise InputError(f"{where}: {name} is {value!r}; {error}") from None
+
+
+def zero_to_one(text: str) -> float:
+    """A value 0..1 of a table. Raises ValueError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:  # NaN neither
+        raise ValueError("expected a number 0..1")
+    return value
 
 
 def packed(folder: Path, rows: Sequence[dict[str, str]], name: str, cache: Path | None) -> list[np.ndarray]:
-    """The samples [n] int16 of every row's `path`; with a cache, views of `<name>-<key of the rows>.npy` in it.
+    """The samples [n] int16 of every row's `path`; with a cache, views of `<name>-<fingerprint>.npy` in it.
 
-    Raises InputError where a sound has another sample rate.
+    Raises InputError where a sound cannot be read or has another sample rate.
     """
     if cache is None or not rows:
         return _decode(folder, rows)
-    key = hashlib.sha256(repr([sorted(row.items()) for row in rows]).encode()).hexdigest()[:16]
+    key = fingerprint(folder, rows)[:16]
     samples, lengths = cache / f"{name}-{key}.npy", cache / f"{name}-{key}-lengths.npy"
     if not lengths.exists():
         sounds = _decode(folder, rows)
@@ -45,6 +85,22 @@ def packed(folder: Path, rows: Sequence[dict[str, str]], name: str, cache: Path 
     # A plain view: slices of numpy's memmap class cost ten times as much to take.
     store, ends = np.load(samples, mmap_mode="r").view(np.ndarray), np.cumsum(np.load(lengths))
     return [store[first:end] for first, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def fingerprint(folder: Path, rows: Sequence[dict[str, str]]) -> str:
+    """A hash of the rows and of their sounds' sizes and times of change: contents would take long to read.
+
+    Raises InputError where a sound is missing.
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        path = folder / row["path"]
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); the folder's table names it") from None
+        digest.update(repr((sorted(row.items()), state.st_size, state.st_mtime_ns)).encode())
+    return digest.hexdigest()
 
 
 def save_whole(path: Path, array: np.ndarray) -> None:
@@ -65,7 +121,10 @@ def _decode(folder: Path, rows: Sequence[dict[str, str]]) -> list[np.ndarray]:
 
     sounds = []
     for row in rows:
-        samples, rate = soundfile.read(folder / row["path"], dtype="int16", always_2d=True)
+        try:
+            samples, rate = soundfile.read(folder / row["path"], dtype="int16", always_2d=True)
+        except (OSError, soundfile.SoundFileError) as error:
+            raise InputError(f"{folder / row['path']}: cannot be read as audio ({error})") from None
         if rate != SAMPLE_RATE:
             raise InputError(f"{folder / row['path']}: {rate} Hz; its sounds must be at {SAMPLE_RATE} Hz")
         sounds.append(samples[:, 0])

@@ -26,7 +26,7 @@ def preview_data(
     *,
     clips: Annotated[int, typer.Option(min=1, help="Clips to write.")] = 8,
     split: Annotated[str, typer.Option(help="train or validation.")] = "train",
-    seed: Annotated[int, typer.Option(help="Seed of the data, as in `ghostnote train`.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the data, as in `ghostnote train`.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: the GPU if there is one.")] = None,
     origin: StagedSourceOptions,
 ) -> None:
@@ -35,7 +35,7 @@ def preview_data(
 
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}; expected {' or '.join(SPLITS)}")
-    batches = _batches(origin.sources(), split, seed, device)
+    batches = _batches(origin.sources(), split, seed, _device(device))
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         for number, example in enumerate(examples(batches, clips)):
@@ -48,10 +48,23 @@ def preview_data(
     typer.echo(f"rendering on {batches.device}: {speed.per_minute:.2f} hours of audio per minute{cpu}")
 
 
-def _batches(sources: Sources, split: str, seed: int, device: str | None) -> RenderedBatches:
-    """The very batches that a training run with these sources and this seed would see."""
+def _device(name: str | None) -> str:
+    """A device that there is. Raises UsageError for any other."""
     import torch
 
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        known = torch.empty(0, device=name).device.type in ("cpu", "cuda")
+    except (RuntimeError, AssertionError):  # a name that is none; torch without CUDA, or no GPU
+        known = False
+    if not known:
+        raise UsageError(f"--device {name}: no such device here; expected cpu, or cuda where there is an NVIDIA GPU")
+    return name
+
+
+def _batches(sources: Sources, split: str, seed: int, device: str) -> RenderedBatches:
+    """The very batches that a training run with these sources and this seed would see."""
     from ..config import PRESETS
     from ..training.trainer import Recipe
     from .dataset import RenderedBatches
@@ -64,5 +77,5 @@ def _batches(sources: Sources, split: str, seed: int, device: str | None) -> Ren
         tokens=recipe.tokens,
         split=split,
         seed=seed,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device,
     )

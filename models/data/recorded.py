@@ -71,11 +71,6 @@ class RecordedClips(Dataset[Batch]):
             raise InputError(f"no recordings with {' or '.join(kinds)} among the {len(recordings)} given")
         self._durations_s = np.array([max(duration_s(source.path) for source in sources) for _, sources in self.takes])
 
-    @property
-    def hours(self) -> float:
-        """Length of all takes together."""
-        return float(self._durations_s.sum()) / 3600
-
     def __getitem__(self, index: int) -> Batch:
         share = self.clips // self.world
         first = index * self.clips + self.rank * share

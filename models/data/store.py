@@ -7,6 +7,7 @@ another equaliser, at another level, with another delay to report at (stage `reu
 
 A store has a folder for every set of renders (`<recipe>-<digest>`, described by its `renders.json`), in it a file for
 every batch and process, `<seed>-<split>-<rank>of<world>-<number>.npz`: audio as int16 beside its peak, and the labels.
+The digest covers the recipe, the renderer's code, and what is in the folders of sounds and grooves, wherever they lie.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from ...runtime.errors import UsageError
 from ...runtime.files import make_folder
 from . import effects
 from .dataset import Batch, RenderedBatches, Sources
-from .packed import SAMPLE_RATE
+from .grooves import groove_files
+from .instruments import backing_rows
+from .kits import kit_rows
+from .packed import SAMPLE_RATE, fingerprint
 from .recipe import Draws, Settings
 from .renderer import Clips
 
 __all__ = ["Filling", "StoredBatches"]
 
 AFTERWARDS = ("reuse", "beginning")  # stages of what is taken from the store, not of what is kept
-TABLES = {"kits": "kits.csv", "grooves": "info.csv", "backing": "backing.csv"}
 
 
 class StoredBatches(Dataset[Batch]):
@@ -143,14 +146,13 @@ def _load(path: Path, device: str) -> Clips:
 def _folder(store: Path, rendered: RenderedBatches, sources: Sources) -> Path:
     """The folder of these renders, with a description beside them. Another state of the renderer's code has another."""
     stages = {name: dict(stage) for name, stage in rendered.recipe.stages.items() if name not in AFTERWARDS}
-    tables = {name: _digest(getattr(sources, name), table) for name, table in TABLES.items()}
     modules = [path for path in sorted(Path(__file__).parent.glob("*.py")) if not path.stem.endswith("_command")]
     code = b"".join(path.read_bytes() for path in modules)
     about = {
         "stages": stages,
         "clips": rendered.clips,
         "tokens": rendered.tokens,
-        "tables": tables,
+        "sources": _contents(sources),
         "code": hashlib.sha256(code).hexdigest(),
     }
     text = json.dumps(about, indent=1) + "\n"
@@ -160,6 +162,20 @@ def _folder(store: Path, rendered: RenderedBatches, sources: Sources) -> Path:
     return folder
 
 
-def _digest(folder: Path | None, table: str) -> str | None:
-    path = folder / table if folder else None
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else None
+def _contents(sources: Sources) -> dict[str, str | None]:
+    """A digest of what is in every folder; None where there is none."""
+    kits, grooves, backing = sources.kits, sources.grooves, sources.backing
+    return {
+        "kits": fingerprint(kits, kit_rows(kits)) if kits else None,
+        "grooves": _played(grooves) if grooves else None,
+        "backing": fingerprint(backing, backing_rows(backing)) if backing else None,
+    }
+
+
+def _played(folder: Path) -> str:
+    """A digest of a folder's MIDI files and of the table that gives them their splits, if it has one."""
+    digest = hashlib.sha256()
+    for path in [*folder.glob("info.csv"), *groove_files(folder)]:
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -21,22 +21,20 @@ def render_data(
     distinct: Annotated[int, typer.Option(min=1, help="Batches to keep.")] = 2000,
     clips: Annotated[int, typer.Option(min=1, help="Clips per batch, as in `ghostnote train`.")] = 8,
     processes: Annotated[int | None, typer.Option(min=1, help="Default: one per core.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the data, as in `ghostnote train`.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the data, as in `ghostnote train`.")] = 0,
     origin: StagedSourceOptions,
 ) -> None:
     """Render the batches that `ghostnote train` with the same options would; what is there already stays."""
-    from torch.utils.data import DataLoader
     from tqdm import tqdm
 
     from ..config import PRESETS
     from ..training.steps import Recipe
-    from .dataset import RenderedBatches
+    from .dataset import RenderedBatches, loaded
     from .store import Filling, StoredBatches
 
     sources = origin.sources(store / "cache")
     rendered = RenderedBatches(PRESETS["base"], sources, clips=clips, tokens=Recipe().tokens, seed=seed)
     batches = StoredBatches(rendered, sources, store, distinct)
-    filling = DataLoader(Filling(batches), batch_size=None, num_workers=processes or os.cpu_count() or 1)
-    for _ in tqdm(filling):
+    for _ in tqdm(loaded(Filling(batches), range(distinct), processes or os.cpu_count() or 1), total=distinct):
         pass
     typer.echo(f"{distinct} batches of {clips} clips in {batches.folder}")

@@ -111,10 +111,10 @@ class Findings:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def groups_for(group: str, references: NoteSets) -> tuple[str, ...]:
-    """The group asked for, and all 18 classes where the labels are fine enough."""
+def groups_for(group: str, *sides: NoteSets) -> tuple[str, ...]:
+    """The group asked for, and all 18 classes where the labels of every side are fine enough."""
     try:
-        for notes in references.values():
+        for notes in (notes for side in sides for notes in side.values()):
             classes_of(labels_of(notes), "all")
     except LabelError:
         return (group,)

@@ -162,6 +162,7 @@ def _score_recordings(
     else:
         assert estimates_dir is not None, "a task without recordings is one with estimates"
         found = Findings(wanted, read_note_folder(estimates_dir, wanted))
+        rules = replace(rules, groups=groups_for(rules.group, wanted, found.estimates))
     if kept:
         _write_estimates(kept, found.estimates)
     velocities = others[scoring.velocities] if scoring.velocities else None

@@ -22,7 +22,7 @@ def listen(
     mode: Annotated[str, typer.Option(help="abx, preference (needs --against) or both.")] = "both",
     trials: Annotated[int, typer.Option(min=1, help="Trials of each mode.")] = 12,
     excerpt_s: Annotated[float, typer.Option(min=1.0, help="Length of an excerpt in seconds.")] = 6.0,
-    seed: Annotated[int, typer.Option(help="Draws the excerpts and the kit.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the excerpts and the kit.")] = 0,
 ) -> None:
     """Write a page for listeners: excerpts in random order, versions unnamed, answers saved as JSON."""
     from ...runtime.audio import read_audio

@@ -13,11 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ...runtime.events import Hit
+from ..data.strokes import DRUM_CHANNEL, MIDI_SUFFIXES, read_strokes
 from .scores import LabelError, Labels, match, read_labels, reduce_label
 
 __all__ = ["Note", "in_order", "labels_of", "matched", "note_of", "read_note_folder", "read_notes"]
-
-_DRUM_CHANNEL = 9  # counted from 0
 
 
 class Note(NamedTuple):
@@ -66,8 +65,8 @@ def _of_class(notes: Sequence[Note], name: str, group: str) -> list[Note]:
 
 
 def read_notes(path: Path) -> list[Note]:
-    """References from a label file or a MIDI file, sorted by time. Raises LabelError where it is neither."""
-    return in_order(_read_midi(path) if path.suffix.lower() in (".mid", ".midi") else _read_text(path))
+    """References from a label file or a MIDI file, sorted by time. Raises InputError where it is neither."""
+    return in_order(_read_midi(path) if path.suffix.lower() in MIDI_SUFFIXES else _read_text(path))
 
 
 def read_note_folder(folder: Path, tracks: Iterable[str] = ()) -> dict[str, list[Note]]:
@@ -91,22 +90,13 @@ def _velocities(path: Path, labels: Labels) -> list[float | None]:
         values = [float(row[2]) for row in rows]
     except (IndexError, ValueError):
         return [None] * len(labels)
+    if not np.isfinite(values).all():
+        raise LabelError(f"{path}: a velocity that is not finite; expected 0..1 or 1..127, or no third column")
     scale = 127 if max(values, default=0) > 1 else 1
     return [min(max(value / scale, 0.0), 1.0) for value in values]
 
 
 def _read_midi(path: Path) -> list[Note]:
-    import mido
-
-    time_s, notes = 0.0, []
-    try:
-        for message in mido.MidiFile(path):  # iterating gives delta times in seconds, tempo changes applied
-            time_s += message.time
-            if message.type == "note_on" and message.velocity:
-                notes.append((message.channel, Note(time_s, str(message.note), message.velocity / 127)))
-    except OSError as error:
-        raise LabelError(f"{path}: cannot be read ({error.strerror or error}); expected a MIDI file") from None
-    except (EOFError, IndexError, KeyError, ValueError, mido.KeySignatureError) as error:
-        raise LabelError(f"{path}: not a MIDI file ({error})") from None
-    drums = [note for channel, note in notes if channel == _DRUM_CHANNEL]
-    return drums or [note for _, note in notes]
+    strokes = read_strokes(path)
+    drums = [stroke for stroke in strokes if stroke.channel == DRUM_CHANNEL]
+    return [Note(stroke.time_s, str(stroke.note), stroke.velocity / 127) for stroke in drums or strokes]

@@ -9,10 +9,10 @@ Conventions
   sides.
   Exact duplicates (same class, same time) count once, in references and estimates.
   Matching is one-to-one and maximal per class and track (mir_eval.util.match_events),
-  |t_est + offset - t_ref| <= window.
+  |t_est - t_ref| <= window.
   Micro: TP, FP, FN summed over tracks and classes. Times in seconds (`_s`), errors in milliseconds (`_ms`), estimate
   minus reference.
-  A class with neither reference nor estimate has F = 0.
+  A class or a track with neither reference nor estimate has F = 0, and is no part of the mean of per-track F.
 Needs numpy; mir_eval (extra `eval`) only when a score is computed.
 """
 
@@ -36,8 +36,6 @@ __all__ = [
     "classes_of",
     "code_of_label",
     "known_group",
-    "pooled_f",
-    "read_folder",
     "read_labels",
     "reduce_label",
     "score",
@@ -81,40 +79,38 @@ def score(
     references: Mapping[str, Labels],
     *,
     window_s: float = 0.05,
-    offset_s: float = 0.0,
     group: str = "five",
     labelled: Collection[str] = (),
 ) -> dict[str, Any]:
     """Score the tracks of `references`: per class, pooled (`micro`), and the mean of per-track F.
 
-    `estimates` may hold more tracks, not fewer. `offset_s` is added to every estimated time. `labelled`: see
-    `class_names`.
+    `estimates` may hold more tracks, not fewer. `labelled`: see `class_names`.
     Rows hold P, R, F (0..1), tp, fp, fn, mean_abs_ms and median_ms (None without a match).
     """
     _check_tracks(estimates, references)
     names = class_names(group, labelled)
     counts = {name: np.zeros(3, int) for name in names}
     errors_ms: dict[str, list[float]] = {name: [] for name in names}
-    per_track = {}
+    per_track: dict[str, float] = {}
+    empty: set[str] = set()  # without a hit on either side
     for track in sorted(references):
         ref, est = onset_times(references[track], group), onset_times(estimates[track], group)
         total = np.zeros(3, int)
         for name in names:
-            found_s = est[name] + offset_s
-            pairs = match(ref[name], found_s, window_s)
-            tally = np.array([len(pairs), len(found_s) - len(pairs), len(ref[name]) - len(pairs)])
+            pairs = match(ref[name], est[name], window_s)
+            tally = np.array([len(pairs), len(est[name]) - len(pairs), len(ref[name]) - len(pairs)])
             counts[name] += tally
             total += tally
-            errors_ms[name] += [1000 * (found_s[e] - ref[name][r]) for r, e in pairs]
+            errors_ms[name] += [1000 * (est[name][e] - ref[name][r]) for r, e in pairs]
         per_track[track] = rates(*map(int, total))["F"]
+        empty |= set() if total.any() else {track}
     pooled_ms = [error for values in errors_ms.values() for error in values]
     return {
         "window_s": window_s,
-        "offset_s": offset_s,
         "tracks": per_track,
         "classes": {name: rates(*map(int, counts[name])) | timing(errors_ms[name]) for name in names},
         "micro": rates(*map(int, sum(counts.values(), np.zeros(3, int)))) | timing(pooled_ms),
-        "mean_track_F": float(np.mean(list(per_track.values()))),
+        "mean_track_F": float(np.mean([f for track, f in per_track.items() if track not in empty] or [0.0])),
     }
 
 
@@ -151,13 +147,6 @@ def class_names(group: str, labelled: Collection[str] = ()) -> tuple[str, ...]:
     if not names:
         raise UsageError(f"the labelled classes ({', '.join(labelled)}) leave nothing to score of '{group}'")
     return names
-
-
-def pooled_f(
-    estimates: Mapping[str, Labels], references: Mapping[str, Labels], *, window_s: float = 0.05, group: str = "five"
-) -> float:
-    """The pooled F of `score`, 0..1: the one number by which models are chosen."""
-    return float(score(estimates, references, window_s=window_s, group=group)["micro"]["F"])
 
 
 def _check_tracks(estimates: Mapping[str, Labels], references: Mapping[str, Labels]) -> None:
@@ -250,12 +239,3 @@ def _seconds(text: str) -> float:
     if not math.isfinite(seconds):
         raise ValueError(f"{text} is no time")
     return seconds
-
-
-def read_folder(folder: Path, tracks: Iterable[str] = ()) -> dict[str, list[tuple[float, str]]]:
-    """Labels of every NAME.txt in a folder, by name; of `tracks` only, where any are named."""
-    if not folder.is_dir():
-        raise LabelError(f"{folder}: no such folder; expected one with label files NAME.txt")
-    wanted = set(tracks)
-    paths = sorted(path for path in folder.glob("*.txt") if not wanted or path.stem in wanted)
-    return {path.stem: read_labels(path) for path in paths}

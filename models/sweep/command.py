@@ -28,7 +28,7 @@ def sweep(
     steps: Annotated[int, typer.Option(min=1, help="Training steps of a trial.")] = 400,
     space: Annotated[Path | None, typer.Option(help="TOML file of ranges. Default: the package's.")] = None,
     preset: Annotated[str, typer.Option(help="Model shape to start from: small, base or large.")] = "small",
-    seed: Annotated[int, typer.Option(help="Seed of the search, the weights and the data.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search, the weights and the data.")] = 0,
     origin: SourceOptions,
 ) -> None:
     """Search settings for the lowest onset loss on validation renders, one short training run per trial."""

@@ -17,6 +17,8 @@ __all__ = ["VALIDATION_CLIPS", "Start", "short"]
 # Given by the command, or deciding what is validated on: runs that differ in these cannot be compared.
 FIXED = {"steps", "seed", "tokens", "validation_every", "validation_batches"}
 FIXED |= {"plain_onset_loss", "margin_ms", "view_dropout", "delays_ms"}  # the validation loss is made of them
+FIXED |= {"precision"}  # Accelerate has one per process
+FIXED |= {"distillation_weight"}  # a trial has no teacher
 FIXED |= {"name", "classes", "sample_rate", "samples_per_token", "frames_per_token"}
 VALIDATIONS = 5  # per run
 VALIDATION_CLIPS = 48

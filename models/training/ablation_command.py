@@ -29,7 +29,7 @@ def ablate(
     renders: Annotated[int, typer.Option(min=2, help="Validation renders to score on.")] = 96,
     clips: Annotated[int, typer.Option(min=1, help="Clips per step, all processes together.")] = 8,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (mixed precision).")] = "no",
-    seed: Annotated[int, typer.Option(help="Seed of weights and data, the same for all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data, the same for all.")] = 0,
     kept: StoreOptions,
     origin: SourceOptions,
 ) -> None:
@@ -53,6 +53,8 @@ def ablate(
     course = replace(course, warmup_steps=max(1, min(course.warmup_steps, steps // 4)))
     make_folder(folder)
     found = recordings_of(audio, labels, PRESETS["base"].sample_rate) if audio and labels else {}
+    if len(found) == 1:
+        raise UsageError(f"{labels}: one track has no others to choose its threshold; give two recordings or more")
     settings = {"renders": renders, "recordings": sorted(found), "distinct": kept.distinct if kept.store else None}
     ablations = Ablations(folder, preset, course, sources, settings)
     tracks = list(rendered_tracks(PRESETS["base"].sample_rate, sources, renders))

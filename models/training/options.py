@@ -29,7 +29,7 @@ class CourseOptions:
     clips: Annotated[int, typer.Option(min=1, help="Clips per step, all processes together.")] = 8
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Peak of the schedule.")] = None
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (mixed precision).")] = "no"
-    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0
 
     def recipe(self) -> Recipe:
         """What they name; what they do not is as `Recipe` has it."""

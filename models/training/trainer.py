@@ -10,7 +10,7 @@ import functools
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ...runtime.errors import GhostnoteError, UsageError
@@ -26,7 +26,7 @@ from ...runtime.files import make_folder
 from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
 from ..config import FrameGrid, ModelConfig
-from ..data.dataset import Batch, RenderedBatches, Sources
+from ..data.dataset import Batch, RenderedBatches, Sources, loaded
 from ..data.recorded import MixedBatches, RecordedClips
 from ..data.store import StoredBatches
 from ..growth import can_widen, widened
@@ -43,6 +43,9 @@ PRECISIONS = ("no", "bf16", "fp16")
 PROJECT = "ghostnote"  # under which trackers file the runs
 
 CPU_WORKERS = 2  # processes that render, where the network trains on the CPU
+# What may be another when a run goes on: how long it is, its pace, and how it is watched. All else decides what is
+# learnt from which batch, and half a run of each would be neither.
+FREE = {"steps", "warmup_steps", "learning_rate", "validation_every", "validation_batches"}
 
 OnValidation = Callable[[int, dict[str, float]], None]
 
@@ -98,7 +101,8 @@ class Trainer:
     def run(self, max_minutes: float | None = None, on_validation: OnValidation | None = None) -> Path:
         """Train until the recipe's steps or the minutes are over; returns the path of the best checkpoint.
 
-        `on_validation` gets step and losses after each validation is saved; what it raises ends the run.
+        Stopped by the minutes, a run is saved but not validated: whether it is stopped must not change which weights
+        are the best. `on_validation` gets step and losses after each validation is saved; what it raises ends the run.
         """
         deadline = time.monotonic() + 60 * (math.inf if max_minutes is None else max_minutes)
         self._start_tracking()
@@ -110,13 +114,16 @@ class Trainer:
                 if self.step % 20 == 0:
                     bar.set_postfix({name: f"{value:.3f}" for name, value in parts.items()})
                     self._log("train", parts)
-                over = self.step >= self.recipe.steps or self._agreed(time.monotonic() > deadline)
-                if over or self.step % self.recipe.validation_every == 0:
+                stopped = self._agreed(time.monotonic() > deadline)
+                if self.step >= self.recipe.steps or self.step % self.recipe.validation_every == 0:
                     losses = self._validate()
                     self._save_last()
                     if on_validation:
                         on_validation(self.step, losses)
-                if over:
+                elif stopped:
+                    self._save_last()
+                    self._save_first_best()
+                if stopped:
                     break
         finally:
             bar.close()
@@ -138,7 +145,7 @@ class Trainer:
         numbers = range(self.step, self.recipe.steps)
         # On a GPU the renderer shares it with the model; on a CPU workers render ahead, each slower than the network.
         workers, ahead = (CPU_WORKERS, 4) if on_cpu else (0, None)
-        yield from DataLoader(dataset, batch_size=None, sampler=numbers, num_workers=workers, prefetch_factor=ahead)
+        yield from loaded(dataset, numbers, workers, ahead)
 
     def _dataset(self, split: str, seed: int) -> Dataset[Batch]:
         """Renders; in training mixed with recordings, where there are any."""
@@ -181,13 +188,24 @@ class Trainer:
         torch.manual_seed(self.recipe.seed * 1_000_003 + number)
         parts = self.module(self._on_device(batch))
         self.accelerator.backward(parts["loss"])
-        self.accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        self._move(self.accelerator.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm))
         self.step += 1
         self._update_average()
         return {name: float(value.detach()) for name, value in parts.items()} if self.step % 20 == 0 else {}
+
+    def _move(self, norm: Tensor) -> None:
+        """One step of every optimiser along its gradients, whose norm together is given."""
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            for optimizer in self.optimizers:
+                optimizer.step()
+        else:  # fp16. Accelerate would update the scaler after each, and unscale the next one's gradients again
+            if norm.isfinite():  # clipping spreads an overflow in one optimiser's gradients to those of the others
+                for optimizer in self.optimizers:
+                    scaler.step(optimizer.optimizer)
+            scaler.update()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
 
     def _on_device(self, batch: Batch) -> Batch:
         return {name: value.to(self.accelerator.device) for name, value in batch.items()}
@@ -224,6 +242,13 @@ class Trainer:
             checkpoints.save(self.folder / "best.pt", self._checkpoint(training={}))
         return means
 
+    def _save_first_best(self) -> None:
+        """Where nothing was validated yet: weights to look at, which the first that are validated replace."""
+        path = self.folder / "best.pt"
+        early = self.step < self.recipe.validation_every
+        if early and self.accelerator.is_main_process and not path.exists():
+            checkpoints.save(path, self._checkpoint(training={}))
+
     def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
         provenance = {**self.provenance, "recipe": asdict(self.recipe), "step": self.step}
         return Checkpoint(self.config, dict(self.average), provenance, training=training)
@@ -259,6 +284,8 @@ class Trainer:
             raise UsageError(f"{path} had another teacher, or none; go on with the same, or choose another folder")
         if last.provenance.get("corpora") != self.provenance.get("corpora"):
             raise UsageError(f"{path} learnt from other recordings, or another share; give the same, or another folder")
+        if different := _different(last.provenance, {**self.provenance, "recipe": asdict(self.recipe)}):
+            raise UsageError(f"{path} was trained with {different}; go on with the same, or choose another folder")
         if origin:  # a resumed run still says where it came from
             known = last.provenance.get("ancestors", {}) | self.provenance.get("ancestors", {})
             self.provenance = {**self.provenance, "parent": origin, "ancestors": known}
@@ -289,6 +316,26 @@ class Trainer:
         self.accelerator.log({f"{kind}/{name}": value for name, value in values.items()}, step=self.step)
 
 
+def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What two provenances decide otherwise, by name; the earlier one may be of a version that told less."""
+    theirs, ours = _decisions(before), _decisions(now)
+    names = [name for name in ours if name in theirs and theirs[name] != ours[name]]
+    return ", ".join(
+        f"another {name}" if isinstance(ours[name], Mapping) else f"{name} {theirs[name]} instead of {ours[name]}"
+        for name in names
+    )
+
+
+def _decisions(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """All of a provenance that decides what is learnt from which batch, by name."""
+    told = {name: value for name, value in provenance.get("recipe", {}).items() if name not in FREE}
+    if "rendering" in provenance:
+        told["render recipe"] = provenance["rendering"]
+    if "data" in provenance:
+        told["data"] = " and ".join(sorted(provenance["data"]))
+    return told
+
+
 def _accelerator(precision: str, trackers: list[Any]) -> Accelerator:
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
@@ -306,8 +353,9 @@ def _start_from(module: Step, parent: Checkpoint, config: FrameGrid) -> None:
     if parent.config.kind != config.kind:
         raise UsageError(f"the checkpoint to start from holds a model of kind {parent.config.kind}, not {config.kind}")
     beside = {name: value for name, value in parent.training.get("module", {}).items() if not name.startswith("model.")}
+    fitting = _fitting(parent, config)  # first: what belongs to the loss depends on the shape, too
     module.load_state_dict({**module.state_dict(), **beside})
-    module.model.load_state_dict(_fitting(parent, config))
+    module.model.load_state_dict(fitting)
 
 
 def _fitting(parent: Checkpoint, config: FrameGrid) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from ..events import Hit
 from ..manifest import Manifest
 from ..source import Source
 from ..terminal import is_terminal, plain, shows_unicode
-from ..vocabulary import CLASSES
+from ..vocabulary import NAME_OF
 from .meter import Meter
 
 __all__ = ["Grid", "GridSink", "Row", "rows_of"]
@@ -23,7 +23,6 @@ _EMPTY = " ·┊"
 _LABEL, _LATEST = 12, 9  # columns left and right of the grid
 _KEPT_S = 60.0  # of hits; no terminal is wider
 
-_NAME_OF = {c.code: c.name for c in CLASSES}
 # From top to bottom as in drum notation, what is struck less often below. (first class of the parent, name, colour)
 _ORDER = {
     "CRC": ("cymbals", "cyan"),
@@ -64,8 +63,8 @@ def rows_of(parents: Sequence[Sequence[str]]) -> dict[str, Row]:
     order = list(_ORDER)
     found: dict[str, Row] = {}
     for parent in sorted(parents, key=lambda codes: order.index(codes[0]) if codes[0] in _ORDER else len(order)):
-        name, colour = _ORDER.get(parent[0], (_NAME_OF.get(parent[0], parent[0]), "white"))
-        row = Row(name if len(parent) > 1 else _NAME_OF.get(parent[0], parent[0]), colour)
+        name, colour = _ORDER.get(parent[0], (NAME_OF.get(parent[0], parent[0]), "white"))
+        row = Row(name if len(parent) > 1 else NAME_OF.get(parent[0], parent[0]), colour)
         found |= dict.fromkeys(parent, row)
     return found
 

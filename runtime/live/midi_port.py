@@ -20,6 +20,8 @@ _CHANNEL = 9  # channel 10, counted from 0
 _NOTE_S = 0.03  # drum sounds ring by themselves; receivers only need to see that the note ends
 _ALL_NOTES_OFF = 123  # control change
 _STOP = (0.0, -1)
+# rtmidi's system errors are OSErrors; what an interface cannot do, and what it was not to be asked, are these.
+_RTMIDI_ERRORS = (OSError, RuntimeError, ValueError)
 
 
 class MidiPortSink:
@@ -84,7 +86,7 @@ class MidiPortSink:
     def _send(self, kind: str, **values: int) -> None:
         try:
             self._port.send(Message(kind, channel=_CHANNEL, **values))
-        except OSError as error:  # rtmidi's errors are kinds of it
+        except _RTMIDI_ERRORS as error:
             raise OutputError(f"MIDI port '{self._name}': cannot be written ({error})") from None
 
 
@@ -93,7 +95,7 @@ def output_names() -> list[str]:
     backend = _backend()
     try:
         return list(backend.get_output_names())
-    except OSError:
+    except _RTMIDI_ERRORS:
         return []
 
 
@@ -115,7 +117,7 @@ def _open(name: str, *, virtual: bool) -> Any:
         name = _choose(name, output_names())
     try:
         return backend.open_output(name, virtual=virtual)
-    except OSError as error:
+    except _RTMIDI_ERRORS as error:
         raise OutputError(f"MIDI port '{name}': cannot be opened ({error})") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -34,7 +35,10 @@ class LiveOptions:
     block_ms: Annotated[
         float | None,
         typer.Option(
-            min=1, max=1000, help="Audio that the device delivers at a time. Default: 10.", rich_help_panel=_SOURCE
+            min=1,
+            max=1000,
+            help="Audio that the device delivers at a time. Default: 10.",
+            rich_help_panel=_SOURCE,
         ),
     ] = None
     list_devices: Annotated[
@@ -47,7 +51,11 @@ class LiveOptions:
     ] = False
     follow_timeout: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds without growth after which it is complete.", rich_help_panel=_SOURCE),
+        typer.Option(
+            min=0,
+            help="Seconds without growth after which it is complete.",
+            rich_help_panel=_SOURCE,
+        ),
     ] = None
     grid: Annotated[
         bool | None,
@@ -85,6 +93,9 @@ class LiveOptions:
             given is not None for given in (self.input_device, self.input_channels, self.block_ms)
         ):
             raise UsageError("--input-device, --input-channels and --block-ms belong to --live")
+        for name, value in (("--block-ms", self.block_ms), ("--follow-timeout", self.follow_timeout)):
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"{name} {value}: expected a finite number")
         if self.follow_timeout is not None and not self.follow:
             raise UsageError("--follow-timeout belongs to --follow")
 

@@ -36,8 +36,8 @@ class OscSink:
             # The client would look a host name up again for every message, and wait for the answer.
             address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0][4][0]
             self._client = SimpleUDPClient(str(address), port, allow_broadcast=True)
-        except OSError as error:
-            raise OutputError(f"OSC {target}: {error.strerror or error}") from None
+        except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one, as in a..b
+            raise OutputError(f"OSC {target}: {getattr(error, 'strerror', None) or error}") from None
 
     def write(self, hits: Iterable[Hit]) -> None:
         """A datagram per hit, without waiting. Raises OutputError where the network refuses."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -180,6 +178,7 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
     async def transcribe_file(request: Request, latency_ms: float | None = None) -> dict[str, Any]:
         """Hits of the audio file in the request's body; `latency_ms` as in a session, by default the most accurate."""
         if not _is_welcome(request.headers.get("origin"), request.headers.get("host"), settings):
+            metrics.errors.labels("origin").inc()
             raise HTTPException(403, "this page may not use the server; see --allow-origin")
         try:
             transcript = await _hear_upload(request.stream(), pool, settings, latency_ms, threads)
@@ -196,8 +195,8 @@ async def _hear_upload(
     body: AsyncIterator[bytes], pool: StreamPool, settings: Settings, latency_ms: float | None, threads: Executor
 ) -> uploads.Transcript:
     """Takes its place in the pool first, so that nobody sends a file for nothing."""
-    with pool.open(latency_ms=latency_ms) as stream, tempfile.TemporaryDirectory(prefix="ghostnote-") as folder:
-        path = Path(folder) / "upload"
+    with pool.open(latency_ms=latency_ms) as stream, uploads.folder() as folder:
+        path = folder / "upload"
         try:
             async with asyncio.timeout(settings.max_upload_s):
                 await uploads.save(body, path, settings.max_upload_bytes)

@@ -5,7 +5,6 @@ Everything heavy is imported inside functions, so that `--help` answers at once 
 
 from __future__ import annotations
 
-import math
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 
 from ..engines.options import PoolThreadsOption
 from ..errors import UsageError
+from ..number import finite
 
 if TYPE_CHECKING:
     import uvicorn
@@ -31,13 +31,6 @@ _CLOSING_S = 3  # for closing what connections are then left
 _UNTAKEN_MS = 30_000  # a connection whose peer takes nothing for so long is dropped by the kernel
 
 
-def _number(value: float) -> float:
-    """A limit as it came. Raises typer.BadParameter for nan, which lies in every range."""
-    if math.isnan(value):
-        raise typer.BadParameter("nan is not a number; give one.")
-    return value
-
-
 def serve(
     engine: Annotated[
         Path | None, typer.Option(help="A model.onnx, or a bundled model: base (default), small.")
@@ -50,13 +43,13 @@ def serve(
     ] = 100.0,
     idle_timeout: Annotated[
         float,
-        typer.Option(min=0.1, callback=_number, help="Seconds after which a session that sends nothing is ended."),
+        typer.Option(min=0.1, callback=finite, help="Seconds after which a session that sends nothing is ended."),
     ] = 30.0,
     max_session_minutes: Annotated[
-        float, typer.Option(min=0.01, callback=_number, help="Longest session, in minutes.")
+        float, typer.Option(min=0.01, callback=finite, help="Longest session, in minutes.")
     ] = 60.0,
     max_upload_mb: Annotated[
-        float, typer.Option(min=0.01, max=1e6, callback=_number, help="Largest file that may be uploaded, in MB.")
+        float, typer.Option(min=0.01, max=1e6, callback=finite, help="Largest file that may be uploaded, in MB.")
     ] = 256.0,
     allow_origin: Annotated[
         list[str] | None,

@@ -12,7 +12,7 @@ from ..events import Hit
 from ..manifest import Manifest
 from ..pcm import PcmFormat
 from ..source import HIGHEST_RATE, LOWEST_RATE
-from ..vocabulary import CLASSES
+from ..vocabulary import NAME_OF
 from ..writers import json_fields
 
 __all__ = [
@@ -33,7 +33,6 @@ MAX_CHANNELS = 32
 _MAX_SHOWN = 40  # characters of a value that is refused
 _LONGEST_LATENCY_MS = sys.float_info.max  # what a float can hold; whole numbers of JSON have no end
 _MAX_TEXT = 4096  # characters of a JSON message; none of ours comes near
-_NAMES = {drum.code: drum.name for drum in CLASSES}
 
 
 class Problem(Enum):
@@ -124,7 +123,7 @@ def ready_message(manifest: Manifest, start: Start, total_latency_ms: float) -> 
 
 def classes(manifest: Manifest) -> list[dict[str, Any]]:
     """Code, MIDI note and English name of every class, in channel order."""
-    return [{"code": c.code, "note": c.note, "name": _NAMES.get(c.code, c.code)} for c in manifest.classes]
+    return [{"code": c.code, "note": c.note, "name": NAME_OF.get(c.code, c.code)} for c in manifest.classes]
 
 
 def hit_message(hit: Hit, note: int) -> dict[str, Any]:

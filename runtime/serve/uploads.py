@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from ..pooled_stream import PooledStream
 from ..stream import silenced_text
 from ..writers import json_fields
 
-__all__ = ["TooLargeError", "TooSlowError", "Transcript", "save", "transcribe"]
+__all__ = ["TooLargeError", "TooSlowError", "Transcript", "folder", "save", "transcribe"]
 
 Floats = NDArray[np.float32]
 
@@ -51,6 +53,17 @@ class Transcript:
         }
 
 
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for one upload, gone afterwards. Raises OutputError where the disk has no place for it."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="ghostnote-")
+    except OSError as error:
+        raise _no_place(error) from None
+    with made as name:
+        yield Path(name)
+
+
 async def save(chunks: AsyncIterator[bytes], path: Path, max_bytes: int) -> None:
     """Write a request's body. Raises TooLargeError as soon as that is certain, OutputError when the disk refuses."""
     size = 0
@@ -62,7 +75,7 @@ async def save(chunks: AsyncIterator[bytes], path: Path, max_bytes: int) -> None
                     raise TooLargeError(f"the file is larger than {max_bytes} bytes, the limit of this server")
                 await asyncio.to_thread(file.write, chunk)
     except OSError as error:
-        raise OutputError(f"the server has no place for the file ({error.strerror})") from None
+        raise _no_place(error) from None
 
 
 def transcribe(path: Path, stream: PooledStream, sample_rate: int) -> Transcript:
@@ -79,11 +92,17 @@ def transcribe(path: Path, stream: PooledStream, sample_rate: int) -> Transcript
                 transcript.hits += stream.read()
         except InputError as error:
             transcript.warnings.append(_without(path, str(error)))
+            for piece in reader.rest():
+                stream.feed(piece)
         transcript.hits += stream.flush()
         transcript.audio_s = stream.samples_fed / sample_rate
         transcript.warnings += [_without(path, warning) for warning in reader.warnings]
         transcript.warnings += silenced_text(reader.non_finite_samples + stream.non_finite_samples)
     return transcript
+
+
+def _no_place(error: OSError) -> OutputError:
+    return OutputError(f"the server has no place for the file ({error.strerror})")
 
 
 def _open(path: Path, sample_rate: int) -> AudioReader:

@@ -114,9 +114,11 @@ def test_hits_are_paired_once() -> None:
     assert f_of({"b": labels["a"]}, {"a": hits["a"], "b": labels["a"]}, 0.05) == 1  # "a" has no labels
 
 
-def answers(velocity: float = 0.5, weights: str = "w", late_s: float = 0.0, confidence: float = 0.9) -> dict[str, Any]:
+def answers(
+    velocity: float = 0.5, weights: str = "w", late_s: float = 0.0, confidence: float = 0.9, threshold: float = 0.5
+) -> dict[str, Any]:
     hits = [[0.5 + late_s, "BD", velocity, confidence], [1.0, "SD", 0.5, 0.9]]
-    return {"weights": weights, "hits": {f"a at b at {ms} ms": hits for ms in (40, 100)}}
+    return {"weights": weights, "thresholds": [[threshold]], "hits": {f"a at b at {ms} ms": hits for ms in (40, 100)}}
 
 
 LABELS = {"a at b": [(0.5, "BD"), (1.0, "SD")]}
@@ -136,6 +138,8 @@ LABELS = {"a at b": [(0.5, "BD"), (1.0, "SD")]}
         (answers(weights="others", velocity=0.0, late_s=0.02), []),
         (answers(weights="others", confidence=0.0, late_s=0.009), []),
         (answers(weights="others", late_s=0.2), ["F against"]),
+        (answers(threshold=0.4, late_s=0.02), []),
+        (answers(threshold=0.4, late_s=0.2), ["F against"]),
     ],
 )
 def test_what_hits_stop_a_change(head: dict[str, Any], failing: list[str]) -> None:
@@ -169,6 +173,9 @@ def test_builds_by_folder_and_by_revision(root: Path, tmp_path: Path, monkeypatc
         assert (build.folder / "a").read_text() == "1"
     assert not build.folder.exists()
     with pytest.raises(InputError, match="give the folder of a checkout, or a revision"), checked_out("nowhere"):
+        pass
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="git cannot be run"), checked_out("HEAD"):
         pass
 
 
@@ -226,6 +233,7 @@ transcribe_file = lambda path, engine, latency_ms: []
 
 def open_engine(model):
     ms = SimpleNamespace(sample_rate=44100, weights_sha256="w", delays_ms=[10], total_latency_ms=lambda i: fmean([40]))
+    ms.decoder = SimpleNamespace(thresholds=[[0.5]])
     return SimpleNamespace(manifest=ms)
 """
 
@@ -236,7 +244,8 @@ def test_a_worker_hides_no_module_of_python(generated: tuple[Path, Path], tmp_pa
     (package / "__init__.py").touch()
     (package / "runtime" / "__init__.py").write_text(STUB)
     with Worker(Build("a stub", tmp_path / "build"), "small", recordings(generated[0])) as process:
-        assert process.ask("hits") == {"weights": "w", "hits": {"clip-000 at 40 ms": [], "clip-001 at 40 ms": []}}
+        nothing = {"clip-000 at 40 ms": [], "clip-001 at 40 ms": []}
+        assert process.ask("hits") == {"weights": "w", "thresholds": [[0.5]], "hits": nothing}
 
 
 def test_pages_tell_kept_buffers_from_new_ones() -> None:

@@ -347,7 +347,7 @@ def test_the_gpu_suite_on_whatever_there_is(
         figures, series = gpu.gpu(caller, tiny_engine.manifest, "here", rates, batches=(1, 3), tokens=(1, 2))
         assert len(figures) == 4 * 3
         assert all(figure.value > 0 for figure in figures)
-        assert set(series["step_ms"]) == {"1", "3"}
+        assert set(series["call_ms"]) == {"1", "3"}
 
 
 def test_the_gpu_suite_counts_a_models_arithmetic_once(
@@ -395,7 +395,7 @@ def test_figures_of_the_gpu_suite_are_called_the_same_with_a_later_library(
         words = ["gpu", str(tmp_path), "--engine", str(plan), "--engine", str(tiny_onnx), "--device", "cpu"]
         ran = CliRunner().invoke(command.bench, words)
         assert ran.exit_code == 0, ran.output
-        document = Result.from_json((tmp_path / "gpu-tiny.json").read_text())
+        document = Result.from_json((tmp_path / "gpu-tiny.onnx.json").read_text())
         assert library in document.card["engine"]
     assert told == ["TensorRT, float32", "onnxruntime, float32"] * 2
 
@@ -427,4 +427,4 @@ def test_a_size_that_does_not_fit_ends_its_row(
     figures, series = gpu.gpu(caller, tiny_engine.manifest, "here", rates, batches=(1, 4, 16), tokens=(1, 2))
     missing = [figure.name for figure in figures if figure.value is None]
     assert missing == [f"here, 4 x {tokens} tokens: {words}" for tokens in (1, 2)]
-    assert set(series["step_ms"]) == {"1"}
+    assert set(series["call_ms"]) == {"1"}

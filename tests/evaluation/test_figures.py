@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ghostnote.models.evaluation import class_names, pooled_f, score, track_counts
+from ghostnote.models.evaluation import class_names, pictures, score, track_counts
 from ghostnote.models.evaluation.bootstrap import paired_bootstrap
 from ghostnote.models.evaluation.confusion import FAMILIES, confusion
 from ghostnote.models.evaluation.curves import THRESHOLDS, curve_of, rates_of
@@ -109,7 +109,7 @@ def test_one_track_tells_nothing_of_others() -> None:
 @given(tracks, tracks, tracks)
 def test_the_difference_is_that_of_the_scores(references: dict, ours: dict, theirs: dict) -> None:
     counts = [track_counts(labels(some), labels(references)) for some in (ours, theirs)]
-    f = [pooled_f(labels(some), labels(references)) for some in (ours, theirs)]
+    f = [score(labels(some), labels(references))["micro"]["F"] for some in (ours, theirs)]
     row = paired_bootstrap(*counts, NAMES, draws=DRAWS)["classes"]["pooled"]
     assert row["difference"] == pytest.approx(f[0] - f[1])
 
@@ -128,6 +128,14 @@ def test_velocity_of_a_hand_made_example() -> None:
     assert rows["SD"] == {"n": 1, "mean_abs": pytest.approx(0.1), "mean": pytest.approx(-0.1), "r": None}
     assert rows["pooled"]["n"] == 4
     assert "TT" not in rows
+
+
+def test_a_rare_class_keeps_its_points_where_there_are_too_many() -> None:
+    pytest.importorskip("matplotlib")
+    found = velocity_errors(pairs_of([(0.5, 0.4)] * 3301) + pairs_of([(0.7, 0.6)], "CY"), NAMES)
+    names = [name for name, *_ in found["points"]]
+    assert (len(names), names.count("CY")) == (1652, 1)
+    assert "CY: r -, n 1" in pictures.velocity(found)
 
 
 def test_velocities_that_are_not_known_do_not_count() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 
 from ghostnote.models.evaluation import LabelError, class_names, score
 from ghostnote.models.evaluation.notes import Note, labels_of, matched, read_note_folder, read_notes
+from ghostnote.runtime.errors import InputError
 
 pytest.importorskip("mir_eval")
 
@@ -61,8 +62,15 @@ def test_what_is_no_midi_file_is_named(tmp_path: Path) -> None:
     midi = b"MThd\0\0\0\x06\0\0\0\x01\x03\xc0MTrk" + len(track).to_bytes(4, "big") + track
     for data in (b"RIFF and more", midi):
         (tmp_path / "t.mid").write_bytes(data)
-        with pytest.raises(LabelError, match=r"t\.mid"):
+        with pytest.raises(InputError, match=r"t\.mid"):
             read_notes(tmp_path / "t.mid")
+
+
+@pytest.mark.parametrize("velocity", ["nan", "inf", "-inf"])
+def test_a_velocity_is_a_number(tmp_path: Path, velocity: str) -> None:
+    (tmp_path / "t.txt").write_text(f"0.5\tBD\t0.5\n1.0\tBD\t{velocity}\n")
+    with pytest.raises(LabelError, match=r"t\.txt: a velocity that is not finite"):
+        read_notes(tmp_path / "t.txt")
 
 
 def test_a_folder_of_both_prefers_text(tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def test_a_masked_class_counts_on_neither_side() -> None:
 def test_all_classes_only_where_labels_are_fine() -> None:
     assert groups_for("five", {"t": [Note(1.0, "CHH")]}) == ("five", "all")
     assert groups_for("five", {"t": [Note(1.0, "HH")]}) == ("five",)
+    assert groups_for("five", {"t": [Note(1.0, "CHH")]}, {"t": [Note(1.0, "HH")]}) == ("five",)
     coarse = analyse({"t": [Note(1.0, "CHH")]}, {"t": [Note(1.0, "HH")]}, Rules(("five",)))
     assert coarse["confusion"] is None
     assert coarse["frequent"] is None

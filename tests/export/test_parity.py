@@ -69,3 +69,13 @@ def test_the_guide_tells_the_tolerances_of_the_code() -> None:
         assert float(rows[name][0]) == tolerance.output
         assert float(rows[name][2]) == tolerance.velocity
         assert tolerance.hits_f == (1.0 if name == "float32" else float(rows[name][1]))
+
+
+def test_small_calls_are_joined_for_an_engine_that_takes_larger_ones() -> None:
+    """And those that are large enough stay as they are: a plan is tried in calls of many sizes."""
+    trial = parity.Trial("any", np.zeros((3, 8), np.float32), (0, 1, 2), (1, 2, 3, 7, 1, 16))
+    assert parity.fitted(trial, 3, (1, 96)).plan == trial.plan
+    joined = parity.fitted(trial, 2, (3, 96))
+    assert (joined.plan, joined.delays, joined.audio.shape) == ((3, 3, 7, 17), (0, 1), (2, 8))
+    assert parity.fitted(trial, 1, (64, 96)).plan == ()
+    assert parity.fitted(trial, 1, (3, 3)).plan == (3, 3, 6, 18)

@@ -16,12 +16,13 @@ from exporting import damaged, product_inputs, run_main
 from tiny import tiny_checkpoint, write_tiny_checkpoint
 
 from ghostnote.export import onnx_export, parity, pipeline
-from ghostnote.export.choices import Precision
+from ghostnote.export.choices import Precision, Target
 from ghostnote.export.onnxruntime_facts import RelativeCost
+from ghostnote.export.request import Request
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.engines.opening import model_file
-from ghostnote.runtime.errors import OutputError
+from ghostnote.runtime.errors import OutputError, UsageError
 
 pytestmark = pytest.mark.usefixtures("short_streams")
 
@@ -174,3 +175,16 @@ def test_recordings_of_one_name_are_all_tried(tmp_path: Path) -> None:
     tried = pipeline._recordings(paths, 44_100)
     assert [len(audio) for audio in tried.values()][1:] == [100, 100]
     assert list(tried)[1:] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP8])
+def test_triton_gets_no_graph_that_its_backend_cannot_compute(precision: Precision) -> None:
+    with pytest.raises(UsageError, match=f"--precision {precision}: Triton runs the ONNX file on onnxruntime"):
+        Request(Path("tiny.onnx"), Path("out"), target=Target.TRITON, precision=precision)
+
+
+def test_of_a_long_recording_the_loudest_part_is_heard_by_the_slow_evaluator() -> None:
+    audio = np.zeros(1000, np.float32)
+    audio[700:750] = 1
+    assert pipeline._loudest(audio, 100).sum() == 50
+    assert pipeline._loudest(audio, 1000) is audio

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from ghostnote.export.calibration import activation_peaks
+from ghostnote.export.errors import MissingLibraryError
 from ghostnote.export.onnx_export import manifest_of
 from ghostnote.export.precision import FORMATS, ISLANDS, Island, quantise, retype, weight_products
-from ghostnote.export.reference_engine import ReferenceEngine
+from ghostnote.export.reference_engine import ReferenceEngine, check_evaluator
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +128,11 @@ def test_the_reference_evaluator_is_an_engine(proto: onnx.ModelProto, tiny_engin
     for name, value in one.state.items():
         np.testing.assert_allclose(value, other.state[name], atol=1e-4)
     assert "onnx.reference" in reference.describe()
+
+
+def test_bfloat16_asks_for_an_onnx_whose_evaluator_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_evaluator("bfloat16")
+    monkeypatch.setattr(onnx, "__version__", "1.22.1")
+    check_evaluator("float16")
+    with pytest.raises(MissingLibraryError, match=r"that of onnx 1\.22\.1 has no products in it; pip install"):
+        check_evaluator("bfloat16")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 from bursts import make_batch
 from tiny import tiny_checkpoint
 from typer.testing import CliRunner
@@ -129,3 +130,14 @@ def test_recordings_are_scored_leave_one_track_out():
     assert row["delay_ms"] == 70
     assert 0 <= row["recordings_f"] <= 1
     assert np.isfinite(row["renders_f"])
+
+
+def test_one_recording_is_too_few_to_score_on(tmp_path):
+    for name in ("labels", "audio"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0.5\tSD\n")
+    soundfile.write(tmp_path / "audio" / "a.wav", np.zeros(4410), 44100)
+    folders = ["--audio", str(tmp_path / "audio"), "--labels", str(tmp_path / "labels")]
+    ran = CliRunner().invoke(app, ["ablate", str(tmp_path / "runs"), *folders])
+    assert isinstance(ran.exception, UsageError)
+    assert "two recordings or more" in str(ran.exception)

@@ -23,11 +23,24 @@ def test_every_weight_is_the_mean_and_sources_are_told() -> None:
     mean = averaged([one, other])
     for name, value in mean.weights.items():
         torch.testing.assert_close(value, (one.weights[name] + other.weights[name]) / 2)
-    (source,) = mean.provenance["averaged_with"]
-    assert mean.provenance["ancestors"][source]["seed"] == 1
+    sources = [mean.provenance["ancestors"][name] for name in mean.provenance["averaged_with"]]
+    assert [source["seed"] for source in sources] == [1, 2]
     assert mean.provenance["seed"] == 2
     assert mean.thresholds != other.thresholds  # those of other weights say nothing about these
     mean.model()
+
+
+def test_an_average_of_an_average_names_all_that_it_comes_from() -> None:
+    a, b, c = (tiny_checkpoint(seed) for seed in (1, 2, 3))
+    ab = averaged([a, b])
+    names = {checkpoint.weights_sha256(): name for name, checkpoint in {"a": a, "b": b, "c": c, "ab": ab}.items()}
+    for order, expected in (([c, ab], ["c", "ab"]), ([ab, c], ["ab", "c"]), ([ab, c, c], ["ab", "c", "c"])):
+        told = averaged(order).provenance
+        assert [names[name] for name in told["averaged_with"]] == expected
+        ancestors = {names[name]: own for name, own in told["ancestors"].items()}
+        assert ancestors.keys() == {"a", "b", "c", "ab"}
+        assert [names[name] for name in ancestors["ab"]["averaged_with"]] == ["a", "b"]
+        assert told["seed"] == order[-1].provenance["seed"]
 
 
 def test_a_checkpoint_averaged_with_itself_is_itself() -> None:

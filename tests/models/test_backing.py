@@ -129,3 +129,17 @@ def test_a_voice_is_reproducible_and_has_consonants():
         share = spectra[:, 140:].sum(axis=1) / np.maximum(spectra.sum(axis=1), 1e-3)
         loudest.append(share.max() > 10 * np.median(share) + 1e-4)
     assert sum(loudest) >= 4
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("x.wav,bass,bass,low,1.0", "line 2: midi_note is 'low'; expected a MIDI note"),
+        ("x.wav,bass,bass,36,loud", "line 2: velocity_layer is 'loud'; expected a number"),
+        ("x.wav,bass,bass,36,1.0", r"x\.wav: cannot be read"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_explained(tmp_path, row, message):
+    (tmp_path / "backing.csv").write_text(f"path,instrument,family,midi_note,velocity_layer\n{row}\n")
+    with pytest.raises(InputError, match=message):
+        BackingShelf(tmp_path)

@@ -12,7 +12,8 @@ from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import Sources
 from ghostnote.models.training.steps import Recipe
 from ghostnote.models.training.trainer import Trainer
-from ghostnote.models.whole_file import whole_file_hits
+from ghostnote.models.whole_file import whole_outputs
+from ghostnote.runtime.decoder import decode
 from ghostnote.runtime.errors import InputError, UsageError
 
 TINY = oaf.PRESETS["tiny"]
@@ -113,7 +114,8 @@ def test_hits_of_a_whole_file(model):
         model.onset_head.bias.fill_(-1)
     checkpoint = Checkpoint(TINY, model.state_dict())
     audio = make_batch(clips=1)["audio"][0].numpy()
-    hits = whole_file_hits(checkpoint, audio)
+    (outputs,) = whole_outputs(checkpoint.model(), torch.from_numpy(audio)[None], 0)
+    hits = decode(*outputs, checkpoint.manifest(), 0, len(audio) / 44100)
     assert hits == sorted(hits, key=lambda hit: hit.time_s)
     assert hits
     assert all(0 <= hit.time_s < len(audio) / 44100 for hit in hits)

@@ -147,6 +147,20 @@ def test_a_broken_annotation_is_named(tmp_path: Path) -> None:
             _ = open_corpus(kind, tmp_path / kind)[0].labels
 
 
+@pytest.mark.parametrize("text", ["nan\tBD\n", "1.0\tSD\ninf\tBD\n", "-3\tSD\n"])
+def test_a_label_has_a_time_in_its_recording(tmp_path: Path, text: str) -> None:
+    folder = make_beside(tmp_path)
+    write_text(folder / "two.txt", text)
+    with pytest.raises(InputError, match=r"two\.txt: .* is no time in a recording"):
+        open_corpus("folder", folder)
+
+
+def test_a_label_a_little_early_is_at_the_start(tmp_path: Path) -> None:
+    folder = make_beside(tmp_path)
+    write_text(folder / "two.txt", "-0.01\tBD\n")
+    assert hits(open_corpus("folder", folder)[1]) == [(0.0, "BD")]
+
+
 def test_unknown_corpora_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a2md, adtof, egmd"):
         open_corpus("slakh", tmp_path)

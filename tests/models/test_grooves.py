@@ -6,9 +6,11 @@ import mido
 import numpy as np
 import pytest
 
+from ghostnote.models.corpora.folders import midi_labels
 from ghostnote.models.data.grooves import GrooveSet, load_performances, read_midi
 from ghostnote.models.data.mixture import sample_drummers
 from ghostnote.models.data.recipe import Draws, RenderRecipe
+from ghostnote.models.evaluation.notes import read_notes
 from ghostnote.runtime.errors import InputError
 from ghostnote.runtime.vocabulary import CODES, index_of
 
@@ -56,7 +58,7 @@ def test_a_split_is_read_with_its_rows(dataset, tmp_path):
 def test_only_the_files_of_the_split_are_read(dataset, tmp_path):
     (dataset / "drummer1" / "d.mid").unlink()
     assert len(load_performances(dataset, "train", tmp_path / "cache")) == 2
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InputError, match=r"d\.mid: cannot be read"):
         load_performances(dataset, "test", tmp_path / "cache")
 
 
@@ -103,6 +105,9 @@ def test_errors_say_what_is_missing(dataset, tmp_path):
         GrooveSet(tmp_path / "nowhere")
     with pytest.raises(InputError, match="test, train, validation"):
         GrooveSet(dataset, "eval", tmp_path / "cache")
+    write_midi(tmp_path / "plain" / "x.mid", beat(1))
+    with pytest.raises(InputError, match="splits there: train, validation"):
+        GrooveSet(tmp_path / "plain", "test", tmp_path / "cache")
     write_midi(tmp_path / "mute" / "x.mid", [(0, 99, 100)])
     with pytest.raises(InputError, match="no drum notes"):
         GrooveSet(tmp_path / "mute", cache_dir=tmp_path / "cache")
@@ -144,3 +149,73 @@ def test_two_drummers_play_where_clips_are_mixed():
 
 def test_without_grooves_the_mixture_is_stress_patterns():
     assert drummers(0, None, chance=0)[0].duration_s == 4.0
+
+
+def midi_bytes(kind: int = 0, events: bytes = b"") -> bytes:
+    """A file of one kick, of a type, with other events before it."""
+    track = events + b"\0\x99\x24\x64" + b"\0\xff\x2f\0"
+    return b"MThd\0\0\0\x06\0" + bytes([kind]) + b"\0\x01\0\x60MTrk" + len(track).to_bytes(4, "big") + track
+
+
+BROKEN = {
+    "junk": b"RIFF and more",
+    "nothing": b"",
+    "half": midi_bytes()[:-6],
+    "a key of ten sharps": midi_bytes(events=b"\0\xff\x59\x02\x0a\0"),
+    "tracks without a common time": midi_bytes(kind=2),
+    "time in frames of a film": midi_bytes().replace(b"\0\x60MTrk", b"\xe7\x28MTrk"),
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_named_whoever_reads_it(tmp_path, content):
+    path = tmp_path / "grooves" / "x.mid"
+    path.parent.mkdir()
+    path.write_bytes(midi_bytes())
+    assert len(read_midi(path)) == len(read_notes(path)) == 1
+    path.write_bytes(content)
+    readers = [
+        lambda: read_midi(path), lambda: read_notes(path), lambda: midi_labels(path),
+        lambda: GrooveSet(path.parent, "train", tmp_path / "cache"),
+    ]  # fmt: skip
+    for reader in readers:
+        with pytest.raises(InputError, match=r"x\.mid: (not a MIDI file|cannot be read)") as refused:
+            reader()
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("midi_filename,kind\nx.mid,a\n", "no column split; expected midi_filename, split"),
+        ("midi_filename,split\nx.mid,train\nx.mid\n", "line 3: no split"),
+        ("midi_filename,split\nx.mid,train,fast\n", "line 2: more values than columns"),
+        ("midi_filename,split\nx.mid,train\nmissing.mid,train\n", r"missing\.mid: cannot be read"),
+        ("", "no column midi_filename, split"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named(tmp_path, table, message):
+    write_midi(tmp_path / "x.mid", beat(1))
+    (tmp_path / "info.csv").write_text(table)
+    with pytest.raises(InputError, match=message):
+        GrooveSet(tmp_path, "train", tmp_path / "cache")
+
+
+def test_about_a_tenth_of_a_plain_folder_is_for_validation_by_name(tmp_path):
+    for number in range(60):
+        write_midi(tmp_path / "plain" / f"{number}.mid", [(0.0, 36, 100), (0.1 + number / 100, 38, 100)])
+
+    def names(split):
+        return {row["midi_filename"] for _, row in load_performances(tmp_path / "plain", split, tmp_path / "cache")}
+
+    train, validation = names("train"), names("validation")
+    assert (train & validation, len(train | validation)) == (set(), 60)
+    assert 1 <= len(validation) <= 15
+    write_midi(tmp_path / "plain" / "more.mid", beat(1))
+    assert names("train") - {"more.mid"} == train  # what else is there decides nothing
+
+
+def test_a_handful_of_files_is_in_both_splits(tmp_path):
+    write_midi(tmp_path / "one" / "x.mid", beat(1))
+    for split in ("train", "validation"):
+        assert len(GrooveSet(tmp_path / "one", split, tmp_path / "cache")) == 1

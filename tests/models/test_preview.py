@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,6 +135,9 @@ def test_the_command_writes_clips_and_the_rate(batches, tmp_path: Path, monkeypa
 def test_what_cannot_be_is_refused(tmp_path, batches, monkeypatch):
     with pytest.raises(UsageError, match="train or validation"):
         preview_command.preview_data(tmp_path, split="test")
+    for device in ("tpu-v9", "meta", *([] if torch.cuda.is_available() else ["cuda"])):
+        with pytest.raises(UsageError, match=f"--device {device}: no such device here"):
+            preview_command.preview_data(tmp_path, device=device)
     with pytest.raises(InputError, match="kits"):
         preview_command.preview_data(tmp_path, kits=tmp_path)
     monkeypatch.setattr(preview_command, "_batches", lambda *_: batches)

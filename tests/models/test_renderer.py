@@ -282,6 +282,49 @@ def test_a_kits_folder_without_its_table_is_explained(tmp_path):
         KitShelf(tmp_path)
 
 
+GOOD = {"path": "x.wav", "kit": "k", "class": "BD", "articulation": "", "velocity_rank": "1", "split": "train"}
+
+
+def kits_folder(folder, row):
+    """A kits folder of one sound."""
+    folder.mkdir(exist_ok=True)
+    if not (folder / "x.wav").exists():
+        soundfile.write(folder / "x.wav", np.full(2000, 0.5), RATE)
+    (folder / "kits.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({k: v for k, v in GOOD.items() if k != "split"}, r"kits\.csv: no column split; expected path, kit, class"),
+        (GOOD | {"velocity_rank": "loud"}, r"line 2: velocity_rank is 'loud'; expected a number 0\.\.1"),
+        (GOOD | {"velocity_rank": "nan"}, "line 2: velocity_rank is 'nan'"),
+        (GOOD | {"velocity_rank": "100"}, "line 2: velocity_rank is '100'"),
+        (GOOD | {"class": "Snare"}, "line 2: class is 'Snare'; expected one of BD, .*OTHER"),
+        (GOOD | {"path": "y.wav"}, r"y\.wav: cannot be read"),
+        (GOOD | {"path": "kits.csv"}, r"kits\.csv: cannot be read as audio"),
+    ],
+)
+def test_a_kits_table_that_cannot_be_used_is_explained(tmp_path, row, message):
+    kits_folder(tmp_path / "kits", row)
+    for cache in (None, tmp_path / "cache"):
+        with pytest.raises(InputError, match=message):
+            KitShelf(tmp_path / "kits", "train", cache)
+
+
+def test_the_cache_follows_the_sounds_and_not_their_table_alone(tmp_path):
+    def first(folder):
+        return int(KitShelf(folder, "train", tmp_path / "cache").kits[0].sounds["BD"][0].samples[0])
+
+    here, there = (kits_folder(tmp_path / name, GOOD) for name in ("here", "there"))
+    soundfile.write(there / "x.wav", np.full(2000, -0.25), RATE)
+    assert first(here) == first(here) == 2**14
+    assert first(there) == -(2**13)
+    soundfile.write(here / "x.wav", np.full(1000, 0.125), RATE)
+    assert first(here) == 2**12
+
+
 def test_effects_keep_shape_and_depend_on_the_clips_seed_alone():
     audio = torch.randn(3, 30000) * 0.2
     stages = {"compressor": effects.compress, "saturation": effects.saturate, "level": effects.level}

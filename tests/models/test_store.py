@@ -1,8 +1,12 @@
 """Kept renders: once each, whole or not at all, the same for everyone, changed on later passes."""
 
+import os
+
 import numpy as np
 import pytest
+import soundfile
 import torch
+from corpus_folders import write_midi
 
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import RenderedBatches, Sources, main_delay
@@ -14,8 +18,8 @@ DISTINCT = 2
 TOKENS = 64
 
 
-def stored(folder, recipe="production", split="train", distinct=DISTINCT, **options):
-    sources = Sources(recipe=RenderRecipe.load(recipe))
+def stored(folder, recipe="production", split="train", distinct=DISTINCT, sources=None, **options):
+    sources = sources or Sources(recipe=RenderRecipe.load(recipe))
     rendered = RenderedBatches(PRESETS["tiny"], sources, clips=2, tokens=TOKENS, split=split, **options)
     return StoredBatches(rendered, sources, folder, distinct)
 
@@ -117,3 +121,33 @@ def test_the_first_batches_are_reported_at_the_main_delay(tmp_path):
     assert len(set(torch.cat(delays[3:]).flatten().tolist())) > 1
     later = stored(tmp_path, distinct=1)
     assert all(torch.equal(later[i]["delay"], delays[i]) for i in range(3, 12))
+
+
+def test_other_grooves_without_a_table_lie_in_a_folder_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # one of the sources would make them a band
+    for name, note in (("a", 36), ("b", 49), ("c", 36)):
+        write_midi(tmp_path / name / "x.mid", [(k * 0.25, note, 100) for k in range(40)])
+
+    def place(name):
+        sources = Sources(grooves=name and tmp_path / name, recipe=RenderRecipe.load("solo"))
+        return stored(tmp_path / "store", sources=sources).folder
+
+    a, b, c, none = (place(name) for name in ("a", "b", "c", None))
+    assert len({a, b, none}) == 3
+    assert a == c  # what is played counts, not where it lies
+    (tmp_path / "a" / "info.csv").write_text("midi_filename,split\nx.mid,train\n")
+    assert place("a") not in (a, b, none)
+
+
+def test_sounds_replaced_beside_the_same_table_are_other_renders(tmp_path):
+    sound = tmp_path / "kits" / "x.wav"
+    sound.parent.mkdir()
+    table = "path,kit,class,articulation,velocity_rank,split\nx.wav,k,BD,hit,1,train\n"
+    (sound.parent / "kits.csv").write_text(table)
+    sources = Sources(kits=sound.parent, recipe=RenderRecipe.load("solo"))
+    folders = set()
+    for length, changed_s in ((2000, 1e9), (2000, 2e9), (3000, 2e9)):
+        soundfile.write(sound, np.full(length, 0.5), 44100)
+        os.utime(sound, (changed_s, changed_s))
+        folders.add(stored(tmp_path / "store", sources=sources).folder)
+    assert len(folders) == 3

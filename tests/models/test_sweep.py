@@ -102,6 +102,8 @@ def test_the_shipped_space_is_one():
         ("learning_rat = { low = 1, high = 2 }", "unknown learning_rat; known: .*learning_rate"),
         ("room.wet = { choices = [1] }", "unknown room.wet; known: .*room.wet_db"),
         ("steps = { low = 1, high = 2 }", "unknown steps"),
+        ("precision = { choices = ['no', 'bf16'] }", "unknown precision; known: "),
+        ("distillation_weight = { low = 0.1, high = 1.0 }", "unknown distillation_weight; known: "),
         ("layers = 3", "expected { low, high }"),
         ("layers = { low = 3 }", "expected { low, high }"),
         ("layers = { choices = [] }", "expected { low, high }"),

@@ -131,3 +131,31 @@ def test_recordings_that_cannot_be_calibrated_on(tmp_path):
         calibrate(source, tmp_path / "out.pt", audio=[tmp_path / "audio", tmp_path / "more/audio"], labels=labels)
     with pytest.raises(OutputError, match="no folder"):
         calibrate(source, tmp_path / "absent/out.pt", clips=8)
+
+
+def test_a_single_track_has_no_score_of_others(monkeypatch):
+    """Its threshold is its own best, and the figures say so; two takes of one track are one track."""
+    counts = np.zeros((len(thresholds.GRID), 2, 2, 3), int)
+    counts[:] = (10, 30, 10)
+    counts[8] = (10, 10, 10)
+    monkeypatch.setattr(thresholds, "_delay_counts", lambda *_: counts)
+    recordings = {name: (torch.zeros(1), []) for name in ("drums/a", "mix/a")}
+    result = thresholds.calibrated_on_recordings(tiny_checkpoint(), recordings)
+    measured = result.scores["threshold_recordings"]
+    assert "pooled_f_leave_one_track_out" not in measured
+    assert set(measured["pooled_f_of_the_same_track"].values()) == {1.0}
+    assert {threshold for row in result.thresholds for threshold in row} == {thresholds.GRID[8]}
+    result.manifest()
+
+
+def test_the_command_says_that_a_single_track_chose_for_itself(tmp_path):
+    for name in ("labels", "audio"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0.5\tSD\n")
+    soundfile.write(tmp_path / "audio" / "a.wav", np.zeros(RATE), RATE)
+    checkpoints.save(tmp_path / "in.pt", tiny_checkpoint())
+    command = ["calibrate", str(tmp_path / "in.pt"), "-o", str(tmp_path / "out.pt")]
+    folders = ["--audio", str(tmp_path / "audio"), "--labels", str(tmp_path / "labels")]
+    ran = CliRunner().invoke(app, [*command, *folders], catch_exceptions=False)
+    assert "that this one track chose" in ran.output
+    assert "leave one track out" not in ran.output

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from bursts import make_batch
 from corpus_folders import MAKERS
 from tiny import tiny_checkpoint
 from torch.nn import functional
@@ -38,6 +39,13 @@ def own_accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Training on noise with bursts, for what does not depend on how clips sound."""
+    batches = [make_batch(seed=seed) for seed in range(RECIPE.steps)]
+    monkeypatch.setattr(Trainer, "_dataset", lambda *_: batches)
 
 
 class Dropout(TrainingStep):
@@ -371,3 +379,117 @@ def test_a_place_where_no_folder_can_be(command, tmp_path, monkeypatch, capsys):
         cli.main()
     assert end.value.code == 6
     assert "run: cannot be made a folder" in capsys.readouterr().err
+
+
+def unscale(learner, scaler, monkeypatch):
+    """What Accelerate does on a GPU before it clips."""
+    learner.accelerator.scaler = scaler
+    monkeypatch.setattr(
+        learner.accelerator, "unscale_gradients", lambda: [scaler.unscale_(o.optimizer) for o in learner.optimizers]
+    )
+
+
+def test_a_scaler_changes_no_optimisers_gradients(tmp_path, monkeypatch):
+    """fp16 without a GPU: both optimisers keep the moments that unscaled gradients give."""
+    plain, scaled = trainer(tmp_path / "plain"), trainer(tmp_path / "scaled")
+    batch = make_batch()
+    plain._train_on(batch)
+    unscale(scaled, scaler := torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=1), monkeypatch)
+    scaled._train_on(batch)
+    assert scaler.get_scale() == 2.0**13  # told once
+    for one, other in zip(plain.optimizers, scaled.optimizers, strict=True):
+        moments, found = (optimizer.state_dict()["state"] for optimizer in (one, other))
+        assert moments.keys() == found.keys() != set()
+        for key, state in moments.items():
+            for name, value in state.items():
+                torch.testing.assert_close(found[key][name], value)
+
+
+def test_an_overflow_moves_nothing(tmp_path, monkeypatch):
+    learner = trainer(tmp_path)
+    unscale(learner, scaler := torch.amp.GradScaler("cpu", init_scale=2.0**12), monkeypatch)
+    before = {name: value.clone() for name, value in learner.module.state_dict().items()}
+    (matrix, *_), (other, *_) = (optimizer.param_groups[0]["params"] for optimizer in learner.optimizers)
+    matrix.register_hook(lambda gradient: gradient * float("nan"))
+    learner._train_on(make_batch())
+    assert other is not matrix
+    assert all(torch.equal(value, before[name]) for name, value in learner.module.state_dict().items())
+    assert scaler.get_scale() == 2.0**11
+    assert learner.step == 1
+
+
+def test_a_stop_does_not_choose_the_best_weights(tmp_path, unrendered, monkeypatch):
+    """Losses by step, the lowest at a step at which only a stopped run could look."""
+    validated = []
+
+    def onset(self):
+        validated.append(self.step)
+        if self.step < self.best:
+            self.best = self.step
+            checkpoints.save(self.folder / "best.pt", self._checkpoint(training={}))
+        return {"onset": float(self.step)}
+
+    monkeypatch.setattr(Trainer, "_validate", onset)
+    trainer(tmp_path / "whole").run()
+    trainer(tmp_path / "halves").run(max_minutes=0)
+    early = checkpoints.load(tmp_path / "halves" / "best.pt")
+    assert early.provenance["step"] == 1  # better than nothing
+    trainer(tmp_path / "halves").run()
+    assert validated == [3, 6] * 2
+    a, b = (checkpoints.load(tmp_path / name / "best.pt") for name in ("whole", "halves"))
+    assert (a.provenance["step"], a.weights_sha256()) == (b.provenance["step"], b.weights_sha256())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 9}, "seed 0 instead of 9"),
+        ({"clips": 1, "margin_ms": 1.5}, r"clips 2 instead of 1, margin_ms 0\.0 instead of 1\.5"),
+        ({"velocity_weight": 1.0}, "velocity_weight 25.0 instead of 1.0"),
+    ],
+)
+def test_a_run_goes_on_as_it_began(tmp_path, unrendered, changes, message):
+    trainer(tmp_path).run(max_minutes=0)
+    with pytest.raises(UsageError, match=message):
+        trainer(tmp_path, replace(RECIPE, **changes))
+    longer = trainer(tmp_path, replace(RECIPE, steps=60, learning_rate=1e-4, warmup_steps=9, validation_every=7))
+    assert longer.step == 1
+
+
+def test_a_run_goes_on_with_the_same_data_and_render_recipe(tmp_path, unrendered):
+    told = {"rendering": {"name": "solo", "stages": {}}, "data": {"kits": "CC0", "own": "ours"}, "distinct_batches": 3}
+
+    def learner(**changes):
+        return Trainer(PRESETS["tiny"], RECIPE, Sources(), tmp_path, {**told, **changes})
+
+    learner().run(max_minutes=0)
+    assert learner(distinct_batches=9, data={"kits": "its licences, told otherwise", "own": "ours"}).step == 1
+    with pytest.raises(UsageError, match="another render recipe"):
+        learner(rendering={"name": "solo", "stages": {"room": {}}})
+    with pytest.raises(UsageError, match="data kits and own instead of own"):
+        learner(data={"own": "ours"})
+
+
+def test_a_failure_in_a_worker_reaches_the_user_as_itself(tmp_path, monkeypatch):
+    def broken(*_):
+        raise InputError("x.txt: not an annotation; expected lines of seconds and label")
+
+    monkeypatch.setattr(RenderedBatches, "__getitem__", broken)
+    with pytest.raises(InputError, match=r"^x\.txt: not an annotation; expected lines of seconds and label$"):
+        trainer(tmp_path).run()
+
+
+def test_a_checkpoint_to_resume_from_of_another_shape_is_refused_as_well(tmp_path, unrendered):
+    trainer(tmp_path / "one").run(max_minutes=0)
+    parent = checkpoints.load(tmp_path / "one" / "last.pt")
+    with pytest.raises(UsageError, match="view_width 16 instead of 64"):
+        trainer(tmp_path / "two", preset="narrow", parent=parent)
+
+
+@pytest.mark.parametrize("command", ["train", "ablate", "sweep", "preview-data", "render-data"])
+def test_a_seed_is_a_whole_number_from_0(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ghostnote", command, str(tmp_path / "out"), "--seed=-1"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == UsageError.exit_code
+    assert "--seed" in capsys.readouterr().err

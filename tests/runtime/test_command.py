@@ -341,6 +341,7 @@ def test_failing_engine_keeps_what_was_found(go, click_wav: Path, monkeypatch, t
         (["--live"], "leave out INPUT"),
         (["--input-device", "3"], "belong to --live"),
         (["--block-ms", "20"], "belong to --live"),
+        (["--follow", "--follow-timeout", "nan"], "--follow-timeout nan: expected a finite number"),
         (["--follow-timeout", "3"], "belongs to --follow"),
         (["--osc", "host"], "expected HOST:PORT"),
     ],
@@ -371,7 +372,8 @@ def test_a_live_output_that_cannot_be_opened_is_known_before_the_work(go, click_
 
 
 @pytest.mark.parametrize(
-    "args", [["--format", "pdf"], ["--threads", "0"], ["--threads", "257"], ["--raw-format", "mp3"], ["--nonsense"]]
+    "args",
+    [["--format", "pdf"], ["--threads", "0"], ["--threads", "257"], ["--raw-format", "mp3"], ["--nonsense"]],
 )
 def test_command_lines_that_typer_refuses(args: list[str], go, click_wav: Path) -> None:
     assert go(click_wav, *args).exit_code == 2

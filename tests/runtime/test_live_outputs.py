@@ -125,6 +125,20 @@ def test_a_port_that_goes_away(backend: FakeBackend) -> None:
     assert backend.closed
 
 
+@pytest.mark.parametrize("error", [OSError, RuntimeError, ValueError])
+def test_a_port_that_cannot_be_opened(
+    backend: FakeBackend, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rtmidi has kinds of all three; virtual ports on Windows give the second."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error("not supported")
+
+    monkeypatch.setattr(backend, "open_output", refuse)
+    with pytest.raises(OutputError, match="MIDI port 'x': cannot be opened"):
+        MidiPortSink("x", {}, virtual=True)
+
+
 def test_closing_twice_is_closing_once(backend: FakeBackend) -> None:
     """As where another output fails after the port was closed, and all are discarded."""
     sink = MidiPortSink("Synth A", NOTE_OF)
@@ -229,6 +243,11 @@ def test_osc_that_cannot_be_sent() -> None:
 )
 def test_osc_targets(text: str, target: tuple[str, int]) -> None:
     assert parse_target(text) == target
+
+
+def test_a_host_that_cannot_be_one_is_an_output_error() -> None:
+    with pytest.raises(OutputError, match=r"OSC a\.\.b:9000: "):
+        OscSink("a..b:9000", {})
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", "host:0", "host:70000", "host:x"])

@@ -32,6 +32,8 @@ def test_both_ways(text: str, tmp_path: Path) -> None:
         ('{"SD": 40.5}', "note '40.5'"),
         ('{"SD": {"a": 1}}', "note '"),
         ('{"SD": 40', "line 1: not JSON"),
+        ('{"SD": 4' + 5000 * "0" + "}", "not a note map"),
+        ('{"SD": ' + 100_000 * "[", "not a note map"),
         ('{"SD": 40, "SD": 41}', "second time"),
     ],
 )

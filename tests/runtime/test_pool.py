@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -219,6 +220,13 @@ def test_limits_and_ends(engine: Watched, clicks: Clicks) -> None:
     with pytest.raises(EngineError, match="pool was closed"):
         pool.open()
     engine.describe()  # the engine is its owner's
+
+
+@pytest.mark.parametrize("timeout", [None, math.inf])
+def test_a_read_may_wait_for_ever(pool: StreamPool, clicks: Clicks, timeout: float | None) -> None:
+    with pool.open() as stream:
+        stream.feed(clicks.pcm, timeout=timeout)
+        assert stream.read(timeout=timeout)
 
 
 def test_a_waiting_thread_hears_that_the_pool_closes(engine: Watched) -> None:

@@ -158,6 +158,7 @@ def test_meters_of_a_midi_file_have_bars_of_whole_ticks(power: int, accepted: bo
         ("0,120,4/5\n", "line 1"),
         ("-1,120\n", "line 1"),
         ("nan,120\n", "line 1"),
+        ("0,120\n1e300,120\n", "line 2"),
         ("0,2000\n", "expected 10 to 1000"),
         ("0,120\n0,130\n", "line 2: found '0,130'; expected a time after 0 s"),
         ("# nothing\n", "holds no tempo"),

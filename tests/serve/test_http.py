@@ -56,6 +56,12 @@ def test_metrics_count_what_happened(serve: Callable[..., Serving]) -> None:
     assert server.metric("ghostnote_tokens") >= 2 * len(PCM) // 882
 
 
+def test_a_page_that_is_not_welcome_is_counted(serve: Callable[..., Serving]) -> None:
+    server = serve()
+    assert server.post(wav(PCM)[:1000], Origin="https://elsewhere.example")[0] == 403
+    assert server.metric("ghostnote_errors_total") == 1
+
+
 @pytest.mark.parametrize("latency_ms", [None, 60])
 def test_a_file_gives_the_hits_of_the_engine_alone(
     serve: Callable[..., Serving], click_engine: Engine, latency_ms: int | None
@@ -77,6 +83,13 @@ def test_a_broken_file_gives_what_could_be_heard(serve: Callable[..., Serving], 
     assert sorted(told["hits"], key=lambda hit: hit["time"])[: len(expected)] == sorted(
         expected, key=lambda hit: hit["time"]
     )
+
+
+@pytest.mark.parametrize("rate", [8000, 48000])
+def test_a_broken_file_of_another_rate_is_heard_to_its_end(serve: Callable[..., Serving], rate: int) -> None:
+    whole = wav(PCM, rate)
+    _, told = serve().post(whole[: len(whole) // 2])
+    assert told["audio_s"] == pytest.approx((len(whole) // 2 - 80) / 4 / rate, abs=1 / 44100 + 10 / rate)
 
 
 def test_bad_samples_of_a_file_are_silence_and_are_counted(serve: Callable[..., Serving], click_engine: Engine) -> None:
@@ -149,3 +162,12 @@ def test_a_full_disk_is_said(serve: Callable[..., Serving], monkeypatch: pytest.
     monkeypatch.setattr("pathlib.Path.open", refuse)
     status, told = server.post(wav(PCM))
     assert (status, told["detail"]) == (507, "the server has no place for the file (No space left on device)")
+
+
+def test_no_temporary_folder_is_said(
+    serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = serve()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    status, told = server.post(wav(PCM))
+    assert (status, told["detail"]) == (507, "the server has no place for the file (No such file or directory)")
