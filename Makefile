@@ -144,7 +144,7 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 # Documents of the suites; a folder of benchmarks/baselines/ where they are to be kept.
 OUT ?= runs/bench
 # The first is the one of the README.
-BASELINES := benchmarks/baselines/xeon-avx512 $(filter-out %/xeon-avx512/,$(wildcard benchmarks/baselines/*/))
+BASELINES := benchmarks/baselines/epyc-avx512 $(filter-out %/epyc-avx512/,$(wildcard benchmarks/baselines/*/))
 
 bench: $(TEST_VENV)/.installed  ## latency, throughput, memory, accuracy of both models, streams of small, training of base; ten minutes: documents and a page in OUT
 	$(GHOSTNOTE) bench all $(OUT) --page $(OUT)/performance.md
