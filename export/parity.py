@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..runtime.decoder import close_calls, decode
+from ..runtime.engines.plan_profile import PlanProfile
 from ..runtime.engines.protocol import HEADS, Engine, StepOutput
 from ..runtime.events import Hit
 from ..runtime.manifest import Manifest
@@ -161,16 +162,13 @@ def trials(manifest: Manifest, real: Mapping[str, np.ndarray] | None = None, lon
     return found
 
 
-def fitted(trial: Trial, streams: int, tokens: tuple[int, int]) -> Trial:
-    """A trial for an engine of at most `streams` streams and of calls of the fewest to the most `tokens`.
-
-    Small calls are joined; those over the most are the engine's to divide, as far as that can be done.
-    """
-    fewest, most = tokens
+def fitted(trial: Trial, profile: PlanProfile) -> Trial:
+    """A trial for a plan of these sizes: fewer streams, small calls joined. Too large ones are the plan's to divide."""
+    streams = profile.batch[1]
     plan, waiting = [], 0
     for call in trial.plan:
         waiting += call
-        fits = next((n for n in range(waiting, 0, -1) if -(-n // most) * fewest <= n), 0)
+        fits = next((n for n in range(waiting, 0, -1) if profile.takes(n)), 0)
         if fits:
             plan.append(fits)
             waiting -= fits

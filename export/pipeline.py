@@ -21,6 +21,7 @@ from ..runtime.audio import read_audio
 from ..runtime.cuda_driver import probe_driver
 from ..runtime.engines.flavours import FLAVOURS, dotted
 from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime
+from ..runtime.engines.plan_profile import PlanProfile
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError, InputError, UsageError
 from ..runtime.files import put_in_place, writing, written_aside
@@ -151,9 +152,9 @@ def verify(
 
 def _loudest(audio: np.ndarray, samples: int) -> np.ndarray:
     """The part [samples] of a recording [N] with the most energy; all of a shorter one."""
-    energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
     if len(audio) <= samples:
         return audio
+    energy = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
     start = int(np.argmax(energy[samples:] - energy[:-samples]))
     return audio[start : start + samples]
 
@@ -323,10 +324,8 @@ def _verify_plan(request: Request, engine: Engine, out: Path) -> ParityReport:
     """Streaming parity of a plan that runs here with the float32 graph. Raises GateError."""
     manifest, profile = engine.manifest, request.profile
     real = _tried_recordings(request, manifest)
-    tried = [
-        fitted(trial, profile.batch[2], (profile.tokens[0], profile.tokens[2]))
-        for trial in trials(manifest, real, LONG_S)
-    ]
+    taken = PlanProfile((profile.batch[0], profile.batch[2]), (profile.tokens[0], profile.tokens[2]))
+    tried = [fitted(trial, taken) for trial in trials(manifest, real, LONG_S)]
     tried = [trial for trial in tried if trial.plan]  # what is shorter than a call of this plan is not tried
     reference = OnnxRuntimeEngine(request.float32)
     report = _compared(reference, engine, tried, manifest.precision, out.with_name(f"{out.name}.failed.npz"))

@@ -30,7 +30,7 @@ def check_evaluator(precision: str) -> None:
     if precision == "bfloat16" and installed < BFLOAT16_SINCE:
         raise MissingLibraryError(
             f"bfloat16 is verified by ONNX's reference evaluator, and that of onnx {onnx.__version__} has no products "
-            "in it; pip install -U 'onnx>=1.23'"
+            f"in it; pip install -U 'onnx>={'.'.join(map(str, BFLOAT16_SINCE))}'"
         )
 
 

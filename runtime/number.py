@@ -8,11 +8,16 @@ import typer
 
 from .errors import UsageError
 
-__all__ = ["finite"]
+__all__ = ["check_finite", "finite"]
+
+
+def check_finite(name: str, value: float) -> None:
+    """Raises UsageError unless an option's value has an end; NaN passes every minimum."""
+    if not math.isfinite(value):
+        raise UsageError(f"{name} {value}: expected a finite number")
 
 
 def finite(option: typer.CallbackParam, value: float) -> float:
-    """An option's callback: a number with an end; NaN passes every minimum. Raises UsageError."""
-    if not math.isfinite(value):
-        raise UsageError(f"{option.opts[0]} {value}: expected a finite number")
+    """The same as an option's callback, for commands that tell errors of parsing. Raises UsageError."""
+    check_finite(option.opts[0], value)
     return value

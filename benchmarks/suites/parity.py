@@ -55,8 +55,7 @@ def _tried(engines: Sequence[Engine], long_s: float) -> list[Trial]:
     tried = trials(engines[0].manifest, long_s=long_s)
     for engine in engines:
         if isinstance(engine, PlanEngine):
-            profile = engine.profile
-            tried = [fitted(trial, profile.batch[1], profile.tokens) for trial in tried]
+            tried = [fitted(trial, engine.profile) for trial in tried]
     return [trial for trial in tried if trial.plan]
 
 

@@ -22,7 +22,7 @@ from ...runtime.files import make_folder
 from ...runtime.vocabulary import code_of_note, index_of
 from .packed import read_table
 from .performance import Performance, merged
-from .strokes import DRUM_CHANNEL, MIDI_SUFFIXES, read_strokes
+from .strokes import MIDI_SUFFIXES, read_strokes
 
 __all__ = ["TD11_CODES", "GrooveSet", "groove_files", "load_performances", "read_midi"]
 
@@ -45,9 +45,7 @@ def read_midi(path: Path, codes: dict[int, str] | None = None, *, drum_channel: 
     Soft notes and double triggers are dropped. Where any note is on the drum channel, or with `drum_channel` (songs
     with other instruments), only that channel counts. Raises InputError.
     """
-    hits = read_strokes(path)
-    if drum_channel or any(hit.channel == DRUM_CHANNEL for hit in hits):
-        hits = [hit for hit in hits if hit.channel == DRUM_CHANNEL]
+    hits = read_strokes(path, drum_channel=drum_channel)
     named = [(h.time_s, codes.get(h.note) if codes else code_of_note(h.note), h.velocity / 127) for h in hits]
     known = [(t, index_of(code), v) for t, code, v in named if code is not None]
     times, classes, velocities = zip(*known, strict=True) if known else ((), (), ())

@@ -6,14 +6,13 @@ Conventions: waveforms are float32 mono at 44.1 kHz; a recorded note's attack li
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .band import Note
-from .packed import SAMPLE_RATE, Columns, packed, read_table, zero_to_one
+from .packed import SAMPLE_RATE, Columns, packed, read_table, zero_to, zero_to_one
 
 __all__ = ["Instrument", "Pluck", "backing_rows", "binomial", "load_instruments", "played"]
 
@@ -93,15 +92,7 @@ def backing_rows(folder: Path) -> list[dict[str, str]]:
 
 def _pitch(text: str) -> int | None:
     """A MIDI note, or None: a sound without a pitch. Raises ValueError."""
-    if not text:
-        return None
-    try:
-        note = float(text)
-    except ValueError:
-        note = math.nan
-    if not 0 <= note <= 127:  # NaN neither
-        raise ValueError("expected a MIDI note 0..127, or nothing")
-    return round(note)
+    return round(zero_to(127, text, "a MIDI note 0..127, or nothing")) if text else None
 
 
 def load_instruments(folder: Path, cache: Path | None) -> list[Instrument]:

@@ -6,6 +6,7 @@ Samples are int16, mono (the first channel), 44.1 kHz.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import math
 import os
@@ -17,7 +18,17 @@ import numpy as np
 from ...runtime.errors import InputError
 from ...runtime.files import make_folder
 
-__all__ = ["SAMPLE_RATE", "Columns", "fingerprint", "packed", "read_table", "save_whole", "to_int16", "zero_to_one"]
+__all__ = [
+    "SAMPLE_RATE",
+    "Columns",
+    "fingerprint",
+    "packed",
+    "read_table",
+    "save_whole",
+    "to_int16",
+    "zero_to",
+    "zero_to_one",
+]
 
 SAMPLE_RATE = 44100
 Columns = Mapping[str, Callable[[str], object]]  # what reads the values of each
@@ -58,15 +69,18 @@ def _check(row: Mapping[str | None, str | None], columns: Columns, where: str) -
             raise InputError(f"{where}: {name} is {value!r}; {error}") from None
 
 
-def zero_to_one(text: str) -> float:
-    """A value 0..1 of a table. Raises ValueError."""
+def zero_to(most: float, text: str, expected: str = "a number 0..1") -> float:
+    """A value 0..most of a table. Raises ValueError, which says what was expected."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 1:  # NaN neither
-        raise ValueError("expected a number 0..1")
+    if not 0 <= value <= most:  # NaN neither
+        raise ValueError(f"expected {expected}")
     return value
+
+
+zero_to_one = functools.partial(zero_to, 1)
 
 
 def packed(folder: Path, rows: Sequence[dict[str, str]], name: str, cache: Path | None) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import mido
 
 from ...runtime.errors import InputError
 
-__all__ = ["DRUM_CHANNEL", "MIDI_SUFFIXES", "Stroke", "read_strokes"]
+__all__ = ["MIDI_SUFFIXES", "Stroke", "read_strokes"]
 
 DRUM_CHANNEL = 9  # counted from 0
 MIDI_SUFFIXES = frozenset({".mid", ".midi"})
@@ -18,17 +18,21 @@ BROKEN = (EOFError, LookupError, TypeError, ValueError, ArithmeticError, mido.Ke
 
 
 class Stroke(NamedTuple):
-    """The beginning of a note: seconds from the start of the file, note number, velocity 1..127, channel from 0."""
+    """The beginning of a note: seconds from the start of the file, note number, velocity 1..127."""
 
     time_s: float
     note: int
     velocity: int
-    channel: int
 
 
-def read_strokes(path: Path) -> list[Stroke]:
-    """The strokes on all channels in order of time. Raises InputError for a missing file and for what is no MIDI."""
-    time_s, strokes = 0.0, []
+def read_strokes(path: Path, *, drum_channel: bool = False) -> list[Stroke]:
+    """The strokes in order of time: those on the drum channel where there are any, or with `drum_channel`, else all.
+
+    Raises InputError for a missing file and for what is no MIDI.
+    """
+    time_s = 0.0
+    drums: list[Stroke] = []
+    others: list[Stroke] = []
     try:
         file = mido.MidiFile(path)
         if file.ticks_per_beat <= 0:  # mido takes a division in SMPTE frames for a negative number of ticks
@@ -36,10 +40,11 @@ def read_strokes(path: Path) -> list[Stroke]:
         for message in file:  # iterating gives delta times in seconds, tempo changes applied
             time_s += message.time
             if message.type == "note_on" and message.velocity > 0:
-                strokes.append(Stroke(time_s, message.note, message.velocity, message.channel))
+                strokes = drums if message.channel == DRUM_CHANNEL else others
+                strokes.append(Stroke(time_s, message.note, message.velocity))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a MIDI file") from None
     except BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not a MIDI file that can be read ({reason}); take another copy") from None
-    return strokes
+    return drums if drums or drum_channel else others

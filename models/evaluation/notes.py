@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...runtime.events import Hit
-from ..data.strokes import DRUM_CHANNEL, MIDI_SUFFIXES, read_strokes
+from ..data.strokes import MIDI_SUFFIXES, read_strokes
 from .scores import LabelError, Labels, match, read_labels, reduce_label
 
 __all__ = ["Note", "in_order", "labels_of", "matched", "note_of", "read_note_folder", "read_notes"]
@@ -97,6 +97,4 @@ def _velocities(path: Path, labels: Labels) -> list[float | None]:
 
 
 def _read_midi(path: Path) -> list[Note]:
-    strokes = read_strokes(path)
-    drums = [stroke for stroke in strokes if stroke.channel == DRUM_CHANNEL]
-    return [Note(stroke.time_s, str(stroke.note), stroke.velocity / 127) for stroke in drums or strokes]
+    return [Note(stroke.time_s, str(stroke.note), stroke.velocity / 127) for stroke in read_strokes(path)]

@@ -92,7 +92,7 @@ def score(
     counts = {name: np.zeros(3, int) for name in names}
     errors_ms: dict[str, list[float]] = {name: [] for name in names}
     per_track: dict[str, float] = {}
-    empty: set[str] = set()  # without a hit on either side
+    counted: list[float] = []  # F of the tracks that have a hit on either side
     for track in sorted(references):
         ref, est = onset_times(references[track], group), onset_times(estimates[track], group)
         total = np.zeros(3, int)
@@ -103,14 +103,15 @@ def score(
             total += tally
             errors_ms[name] += [1000 * (est[name][e] - ref[name][r]) for r, e in pairs]
         per_track[track] = rates(*map(int, total))["F"]
-        empty |= set() if total.any() else {track}
+        if total.any():
+            counted.append(per_track[track])
     pooled_ms = [error for values in errors_ms.values() for error in values]
     return {
         "window_s": window_s,
         "tracks": per_track,
         "classes": {name: rates(*map(int, counts[name])) | timing(errors_ms[name]) for name in names},
         "micro": rates(*map(int, sum(counts.values(), np.zeros(3, int)))) | timing(pooled_ms),
-        "mean_track_F": float(np.mean([f for track, f in per_track.items() if track not in empty] or [0.0])),
+        "mean_track_F": float(np.mean(counted or [0.0])),
     }
 
 

@@ -32,18 +32,24 @@ class PlanProfile:
             raise EngineError(f"{batch} streams in a call: the plan takes {smallest} to {largest} (--batch)")
         return min(largest, max(smallest, 1 << (batch - 1).bit_length()))
 
+    def takes(self, tokens: int) -> bool:
+        """Whether so many tokens can be run, in one call or several."""
+        return tokens >= 1 and self._fewest_calls(tokens) * self.tokens[0] <= tokens
+
     def calls_for(self, tokens: int) -> list[int]:
         """Tokens of the calls that `tokens` are run in, as few as possible. Raises EngineError where none fit."""
         smallest, largest = self.tokens
-        calls = -(-tokens // largest)
-        if tokens < 1 or calls * smallest > tokens:
+        if not self.takes(tokens):
             raise EngineError(f"{tokens} tokens in a call: the plan takes {smallest} to {largest} (--tokens)")
         # A remainder that is too short for a call of its own takes some tokens from the calls before it.
         sizes, left = [], tokens
-        for after in reversed(range(calls)):
+        for after in reversed(range(self._fewest_calls(tokens))):
             sizes.append(min(largest, left - after * smallest))
             left -= sizes[-1]
         return sizes
+
+    def _fewest_calls(self, tokens: int) -> int:
+        return -(-tokens // self.tokens[1])
 
 
 def profile_of(tensors: Sequence[Tensor], manifest: Manifest) -> PlanProfile:

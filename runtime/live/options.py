@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from ..errors import UsageError
+from ..number import check_finite
 from ..raw_options import RawOptions
 
 __all__ = ["LiveOptions"]
@@ -35,10 +35,7 @@ class LiveOptions:
     block_ms: Annotated[
         float | None,
         typer.Option(
-            min=1,
-            max=1000,
-            help="Audio that the device delivers at a time. Default: 10.",
-            rich_help_panel=_SOURCE,
+            min=1, max=1000, help="Audio that the device delivers at a time. Default: 10.", rich_help_panel=_SOURCE
         ),
     ] = None
     list_devices: Annotated[
@@ -51,11 +48,7 @@ class LiveOptions:
     ] = False
     follow_timeout: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            help="Seconds without growth after which it is complete.",
-            rich_help_panel=_SOURCE,
-        ),
+        typer.Option(min=0, help="Seconds without growth after which it is complete.", rich_help_panel=_SOURCE),
     ] = None
     grid: Annotated[
         bool | None,
@@ -94,8 +87,8 @@ class LiveOptions:
         ):
             raise UsageError("--input-device, --input-channels and --block-ms belong to --live")
         for name, value in (("--block-ms", self.block_ms), ("--follow-timeout", self.follow_timeout)):
-            if value is not None and not math.isfinite(value):
-                raise UsageError(f"{name} {value}: expected a finite number")
+            if value is not None:
+                check_finite(name, value)
         if self.follow_timeout is not None and not self.follow:
             raise UsageError("--follow-timeout belongs to --follow")
 

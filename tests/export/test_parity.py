@@ -11,6 +11,7 @@ import pytest
 from ghostnote.export import parity
 from ghostnote.models.checkpoint import Checkpoint
 from ghostnote.models.torch_engine import TorchEngine
+from ghostnote.runtime.engines.plan_profile import PlanProfile
 from ghostnote.runtime.events import Hit
 from ghostnote.runtime.manifest import Manifest
 
@@ -74,8 +75,8 @@ def test_the_guide_tells_the_tolerances_of_the_code() -> None:
 def test_small_calls_are_joined_for_an_engine_that_takes_larger_ones() -> None:
     """And those that are large enough stay as they are: a plan is tried in calls of many sizes."""
     trial = parity.Trial("any", np.zeros((3, 8), np.float32), (0, 1, 2), (1, 2, 3, 7, 1, 16))
-    assert parity.fitted(trial, 3, (1, 96)).plan == trial.plan
-    joined = parity.fitted(trial, 2, (3, 96))
+    assert parity.fitted(trial, PlanProfile((1, 3), (1, 96))).plan == trial.plan
+    joined = parity.fitted(trial, PlanProfile((1, 2), (3, 96)))
     assert (joined.plan, joined.delays, joined.audio.shape) == ((3, 3, 7, 17), (0, 1), (2, 8))
-    assert parity.fitted(trial, 1, (64, 96)).plan == ()
-    assert parity.fitted(trial, 1, (3, 3)).plan == (3, 3, 6, 18)
+    assert parity.fitted(trial, PlanProfile((1, 1), (64, 96))).plan == ()
+    assert parity.fitted(trial, PlanProfile((1, 1), (3, 3))).plan == (3, 3, 6, 18)
