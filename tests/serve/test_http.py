@@ -169,5 +169,5 @@ def test_no_temporary_folder_is_said(
 ) -> None:
     server = serve()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
-    status, told = server.post(wav(PCM))
+    status, told = server.post(wav(PCM)[:1000])  # refused unread: a long body may break the pipe before the answer
     assert (status, told["detail"]) == (507, "the server has no place for the file (No such file or directory)")
