@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import accompaniment, band, voice
+from . import accompaniment, band, outboard, voice
 from .band import Note, Song
-from .instruments import Instrument, Pluck, binomial, load_instruments, played
+from .instruments import Blown, Instrument, Pluck, Tone, load_instruments, played
 from .packed import SAMPLE_RATE, save_whole, to_int16
 
 __all__ = ["BackingShelf"]
@@ -26,12 +26,15 @@ PIECE_SAMPLES = 12 * SAMPLE_RATE
 # by heart: in a course of 4000 batches a voice is heard about 20 times, always at another speed.
 POOL = {"voice": 360, "organ": 48, "pad": 48, "mixed": 80}
 SPEED = (0.85, 1.18)  # pieces are played slower and lower, or faster and higher, by a factor within
-ROOM_SHARE = 0.6  # of clips: a room or a plate around the whole band
+ROOM_SHARE = 0.6  # of clips: a room around the whole band
+HALL_SHARE = 0.3  # of clips: a hall or a plate
+MOVED = (-4, 4)  # semitones: the recorded note taken for a pitch, as from a larger or smaller instrument
 IN_TIME_SHARE = 0.5  # of clips: the band plays with the drums; under the others at a tempo of its own
 # Chance of a part and its level in dB under the band's loudest.
 PARTS = {
     "bass": (0.85, 0), "chords": (0.7, -4), "arpeggio": (0.15, -6), "melody": (0.4, -4), "pad": (0.2, -9),
     "electric": (0.45, -1), "voice": (0.32, 0), "organ": (0.13, -6), "pluck": (0.13, -7), "mixed": (0.05, -3),
+    "horns": (0.15, -3),
 }  # fmt: skip
 MOST_PARTS = 5
 FAMILIES = {
@@ -57,38 +60,32 @@ class BackingShelf:
         song = Song(rng, hits if in_time else band.own_grid(rng, duration_s), duration_s)
         mix = np.zeros(n_samples, dtype=np.float32)
         for part in _drawn_parts(rng):
-            bus = self._part(rng, part, song, n_samples)
-            gain = 10 ** ((PARTS[part][1] + rng.uniform(-6, 6)) / 20) / max(_loudness(bus), 1e-6)
+            bus = outboard.strip(rng, self._part(rng, part, song, n_samples))
+            gain = 10 ** ((PARTS[part][1] + rng.uniform(-6, 6)) / 20) / max(outboard.loudness(bus), 1e-6)
             bus *= np.float32(gain)
             mix += bus
         if rng.random() < ROOM_SHARE:
-            _add_room(rng, mix)
-        return mix
+            outboard.in_a_room(rng, mix)
+        return outboard.in_a_hall(rng, mix) if rng.random() < HALL_SHARE else mix
 
     def _part(self, rng: np.random.Generator, part: str, song: Song, n_samples: int) -> np.ndarray:
         """One part alone, float32 [n_samples], any level."""
         if part in POOL and not (part == "pad" and self._instruments and rng.random() < 0.6):
             return self._piece(rng, part, song, n_samples)
         instrument = self._instrument(rng, part)
+        moved = int(rng.integers(MOVED[0], MOVED[1] + 1))
         if part == "electric":
-            return _doubled(rng, _amplified(rng, self._electric(rng, instrument, song, n_samples)))
+            notes = _electric_notes(rng, song)
+            return outboard.amplified(rng, played(notes, instrument, n_samples, 0.03, moved))
         notes = _notes(rng, part, instrument, song)
-        bus = played(notes, instrument, n_samples, rng.uniform(0.02, 0.08) if part != "pad" else 0.3)
+        bus = played(notes, instrument, n_samples, rng.uniform(0.02, 0.08) if part != "pad" else 0.3, moved)
         if rng.random() < 0.25:
-            _echo(bus, int(rng.uniform(0.08, 0.5) * SAMPLE_RATE), rng.uniform(0.1, 0.45))
-        return _tilted(rng, bus)
+            outboard.echoed(rng, bus)
+        return outboard.tilted(rng, bus)
 
-    def _electric(self, rng: np.random.Generator, guitar: Instrument | Pluck, song: Song, n_samples: int) -> np.ndarray:
-        style = rng.random()
-        if style < 0.7:
-            notes = band.power_chords(rng, song)
-        elif style < 0.85:
-            notes = band.chords(rng, song, strummed=True)
-        else:
-            notes = band.melody(rng, song)
-        return played(notes, guitar, n_samples, 0.03)
-
-    def _instrument(self, rng: np.random.Generator, part: str) -> Instrument | Pluck:
+    def _instrument(self, rng: np.random.Generator, part: str) -> Tone:
+        if part == "horns":
+            return Blown(rng)
         families = FAMILIES.get(part, ())
         owners = [
             i for i in self._instruments if i.family in families or (part == "electric" and "pastabass" in i.name)
@@ -123,28 +120,25 @@ def _drawn_parts(rng: np.random.Generator) -> list[str]:
     return [part for k, part in enumerate(parts) if k not in dropped]
 
 
-def _notes(rng: np.random.Generator, part: str, instrument: Instrument | Pluck, song: Song) -> list[Note]:
+def _electric_notes(rng: np.random.Generator, song: Song) -> list[Note]:
+    style = rng.random()
+    if style < 0.7:
+        return band.power_chords(rng, song)
+    return band.chords(rng, song, strummed=True) if style < 0.85 else band.melody(rng, song)
+
+
+def _notes(rng: np.random.Generator, part: str, instrument: Tone, song: Song) -> list[Note]:
     if part == "bass":
         return band.bass_line(rng, song)
     if part == "chords":
         return band.chords(rng, song, strummed=isinstance(instrument, Instrument) and instrument.family == "guitar")
     if part == "pad":
         return band.chords(rng, song, held=True)
+    if part == "horns":
+        return (band.stabs, band.chords, band.melody)[rng.integers(3)](rng, song)
     if part == "melody":
         return band.melody(rng, song)
     return band.arpeggio(rng, song)
-
-
-def _amplified(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
-    """An electric guitar's amplifier: from clean to fuzz (tanh), then a loudspeaker's low-pass."""
-    drive = np.exp(rng.uniform(np.log(0.7), np.log(4)) if rng.random() < 0.3 else rng.uniform(np.log(4), np.log(60)))
-    bus = bus - np.float32(rng.uniform(0.6, 0.97)) * np.concatenate([[np.float32(0)], bus[:-1]])
-    bus *= np.float32(drive / max(3 * _loudness(bus), 1e-6))
-    np.tanh(bus, out=bus)
-    # Gains of -3 dB near 2.9 kHz (16), 4.1 kHz (8) and 5.8 kHz (4).
-    kernel = binomial(int(rng.integers(4, 9)))
-    out = np.convolve(bus, kernel)[: len(bus)]
-    return np.convolve(out, kernel)[: len(bus)] if rng.random() < 0.5 else out
 
 
 def _sung_in_time(
@@ -172,48 +166,6 @@ def _sung_in_time(
             cut[-len(fade) :] *= fade[::-1]
             bus[place : place + len(cut)] += cut
     return bus
-
-
-def _doubled(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
-    """A guitar played twice, as in many mixes: the same again a few ms later."""
-    delay = int(rng.uniform(0.006, 0.025) * SAMPLE_RATE)
-    if rng.random() < 0.35 and delay < len(bus):
-        bus[delay:] += np.float32(rng.uniform(0.5, 1)) * bus[:-delay].copy()
-    return bus
-
-
-def _add_room(rng: np.random.Generator, mix: np.ndarray) -> None:
-    """Reflections of a room, few and cheap: the drums' own room is an impulse response."""
-    dry, decay_s, level = mix.copy(), rng.uniform(0.05, 0.3), 10 ** (rng.uniform(-16, -5) / 20)
-    for delay_s in rng.exponential(decay_s, 8) + 0.004:
-        delay = int(delay_s * SAMPLE_RATE)
-        if delay < len(mix):
-            gain = level * np.exp(-delay_s / decay_s / 2) * rng.choice([-1, 1])
-            mix[delay:] += dry[: len(mix) - delay] * np.float32(gain)
-
-
-def _tilted(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
-    """Brighter or darker by a one-zero filter."""
-    amount = np.float32(rng.uniform(-0.5, 0.6))
-    out = bus.copy()
-    out[1:] -= amount * bus[:-1]
-    return out
-
-
-def _echo(bus: np.ndarray, delay: int, gain: float) -> None:
-    for k in range(1, 4):
-        if k * delay < len(bus):
-            bus[k * delay :] += np.float32(gain**k) * bus[: -k * delay]
-
-
-def _loudness(bus: np.ndarray) -> float:
-    """RMS over the 50 ms blocks that are within 30 dB of the loudest."""
-    n = len(bus) // 2205 * 2205
-    if n == 0:
-        return float(np.sqrt(np.mean(bus**2))) if len(bus) else 0.0
-    blocks = bus[:n].reshape(-1, 2205)
-    power = np.einsum("ij,ij->i", blocks, blocks) / 2205
-    return float(np.sqrt(power[power >= power.max() * 1e-3].mean()))
 
 
 _MAKERS = {

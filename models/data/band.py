@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Note", "Song", "arpeggio", "bass_line", "chords", "melody", "own_grid", "power_chords", "pulses"]
+__all__ = ["Note", "Song", "arpeggio", "bass_line", "chords", "melody", "own_grid", "power_chords", "pulses", "stabs"]
 
 KICK, SNARE, OTHER, BETWEEN = range(4)  # what a pulse falls on; BETWEEN: half way from one hit to the next
 _KIND = {"BD": KICK, "SD": SNARE, "SS": SNARE, "CLP": SNARE}
@@ -214,6 +214,19 @@ def melody(rng: np.random.Generator, song: Song) -> list[Note]:
     return [
         Note(t, n, song.pitch(int(np.clip(d, -5, 9)), low), float(v))
         for t, n, d, v in zip(times.tolist(), lengths.tolist(), walk, hard, strict=True)
+    ]
+
+
+def stabs(rng: np.random.Generator, song: Song) -> list[Note]:
+    """A section's accents: short chords on few of the pulses, all voices at once."""
+    density = rng.uniform(0.1, 0.5)
+    times = song.moments(rng, (density, density, 0.5 * density, rng.choice([0, density])), 0.12, on_changes=False)
+    lengths = _lengths(times, song, rng.uniform(0.4, 1.0), rng.uniform(0.1, 0.6))
+    low = int(rng.integers(50, 62))
+    return [
+        Note(t, n, pitch, float(rng.uniform(0.6, 1)))
+        for t, n in zip(times.tolist(), lengths.tolist(), strict=True)
+        for pitch in song.chord(t, low)
     ]
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from .band import Note
+from .outboard import binomial
 from .packed import SAMPLE_RATE, Columns, packed, read_table, zero_to, zero_to_one
 
-__all__ = ["Instrument", "Pluck", "backing_rows", "binomial", "load_instruments", "played"]
+__all__ = ["Blown", "Instrument", "Pluck", "Tone", "backing_rows", "load_instruments", "played"]
 
 ATTACK_SAMPLE = 220
 PITCHLESS = {"sonicpi_bass": 36, "sonicpi_guitar": 40, "sonicpi_ambient": 60}  # notes named after a C or E
@@ -33,8 +34,8 @@ class Instrument:
     layers: list[float] = field(default_factory=list)
     samples: list[np.ndarray] = field(default_factory=list)
 
-    def nearest(self, pitch: int, velocity: float) -> tuple[int, int]:
-        """The recorded note for a pitch and a velocity, and the semitones that it is to be moved by."""
+    def nearest(self, pitch: int, velocity: float, moved: int = 0) -> tuple[int, int]:
+        """The recorded note for a pitch and a velocity, and the semitones that it is to be moved by, `moved` or so."""
         low, high = min(self.pitches), max(self.pitches)
         slack = 6 if low == high else 4
         while pitch > high + slack:
@@ -42,13 +43,14 @@ class Instrument:
         while pitch < low - slack:
             pitch += 12
         k = min(
-            range(len(self.pitches)), key=lambda i: abs(self.pitches[i] - pitch) + 3 * abs(self.layers[i] - velocity)
+            range(len(self.pitches)),
+            key=lambda i: abs(self.pitches[i] + moved - pitch) + 3 * abs(self.layers[i] - velocity),
         )
         return k, pitch - self.pitches[k]
 
-    def sound(self, pitch: int, velocity: float, most: int) -> tuple[np.ndarray, int]:
+    def sound(self, pitch: int, velocity: float, most: int, moved: int) -> tuple[np.ndarray, int]:
         """A note's samples [up to `most`], float32, and its attack's place in them."""
-        k, shift = self.nearest(pitch, velocity)
+        k, shift = self.nearest(pitch, velocity, moved)
         wave = _moved(self.samples[k], shift, most)
         if velocity < 0.55 and self.layers[k] > 0.9:  # no soft recording: a darker loud one
             wave = np.convolve(wave, binomial(6))[: len(wave)]
@@ -60,13 +62,11 @@ class Pluck:
 
     def __init__(self, rng: np.random.Generator):
         harmonics = np.arange(1, 21)
-        levels = harmonics ** -rng.uniform(0.6, 2) * np.where(harmonics % 2, 1, rng.uniform(0, 1))
-        table = np.sin(np.outer(np.arange(2048) * (2 * np.pi / 2048), harmonics)) @ levels
-        self._table = (table / np.abs(table).max()).astype(np.float32)
+        self._table = _table(harmonics ** -rng.uniform(0.6, 2) * np.where(harmonics % 2, 1, rng.uniform(0, 1)))
         self._decay_s = rng.uniform(0.08, 1.5) if rng.random() < 0.7 else rng.uniform(2, 8)
         self._attack = int(np.exp(rng.uniform(np.log(20), np.log(600 if self._decay_s < 2 else 4000))))
 
-    def sound(self, pitch: int, _velocity: float, most: int) -> tuple[np.ndarray, int]:
+    def sound(self, pitch: int, _velocity: float, most: int, _moved: int) -> tuple[np.ndarray, int]:
         """A note's samples [most], float32, and its attack's place in them."""
         n = min(most, int(6 * self._decay_s * SAMPLE_RATE))
         index = (np.arange(n) * (440 * 2 ** ((pitch - 69) / 12) * 2048 / SAMPLE_RATE)).astype(np.int64) & 2047
@@ -76,6 +76,37 @@ class Pluck:
         rise = min(n, self._attack)
         wave[:rise] *= np.linspace(0, 1, rise, dtype=np.float32)
         return wave, 0
+
+
+class Blown:
+    """Horns: one to four of them together, brighter where they are louder, with breath ahead of the tone."""
+
+    def __init__(self, rng: np.random.Generator):
+        harmonics = np.arange(1, 25)
+        # A body's resonance between 500 Hz and 2 kHz for a tone of 250 Hz.
+        formant = 1 + rng.uniform(0, 3) * np.exp(-((harmonics - rng.uniform(2, 8)) ** 2) / rng.uniform(2, 12))
+        self._dark = _table(harmonics ** -rng.uniform(2, 3))
+        self._bright = _table(formant * harmonics ** -rng.uniform(0.5, 1.2))
+        self._players = 1 + np.concatenate([[0.0], rng.normal(0, 0.004, rng.integers(0, 4))])
+        self._rise_s = np.exp(rng.uniform(np.log(0.008), np.log(0.08)))
+        self._sag, self._breath = rng.uniform(0, 0.6), rng.choice([0.0, rng.uniform(0.02, 0.2)])
+        self._rng = rng
+
+    def sound(self, pitch: int, velocity: float, most: int, _moved: int) -> tuple[np.ndarray, int]:
+        """A note's samples [most], float32, and its attack's place in them: half way up its rise."""
+        t = np.arange(most, dtype=np.float32) / SAMPLE_RATE
+        level = np.clip(t / self._rise_s, 0, 1) * (1 - self._sag * np.clip((t - self._rise_s) / 0.15, 0, 1))
+        tone = np.zeros(most, dtype=np.float32)
+        for detuned in self._players:
+            place = np.arange(most) * (440 * 2 ** ((pitch - 69) / 12) * 2048 / SAMPLE_RATE * detuned)
+            index = (place + 2048 * self._rng.random()).astype(np.int64) & 2047
+            bright = level * np.float32(velocity)
+            tone += self._dark[index] + bright * (self._bright[index] - self._dark[index])
+        puff = self._rng.standard_normal(most, dtype=np.float32) * np.exp(-t / np.float32(0.03 + self._rise_s))
+        return level * tone + np.float32(self._breath) * puff, int(self._rise_s * SAMPLE_RATE / 2)
+
+
+Tone = Instrument | Pluck | Blown
 
 
 def backing_rows(folder: Path) -> list[dict[str, str]]:
@@ -110,8 +141,11 @@ def load_instruments(folder: Path, cache: Path | None) -> list[Instrument]:
     return list(instruments.values())
 
 
-def played(notes: list[Note], instrument: Instrument | Pluck, n_samples: int, release_s: float) -> np.ndarray:
-    """Notes on an instrument, float32 [n_samples]: each cut at its end with a release."""
+def played(notes: list[Note], instrument: Tone, n_samples: int, release_s: float, moved: int = 0) -> np.ndarray:
+    """Notes on an instrument, float32 [n_samples]: each cut at its end with a release.
+
+    With `moved`, recorded notes are those that lie so many semitones lower, played faster: a smaller body.
+    """
     bus = np.zeros(n_samples, dtype=np.float32)
     if not notes:
         return bus
@@ -121,7 +155,7 @@ def played(notes: list[Note], instrument: Instrument | Pluck, n_samples: int, re
     for start_s, length_s, pitch, velocity in notes:
         key = (pitch, round(velocity * 4))
         if key not in sounds:
-            sounds[key] = instrument.sound(pitch, key[1] / 4, most)
+            sounds[key] = instrument.sound(pitch, key[1] / 4, most, moved)
         wave, attack = sounds[key]
         first = round(start_s * SAMPLE_RATE) - attack
         held = attack + int(length_s * SAMPLE_RATE)
@@ -135,6 +169,12 @@ def played(notes: list[Note], instrument: Instrument | Pluck, n_samples: int, re
             note[tail - skipped :] *= release[tail - held : end - held]
         bus[first + skipped : first + end] += note
     return bus
+
+
+def _table(levels: np.ndarray) -> np.ndarray:
+    """One period of harmonics 1, 2, ... at their levels, float32 [2048], peak 1."""
+    table = np.sin(np.outer(np.arange(2048) * (2 * np.pi / 2048), np.arange(1, len(levels) + 1))) @ levels
+    return (table / np.abs(table).max()).astype(np.float32)
 
 
 @functools.cache
@@ -157,11 +197,3 @@ def _moved(samples: np.ndarray, shift: int, most: int) -> np.ndarray:
     wave *= weights[:n]
     wave += source[indices[:n]] * np.float32(1 / 32768)
     return wave
-
-
-def binomial(order: int) -> np.ndarray:
-    """A low-pass of order + 1 taps, float32, whose gain is cos(w / 2) ** order."""
-    taps = np.array([1.0])
-    for _ in range(order):
-        taps = np.convolve(taps, [0.5, 0.5])
-    return taps.astype(np.float32)

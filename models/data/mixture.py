@@ -17,7 +17,7 @@ from .recipe import Draws, RenderRecipe, within
 __all__ = ["sample_drummers"]
 
 _SWAPS: dict[str, tuple[str, ...]] = {
-    "CHH": ("RD", "RD", "TB", "TB", "TB", "CRC", "CRC", "PHH", "SPC", "CHC", "OHH", "CB", "CL"),
+    "CHH": ("RD", "RD", "TB", "TB", "TB", "CRC", "CRC", "PHH", "SPC", "CHC", "OHH", "CB", "CL", "LT"),
     "SD": ("SS", "SS", "SS", "CLP"),
     "RD": ("RB", "CHC", "CRC", "CHH", "TB"),
     "CRC": ("SPC", "CHC"),

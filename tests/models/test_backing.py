@@ -116,6 +116,38 @@ def test_a_recorded_note_sounds_where_and_as_high_as_asked(folder):
         assert abs(np.argmax(spectrum) / 16 - 440 * 2 ** ((pitch - 69) / 12)) < 1.5
 
 
+@pytest.mark.parametrize("moved", [-4, -1, 3])
+def test_a_note_from_another_body_is_as_high_as_asked(folder, moved):
+    """Recorded lower or higher, moved further: the pitch stays."""
+    piano = next(i for i in BackingShelf(folder)._instruments if i.name == "upright")
+    (plain, _), (k, shift) = piano.nearest(50, 1.0), piano.nearest(50, 1.0, -6)
+    assert (piano.pitches[plain], piano.pitches[k], shift) == (48, 60, -10)
+    wave = instruments.played([band.Note(0.25, 0.5, 52, 1.0)], piano, RATE, release_s=0.05, moved=moved)
+    spectrum = np.abs(np.fft.rfft(wave, 16 * RATE))
+    assert abs(np.argmax(spectrum) / 16 - 440 * 2 ** ((52 - 69) / 12)) < 1.5
+
+
+def test_horns_sound_where_and_as_high_as_asked():
+    for seed in range(12):
+        horns = instruments.Blown(np.random.default_rng(seed))
+        wave = instruments.played([band.Note(0.5, 0.4, 69, 1.0)], horns, RATE, release_s=0.05)
+        level = np.abs(wave)
+        assert not level[: int(0.45 * RATE)].any()  # half way up its rise, of 80 ms at most, at the note's start
+        assert level[int(0.55 * RATE) : int(0.85 * RATE)].max() > 0.3
+        spectrum = np.abs(np.fft.rfft(wave * np.hanning(RATE)))
+        strongest = np.argmax(spectrum) / 440  # in harmonics of a'; players are out of tune by some thousandths
+        assert abs(strongest - round(strongest)) < 0.015 * strongest
+
+
+def test_stabs_are_short_chords_on_the_hits():
+    rng = np.random.default_rng(5)
+    notes = band.stabs(rng, band.Song(rng, sorted(BEAT), 4.0))
+    starts = sorted({note.start_s for note in notes})
+    assert 0 < len(starts) < len(BEAT)
+    assert all(sum(note.start_s == start for note in notes) >= 3 for start in starts)
+    assert max(note.length_s for note in notes) <= 0.6
+
+
 def test_a_voice_is_reproducible_and_has_consonants():
     """Above 6 kHz, where vowels have little, noise comes and goes."""
     loudest = []
