@@ -61,7 +61,9 @@ check: lint types test  ## lint, types, test: what CI runs
 # DATA holds the folders kits, grooves and backing.
 DATA ?= data
 RENDERS := --kits $(DATA)/kits --grooves $(DATA)/grooves --backing $(DATA)/backing --cache runs/cache
-TRAINING := $(RENDERS) --store runs/store --precision bf16
+# Of the blocks: bf16 where the processor has instructions for it, otherwise make models PRECISION=no.
+PRECISION ?= bf16
+TRAINING := $(RENDERS) --store runs/store --precision $(PRECISION)
 GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
 
 # RECORDINGS holds drums, mix and annotations of tracks to read thresholds off; none: validation renders.

@@ -10,6 +10,7 @@ import functools
 import math
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -342,7 +343,17 @@ def _accelerator(precision: str, trackers: list[Any]) -> Accelerator:
     accelerator = Accelerator(mixed_precision=precision, log_with=trackers)
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("fp16 needs a GPU, and there is none to use; use bf16 or no")
+    if precision == "bf16" and accelerator.device.type == "cpu" and not _computes_bfloat16():
+        warnings.warn(
+            "this processor has no instructions for bfloat16, in which a step takes many times as long; use --precision no",
+            stacklevel=2,
+        )
     return accelerator
+
+
+def _computes_bfloat16() -> bool:
+    """Whether oneDNN has kernels in bfloat16 for this processor (AVX-512, AMX, ARM with BF16)."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _start_from(module: Step, parent: Checkpoint, config: FrameGrid) -> None:

@@ -1,5 +1,7 @@
 """What is done to a band's parts: nothing sounds before it is played, nothing breaks, and each unit does its own."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,7 +61,7 @@ def octaves(wave: np.ndarray) -> np.ndarray:
     """Level in dB of the octaves from 100 Hz to 12.8 kHz."""
     power = np.abs(np.fft.rfft(wave)) ** 2
     edges = (100 * 2 ** np.arange(8) * len(wave) / RATE).astype(int)
-    return 10 * np.log10([power[a:b].mean() for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    return 10 * np.log10([power[a:b].mean() for a, b in itertools.pairwise(edges)])
 
 
 def test_a_compressor_takes_loud_moments_down_without_steps():

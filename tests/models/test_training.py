@@ -22,6 +22,7 @@ from ghostnote.models import checkpoint as checkpoints
 from ghostnote.models.config import PRESETS
 from ghostnote.models.corpora import open_corpus
 from ghostnote.models.data.dataset import RenderedBatches, Sources
+from ghostnote.models.training import trainer as trainer_module
 from ghostnote.models.training.steps import TrainingStep
 from ghostnote.models.training.trainer import Recipe, Trainer, TrainingError
 from ghostnote.runtime.errors import InputError, UsageError
@@ -197,6 +198,16 @@ def test_bf16_trains(tmp_path, own_accelerator):
     assert learner.step == 1
     assert all(value.dtype == torch.float32 for value in learner.average.values())
     assert all(torch.isfinite(value).all() for value in learner.average.values())
+
+
+@pytest.mark.parametrize(("kernels", "precision", "told"), [(False, "bf16", 1), (True, "bf16", 0), (False, "no", 0)])
+def test_bfloat16_without_instructions_is_warned_of(
+    tmp_path, own_accelerator, monkeypatch, recwarn, kernels, precision, told
+):
+    monkeypatch.setattr(trainer_module, "_computes_bfloat16", lambda: kernels)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    trainer(tmp_path, replace(RECIPE, precision=precision))
+    assert sum("use --precision no" in str(warning.message) for warning in recwarn) == told
 
 
 def test_a_precision_that_cannot_be_had_is_refused(tmp_path, own_accelerator):
