@@ -345,7 +345,7 @@ def _accelerator(precision: str, trackers: list[Any]) -> Accelerator:
         raise UsageError("fp16 needs a GPU, and there is none to use; use bf16 or no")
     if precision == "bf16" and accelerator.device.type == "cpu" and not _computes_bfloat16():
         warnings.warn(
-            "this processor has no instructions for bfloat16, in which a step takes many times as long; use --precision no",
+            "no instructions for bfloat16 on this processor, where a step takes many times as long; use --precision no",
             stacklevel=2,
         )
     return accelerator
