@@ -24,6 +24,9 @@ _SWAPS: dict[str, tuple[str, ...]] = {
     "OHH": ("CRC", "RB"),
 }
 _TOMS = ("HT", "MT", "LT")
+_NEAR_S = 0.03  # hits nearer than this are struck together
+_REGULAR = 0.2  # share of the usual distance by which a stroke may come early or late
+_LOCAL_S = 2.0  # what is usual is told from what lies this near
 
 
 def sample_drummers(
@@ -52,6 +55,8 @@ def _sample_performance(
     if rng.random() < settings["swapped"]:
         vary = (_swapped, _swapped, _with_toms, _with_layer)[rng.integers(4)]
         clip = vary(rng, clip)
+    if draws["steady"].random() < recipe.setting("steady", "share", 0.0):
+        clip = _steady(draws["steady"], clip)
     if rng.random() < settings["accented"]:
         clip = _with_accents(rng, clip)
     return clip.rehumanised(again) if again.random() < recipe.setting("rehumanised", "share", 0.0) else clip
@@ -91,6 +96,40 @@ def _with_accents(rng: np.random.Generator, clip: Performance) -> Performance:
         np.concatenate([clip.velocities[kept], rng.uniform(0.55, 1, len(kicks)).astype(np.float32)]),
         clip.duration_s,
     )
+
+
+def _steady(rng: np.random.Generator, clip: Performance) -> Performance:
+    """The hi-hat (or ride) goes on where it was left out for a kick or snare.
+
+    Of the grooves' snares on a steady hi-hat's beat, three in ten come without it. On records hardly any do, and in a
+    mix nothing else tells that a hi-hat was struck under a snare.
+    """
+    drums = clip.times_s[np.isin(clip.classes, [index_of("BD"), index_of("SD")])]
+    added = [clip]
+    for codes in (("CHH", "OHH"), ("RD",)):
+        part = np.isin(clip.classes, [index_of(code) for code in codes])
+        moments = _left_out(clip.times_s[part], drums)
+        level = np.interp(moments, clip.times_s[part], clip.velocities[part]) if len(moments) else moments
+        levels = np.clip(level + rng.normal(0, 0.08, len(moments)), 0.1, 1)
+        times = moments + rng.normal(0, 0.005, len(moments))
+        added.append(Performance.from_hits(times, np.full(len(times), index_of(codes[0])), levels, clip.duration_s))
+    return merged(*added)
+
+
+def _left_out(part_s: np.ndarray, drums_s: np.ndarray) -> np.ndarray:
+    """Those times of other drums [K] at which a part, regular before and after, misses one stroke."""
+    if len(part_s) < 5:
+        return part_s[:0]
+    after = np.clip(np.searchsorted(part_s, drums_s), 1, len(part_s) - 1)
+    before_s, after_s = drums_s - part_s[after - 1], part_s[after] - drums_s
+    missed = []
+    for k in np.flatnonzero((before_s > _NEAR_S) & (after_s > _NEAR_S)):
+        distances = np.diff(part_s[np.abs(part_s - drums_s[k]) < _LOCAL_S])
+        usual = np.median(distances[distances > 2 * _NEAR_S]) if len(distances) > 3 else 0.0
+        if max(abs(before_s[k] - usual), abs(after_s[k] - usual)) < _REGULAR * usual:
+            missed.append(drums_s[k])
+    kept = np.diff(missed, prepend=-1.0) > _NEAR_S  # a kick and a snare together are one moment
+    return np.array(missed)[kept] if missed else part_s[:0]
 
 
 def _with_layer(rng: np.random.Generator, clip: Performance) -> Performance:

@@ -8,7 +8,8 @@ import pytest
 
 from ghostnote.models.corpora.folders import midi_labels
 from ghostnote.models.data.grooves import GrooveSet, load_performances, read_midi
-from ghostnote.models.data.mixture import sample_drummers
+from ghostnote.models.data.mixture import _left_out, _steady, sample_drummers
+from ghostnote.models.data.performance import Performance
 from ghostnote.models.data.recipe import Draws, RenderRecipe
 from ghostnote.models.evaluation.notes import read_notes
 from ghostnote.runtime.errors import InputError
@@ -219,3 +220,26 @@ def test_a_handful_of_files_is_in_both_splits(tmp_path):
     write_midi(tmp_path / "one" / "x.mid", beat(1))
     for split in ("train", "validation"):
         assert len(GrooveSet(tmp_path / "one", split, tmp_path / "cache")) == 1
+
+
+def test_a_steady_hi_hat_goes_on_under_snares_and_kicks():
+    """Eighths without those of the backbeat, and one kick off the beat, which no hi-hat belongs to."""
+    hats = [k / 4 for k in range(32) if k % 4 != 2]
+    hits = [(t, "CHH", 0.5) for t in hats] + [(k + 0.5 + 0.01, "SD", 0.9) for k in range(8)] + [(3.125, "BD", 0.9)]
+    times, codes, levels = zip(*sorted(hits), strict=True)
+    clip = Performance.from_hits(times, [index_of(code) for code in codes], levels, 8.0)
+    steady = _steady(np.random.default_rng(1), clip)
+    snares = clip.times_s[clip.classes == index_of("SD")]
+    found = steady.times_s[steady.classes == index_of("CHH")]
+    assert len(found) == 32
+    assert np.abs(found[:, None] - snares).min(axis=0).max() < 0.025
+    assert np.abs(found - 3.125).min() > 0.1
+    others = clip.classes != index_of("CHH")
+    np.testing.assert_array_equal(steady.times_s[steady.classes != index_of("CHH")], clip.times_s[others])
+
+
+def test_nothing_is_left_out_of_a_part_without_a_beat():
+    drums = np.arange(0.1, 8, 0.25)
+    assert len(_left_out(np.array([0.0, 0.1, 0.9, 1.0, 3.0, 3.1, 5.7, 7.9]), drums)) == 0
+    assert len(_left_out(np.array([1.0, 2.0]), drums)) == 0
+    assert len(_left_out(np.arange(0, 8, 0.25), np.arange(0, 8, 0.25) + 0.125)) == 0  # between the beats
