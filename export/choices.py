@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Precision", "StatePrecision", "Target"]
+__all__ = ["LARGEST_AXIS", "Precision", "StatePrecision", "Target"]
+
+LARGEST_AXIS = 65536  # streams, and tokens, of a call: what graphs are exported for
 
 
 class Target(StrEnum):

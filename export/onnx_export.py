@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.engines.protocol import HEADS
 from ..runtime.errors import EngineError, InputError
 from ..runtime.manifest import METADATA_KEY, Manifest
+from .choices import LARGEST_AXIS
 from .errors import CheckError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def graph_of(model: DrumTransformer) -> onnx.ModelProto:
     c, states = model.config, model.zero_state(2)
     names = tuple(state_shapes(model.config))
     example = (torch.zeros(2, 3 * c.samples_per_token), torch.zeros(2, 1, dtype=torch.int64), *states)
-    batch, tokens = torch.export.Dim("batch", min=1, max=65536), torch.export.Dim("tokens", min=1, max=65536)
+    batch, tokens = (torch.export.Dim(name, min=1, max=LARGEST_AXIS) for name in ("batch", "tokens"))
     with _quiet():
         program = torch.onnx.export(
             folded(model),

@@ -108,13 +108,22 @@ check = onnx_export.check_graph
 def reduce(
     proto: onnx.ModelProto, manifest: Manifest, precision: Precision, states: StatePrecision = StatePrecision.FP32
 ) -> onnx.ModelProto:
-    """A float32 graph in reduced precision, with a manifest that says who verified it."""
+    """A float32 graph in reduced precision, with a manifest that says who verified it.
+
+    Raises CheckError where no product would compute in that precision: parts of the graph are known by the names of
+    its nodes, and another program may have renamed or joined them.
+    """
     name = precision.manifest_name
     halved = [state for state in manifest.states if states is StatePrecision.FP16 and state not in KEPT_STATES]
     if name in FORMATS:
         reduced = quantise(proto, activation_peaks(proto, manifest), name)
     else:
         reduced = retype(proto, name, states=halved)
+    if name not in products_by_type(reduced):
+        raise CheckError(
+            f"no product of this graph would compute in {name}: its nodes do not have the names that export-model "
+            "gives them (another program saved it?); give the checkpoint, or the .onnx file as it was exported"
+        )
     note = f"hits compared with the float32 graph's, computed in {name} by {precision.computed_by}"
     onnx_export.attach_manifest(
         reduced,
@@ -353,8 +362,9 @@ def _tried_recordings(request: Request, grid: Manifest | FrameGrid) -> dict[str,
 def _recordings(paths: tuple[Path, ...], sample_rate: int) -> dict[str, np.ndarray]:
     """The bundled example, then the user's recordings, mono [N] at the model's rate. Raises InputError."""
     with importlib.resources.as_file(importlib.resources.files("ghostnote") / "examples" / "groove.flac") as example:
-        names = Counter([example.name, *(path.name for path in paths)])
-        tried = {example.name: example} | {str(path) if names[path.name] > 1 else path.name: path for path in paths}
+        names = Counter(path.name for path in paths)
+        tried = {f"the bundled {example.name}": example}  # the user may have a recording of that name, too
+        tried |= {str(path) if names[path.name] > 1 else path.name: path for path in paths}
         return {name: read_audio(path, sample_rate) for name, path in tried.items()}
 
 

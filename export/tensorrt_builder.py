@@ -26,6 +26,7 @@ from ..runtime.errors import InputError, OutputError, UsageError
 from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
 from ..runtime.stream import FILE_TOKENS_PER_CALL
+from .choices import LARGEST_AXIS
 from .errors import CheckError, MissingLibraryError
 
 __all__ = [
@@ -52,6 +53,7 @@ Range = tuple[int, int, int]  # smallest, the one to be fastest at, largest
 BATCH: Range = (1, 1, 32)
 TOKENS: Range = (1, 1, FILE_TOKENS_PER_CALL)  # live calls are the ones in a hurry
 
+MOST_WORKSPACE_MIB = 1 << 20  # more than any GPU has; builders overflow far beyond
 HARDWARE_COMPATIBILITY = ("none", "same_compute_capability", "ampere_plus")
 TENSORRT_ALONE = ("timing_cache", "version_compatible", "hardware_compatibility")  # of `Options`
 
@@ -77,9 +79,10 @@ class Profile:
     def __post_init__(self) -> None:
         for name, sizes in (("batch", self.batch), ("tokens", self.tokens)):
             whole = len(sizes) == 3 and all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
-            if not whole or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
+            if not whole or not 1 <= sizes[0] <= sizes[1] <= sizes[2] <= LARGEST_AXIS:
                 raise UsageError(
-                    f"{name} {','.join(map(str, sizes))}: expected MIN,OPT,MAX, integers with 1 <= MIN <= OPT <= MAX"
+                    f"{name} {','.join(map(str, sizes))}: expected MIN,OPT,MAX, integers with "
+                    f"1 <= MIN <= OPT <= MAX <= {LARGEST_AXIS}"
                 )
 
     def shapes(self, manifest: Manifest) -> dict[str, list[tuple[int, ...]]]:
@@ -106,8 +109,8 @@ class Options:
     detailed: bool = False  # the plan keeps what its layers are, for `inspect_plan` and profilers
 
     def __post_init__(self) -> None:
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise UsageError(f"a workspace of {self.workspace_mib} MiB: expected at least 1")
+        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= MOST_WORKSPACE_MIB:
+            raise UsageError(f"a workspace of {self.workspace_mib} MiB: expected 1 to {MOST_WORKSPACE_MIB} (1 TiB)")
         if self.hardware_compatibility not in HARDWARE_COMPATIBILITY:
             known = ", ".join(HARDWARE_COMPATIBILITY)
             raise UsageError(f"hardware compatibility '{self.hardware_compatibility}': expected one of {known}")

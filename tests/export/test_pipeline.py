@@ -177,6 +177,25 @@ def test_recordings_of_one_name_are_all_tried(tmp_path: Path) -> None:
     assert list(tried)[1:] == [str(path) for path in paths]
 
 
+def test_a_recording_of_the_bundled_ones_name_is_tried_beside_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("groove.flac", np.zeros(100), 44_100)
+    bundled, own = pipeline._recordings((Path("groove.flac"),), 44_100).values()
+    assert len(bundled) > len(own) == 100
+
+
+@pytest.mark.parametrize("precision", list(Precision)[1:])
+def test_a_graph_whose_nodes_were_renamed_is_not_reduced_in_name_only(tiny_onnx: Path, precision: Precision) -> None:
+    """Parts of a graph are known by their nodes' names; without them nothing was changed but the manifest."""
+    graph = onnx.load(tiny_onnx)
+    for node in graph.graph.node:
+        node.name = ""
+    with pytest.raises(
+        pipeline.CheckError, match=f"no product of this graph would compute in {precision.manifest_name}"
+    ):
+        pipeline.reduce(graph, onnx_export.manifest_of(graph), precision)
+
+
 @pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP8])
 def test_triton_gets_no_graph_that_its_backend_cannot_compute(precision: Precision) -> None:
     with pytest.raises(UsageError, match=f"--precision {precision}: Triton runs the ONNX file on onnxruntime"):

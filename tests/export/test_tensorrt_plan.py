@@ -255,7 +255,10 @@ def test_a_profile_gives_every_input_three_shapes(tiny: Checkpoint) -> None:
     assert shapes["state_audio"][2] == (4, *manifest.states["state_audio"])
 
 
-@pytest.mark.parametrize("sizes", [(0, 1, 2), (-1, 1, 2), (2, 1, 3), (1, 3, 2), (1, 2), (1, 1.5, 2), (True, 1, 2)])
+@pytest.mark.parametrize(
+    "sizes",
+    [(0, 1, 2), (-1, 1, 2), (2, 1, 3), (1, 3, 2), (1, 2), (1, 1.5, 2), (True, 1, 2), (1, 1, 65537), (1, 1, 10**20)],
+)
 @pytest.mark.parametrize("axis", ["batch", "tokens"])
 def test_a_bad_profile_is_refused_before_anything_is_done(tmp_path: Path, axis: str, sizes: tuple) -> None:
     with pytest.raises(UsageError, match=rf"^{axis} .*expected MIN,OPT,MAX") as refused:
@@ -278,8 +281,9 @@ def test_what_a_flavour_does_not_have(tmp_path: Path, flavour: str, options: Opt
 
 
 def test_what_no_builder_can_do() -> None:
-    with pytest.raises(UsageError, match="expected at least 1"):
-        Options(workspace_mib=0)
+    for size in (0, 1 << 44):  # as many bytes are more than a builder can count
+        with pytest.raises(UsageError, match=f"a workspace of {size} MiB: expected 1 to 1048576"):
+            Options(workspace_mib=size)
     with pytest.raises(UsageError, match="expected one of none, same_compute_capability, ampere_plus"):
         Options(hardware_compatibility="all")
 
