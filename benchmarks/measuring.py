@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,8 +27,9 @@ from typing import Literal
 import numpy as np
 
 from ..export.signals import drum_like
+from ..models.evaluation.inputs import audio_files
 from ..runtime.engines.protocol import zero_arrays
-from ..runtime.errors import EngineError
+from ..runtime.errors import EngineError, InputError
 from ..runtime.manifest import Manifest
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Figure",
     "copy_gigabytes_per_s",
     "first_line_s",
+    "labelled_recordings",
     "matrix_product_gflops",
     "median",
     "peak_memory_mb",
@@ -165,6 +167,14 @@ def first_line_s(command: Sequence[str]) -> float | None:
         elapsed_s = time.perf_counter() - start
         process.terminate()
     return elapsed_s if line else None
+
+
+def labelled_recordings(audio: Path, labels: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The recording in `audio` of each track that `labels` names. Raises InputError where any is missing."""
+    recordings = audio_files(audio, names)
+    if not recordings:
+        raise InputError(f"{audio}: no recordings NAME.* of the labels in {labels}; give the folder that holds them")
+    return recordings
 
 
 def write_wav(path: Path, seconds: float, sample_rate: int) -> Path:

@@ -13,7 +13,7 @@ from ..runtime.engines.opening import bundled_models, open_engine
 from ..runtime.errors import InputError, UsageError
 from ..runtime.files import make_folder, text_file
 from .measuring import Figure
-from .result import HISTORY, Result, history_line
+from .result import HISTORY, Result, cell, history_line, shown
 
 __all__ = ["README_TABLE", "Device", "read_results", "readme_table", "write_page"]
 
@@ -182,7 +182,7 @@ def _section(result: Result, notes: Sequence[str]) -> str:
     about = {**result.card, "weights": str(result.card.get("weights_sha256", ""))[:8] or None}
     card = ", ".join(f"{key} {about[key]}" for key in CARD if about.get(key) is not None)
     rows = [
-        f"| {f.name} | {_number(f.value)} | {_number(f.theory)} | {_number(f.limit)} | {f.unit} | {f.verdict} |"
+        f"| {cell(f.name)} | {shown(f.value)} | {shown(f.theory)} | {shown(f.limit)} | {cell(f.unit)} | {f.verdict} |"
         for f in result.figures
     ]
     model = result.card.get("model", "")
@@ -207,8 +207,4 @@ def _pictures(device: Device, base: Path) -> Iterator[str]:
 
 
 def _cell(figure: Figure | None) -> str:
-    return "-" if figure is None else f"{_number(figure.value)} {figure.unit}".strip()
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "-" if figure is None else f"{shown(figure.value)} {figure.unit}".strip()

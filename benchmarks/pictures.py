@@ -40,18 +40,20 @@ def draw(results: Sequence[Result], folder: Path, device: str) -> Iterator[tuple
 
 
 def draw_history(lines: Sequence[Mapping[str, Any]], folder: Path, device: str) -> Path | None:
-    """Some figures from commit to commit, relative to the first; nothing while there is only one commit."""
+    """Some figures from commit to commit, relative to the first; nothing while none was measured at two commits."""
     commits = list(dict.fromkeys(line["commit"] for line in lines))
-    if len(commits) < 2:
-        return None
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    curves = {}  # by label, the latest figure of each commit
     for name in HISTORY_FIGURES:
         for model in sorted({line["model"] for line in lines}):
             latest = {line["commit"]: line["figures"][name] for line in lines if _has(line, name, model)}
-            places = [commits.index(commit) for commit in latest]
-            values = np.array(list(latest.values()))
-            if len(values) > 1:
-                axes.plot(places, values / values[0], "o-", label=f"{name}, {model}")
+            if len(latest) > 1:
+                curves[f"{name}, {model}"] = latest
+    if not curves:
+        return None
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for label, latest in curves.items():
+        values = np.array(list(latest.values()))
+        axes.plot([commits.index(commit) for commit in latest], values / values[0], "o-", label=label)
     axes.set_xticks(range(len(commits)), commits, rotation=45, fontsize=7)
     axes.set_ylabel("relative to the first")
     axes.legend(fontsize=7)
@@ -83,7 +85,7 @@ def _steps(axes: Any, by_batch: dict[str, dict[str, float]], cost: str = "ms of 
 
 def _f_by_latency(axes: Any, rows: dict[str, dict[str, float]]) -> None:
     latency_ms = [float(ms) for ms in rows]
-    for name in next(iter(rows.values())):
+    for name in dict.fromkeys(name for row in rows.values() for name in row):  # a class may have no F at some
         width = 2.5 if name == "pooled" else 1
         axes.plot(latency_ms, [row.get(name, np.nan) for row in rows.values()], "o-", label=name, linewidth=width)
     axes.set(xlabel="total latency, ms", ylabel="F at 50 ms", ylim=(0, 1))

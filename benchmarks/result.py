@@ -14,7 +14,7 @@ from ..runtime.errors import OutputError
 from ..runtime.terminal import plain
 from .measuring import Figure
 
-__all__ = ["HISTORY", "Result", "history_line"]
+__all__ = ["HISTORY", "Result", "cell", "history_line", "shown"]
 
 HISTORY = "history.jsonl"  # a line per document ever kept in the folder
 
@@ -48,9 +48,12 @@ class Result:
         except (AttributeError, KeyError, TypeError):
             raise ValueError("JSON of another shape") from None
         texts = (result.suite, result.title, *(text for f in result.figures for text in (f.name, f.unit)))
-        numbers = [number for f in result.figures for number in (f.value, f.limit, f.theory, f.tolerance)]
+        numbers = [number for f in result.figures for number in (f.value, f.limit, f.theory)]
         mappings = (result.card, result.series)
-        if not (_all(texts, str) and _all(numbers, int | float | None) and _all(mappings, dict)):
+        judged = all(
+            f.better in ("less", "more", None) and isinstance(f.tolerance, int | float) for f in result.figures
+        )
+        if not (_all(texts, str) and _all(numbers, int | float | None) and _all(mappings, dict) and judged):
             raise ValueError("JSON of another shape")
         return result
 
@@ -88,7 +91,7 @@ class Result:
         for column in ("what", "measured", "at best", "limit", "unit", ""):
             table.add_column(column, justify="right" if column in ("measured", "at best", "limit") else "left")
         for f in self.figures:
-            numbers = (_number(f.value, "-"), _number(f.theory), _number(f.limit))
+            numbers = (shown(f.value, missing="-"), shown(f.theory), shown(f.limit))
             table.add_row(plain(f.name), *numbers, plain(f.unit), f.verdict)
         console.print(table)
         sys.stdout.write(self.to_json() + "\n")
@@ -109,5 +112,14 @@ def _all(values: Iterable[object], kind: type | UnionType) -> bool:
     return all(isinstance(value, kind) for value in values)
 
 
-def _number(value: float | None, missing: str = "") -> str:
-    return missing if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+def shown(value: float | None, digits: int = 3, missing: str = "") -> str:
+    """A number as tables show it: rounded to so many digits, but whole and without an exponent where it is large."""
+    if value is None:
+        return missing
+    rounded = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in rounded else rounded
+
+
+def cell(text: str) -> str:
+    """A text as a cell of a Markdown table: names may hold what parts cells (files, messages of libraries)."""
+    return text.replace("|", "\\|")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -66,7 +67,8 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin is not None
-        with self._process:
+        # One that has ended already takes no more; what was not sent would raise here, in place of what went wrong.
+        with self._process, contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
     def __enter__(self) -> Worker:

@@ -15,6 +15,7 @@ from ...runtime.files import text_file
 from ...runtime.number import finite
 from ..measuring import GENERATED
 from ..page import read_results
+from ..result import cell, shown
 from .builds import checked_out
 from .comparison import Plan, compare
 from .statistics import SLOWDOWN_LIMIT, Metric, Verdict
@@ -85,9 +86,14 @@ def as_markdown(metrics: Sequence[Metric], base: str, head: str) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {m.name} | {m.base:.4g} {m.unit} | {m.head:.4g} {m.unit} | {_ratio(m)} | {_verdict(m)} |" for m in metrics
+        f"| {cell(m.name)} | {_measured(m.base, m)} | {_measured(m.head, m)} | {_ratio(m)} | {_verdict(m)} |"
+        for m in metrics
     ]
     return "\n".join(lines) + "\n\n"
+
+
+def _measured(value: float, metric: Metric) -> str:
+    return f"{shown(value, 4)} {metric.unit}".strip()
 
 
 def _ratio(metric: Metric) -> str:
@@ -122,7 +128,7 @@ def _plain(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
 
 def _known(value: float) -> float | None:
     """JSON has no NaN, which is what could not be measured."""
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
 
 
 def _say(line: str) -> None:

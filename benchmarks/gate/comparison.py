@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ...models.evaluation.inputs import audio_files, references
+from ...models.evaluation.inputs import references
 from ...models.evaluation.scores import reduce_label
-from ...runtime.errors import EngineError, InputError
+from ...runtime.errors import EngineError
+from ..measuring import labelled_recordings
 from ..suites.arithmetic import gflop_per_second
 from .builds import Build, Worker
 from .hits import hit_metrics
@@ -60,11 +61,7 @@ class Plan:
             name: [(time_s, code) for time_s, label in found if (code := reduce_label(label, "all"))]
             for name, found in references(labels).items()
         }
-        recordings = {name: path.resolve() for name, path in audio_files(audio, exact).items()}
-        if not recordings:
-            raise InputError(
-                f"{audio}: no recordings NAME.* of the labels in {labels}; give the folder that holds them"
-            )
+        recordings = {name: path.resolve() for name, path in labelled_recordings(audio, labels, exact).items()}
         model = str(Path(engine).resolve()) if Path(engine).is_file() else engine
         return cls(model, recordings, exact, budget_s)
 
@@ -137,7 +134,10 @@ def _pair(workers: tuple[Worker, Worker], kind: str, *, flip: bool) -> tuple[flo
 
 
 def _timed_metric(model: str, kind: str, rounds: Sequence[Mapping[str, Pairs]]) -> Metric:
-    interval = ratio_interval([done[kind] for done in rounds])
+    try:
+        interval = ratio_interval([done[kind] for done in rounds])
+    except ValueError as error:
+        raise EngineError(f"{model}: {TIMED[kind]} cannot be compared: {error}") from None
     base_s, head_s = np.median([pair for done in rounds for pair in done[kind]], axis=0).tolist()
     name = f"{model}: {TIMED[kind]}"
     return Metric(name, 1000 * base_s, 1000 * head_s, "ms", judge_ratio(interval), interval)

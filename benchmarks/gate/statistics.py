@@ -69,10 +69,14 @@ class Metric:
 def ratio_interval(rounds: Sequence[Sequence[tuple[float, float]]], seed: int = 0) -> Interval:
     """The ratio of times from rounds of pairs (BASE seconds, HEAD seconds): mean over rounds of the median log ratio.
 
-    Raises ValueError where there are fewer than two rounds: nothing is known of what differs between processes.
+    Raises ValueError where there are fewer than two rounds, as nothing is known of what differs between processes then,
+    and for times that have no ratio: a clock that stood still during a run (coarse ones do), or what is no number.
     """
     if len(rounds) < 2:
         raise ValueError(f"{len(rounds)} round(s); at least 2 are needed")
+    for time_s in (time_s for pairs in rounds for pair in pairs for time_s in pair):
+        if not 0 < time_s < np.inf:
+            raise ValueError(f"a run of {time_s} s: expected more than 0 s; give longer recordings")
     logs = [np.log([head / base for base, head in pairs]) for pairs in rounds]
     rng = np.random.default_rng(seed)
     # Every round's median, resampled within it: [rounds, RESAMPLES].
@@ -99,8 +103,11 @@ def judge_ratio(interval: Interval) -> Verdict:
 
 
 def judge_stable(base: float, head: float, tolerance: float, *, more_is_better: bool) -> Verdict:
-    """The verdict on a number that does not vary from run to run; differences up to `tolerance` are none."""
+    """The verdict on a number that does not vary from run to run; differences up to `tolerance` are none.
+
+    What is no number is worse than any: comparisons with NaN are false, so that they ask for what is allowed.
+    """
     gain = head - base if more_is_better else base - head
-    if gain < -tolerance:
-        return Verdict.WORSE
-    return Verdict.BETTER if gain > tolerance else Verdict.SAME
+    if gain > tolerance:
+        return Verdict.BETTER
+    return Verdict.SAME if gain >= -tolerance else Verdict.WORSE

@@ -76,9 +76,23 @@ def test_one_round_says_nothing() -> None:
         ratio_interval(simulated(1, 1, 0))
 
 
+@pytest.mark.parametrize("time_s", [0.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("side", [0, 1])
+def test_times_without_a_ratio_are_no_verdict(time_s: float, side: int) -> None:
+    """A NaN in an interval would be a slowdown that is ruled out: it is not over the limit."""
+    rounds = simulated(1, 5, 0)
+    rounds[2][3] = (1.0, time_s) if side else (time_s, 1.0)
+    with pytest.raises(ValueError, match=f"a run of {time_s} s: expected more than 0 s"):
+        ratio_interval(rounds)
+    with pytest.raises(EngineError, match="small: whole file, CPU time cannot be compared: a run of"):
+        comparison._timed_metric("small", "file", [{"file": pairs} for pairs in rounds])
+
+
 @pytest.mark.parametrize(
     ("base", "head", "more_is_better", "expected"),
     [
+        (0.9, float("nan"), True, Verdict.WORSE),
+        (0.9, float("nan"), False, Verdict.WORSE),
         (0.9, 0.898, True, Verdict.SAME),
         (0.9, 0.89, True, Verdict.WORSE),
         (0.9, 0.91, True, Verdict.BETTER),
@@ -103,6 +117,11 @@ def test_what_stops_a_change(verdict: Verdict, high: float, fails: bool) -> None
     metric = Metric("file", 10.0, 10.5, "ms", verdict, Interval(high - 0.03, high - 0.06, high))
     assert metric.fails is fails
     assert ("**" in as_markdown([metric], "a", "b")) is fails
+
+
+def test_large_numbers_are_shown_whole_and_names_stay_in_their_cell() -> None:
+    table = as_markdown([Metric("a|b: size", 11100.4, 12345.6, "kB", Verdict.WORSE)], "one", "two")
+    assert "| a\\|b: size | 11100 kB | 12346 kB |  | **worse** |" in table
 
 
 def test_hits_are_paired_once() -> None:
@@ -385,6 +404,16 @@ def test_a_build_that_fails_is_named(root: Path, generated: tuple[Path, Path], t
         Worker(Build("mine", root), str(tmp_path / "no.onnx"), recordings(generated[0])) as process,
         pytest.raises(EngineError, match="mine: measuring 'facts' failed"),
     ):
+        process.ask("facts")
+
+
+def test_a_build_that_has_ended_before_it_is_asked_is_named(root: Path, tmp_path: Path) -> None:
+    """What could not be sent must not be sent once more when the worker is closed."""
+    with (  # noqa: PT012 - closing is what raised
+        pytest.raises(EngineError, match="mine: measuring 'facts' failed"),
+        Worker(Build("mine", root), str(tmp_path / "no.onnx"), {}) as process,
+    ):
+        process._process.wait()
         process.ask("facts")
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from ghostnote.benchmarks import page
 from ghostnote.benchmarks.measuring import Figure
-from ghostnote.benchmarks.result import Result
+from ghostnote.benchmarks.pictures import draw_history
+from ghostnote.benchmarks.result import Result, shown
 from ghostnote.runtime import InputError, OutputError, UsageError, open_engine
 
 
@@ -149,8 +150,41 @@ def test_documents_that_are_none(result: Result, tmp_path: Path, text: str | byt
 
 
 @pytest.mark.parametrize(
-    "change", [{"card": "text"}, {"title": 1}, {"series": []}, {"figures": [{"name": "a", "value": "1", "unit": ""}]}]
+    "change",
+    [
+        {"card": "text"},
+        {"title": 1},
+        {"series": []},
+        {"figures": [{"name": "a", "value": "1", "unit": ""}]},
+        {"figures": [{"name": "a", "value": 1, "unit": "", "better": "less", "tolerance": None}]},
+        {"figures": [{"name": "a", "value": 1, "unit": "", "better": "small"}]},
+    ],
 )
 def test_documents_of_another_shape(result: Result, change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="JSON of another shape"):
         Result.from_json(json.dumps(json.loads(result.to_json()) | change))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.01234, "0.0123"), (999.4, "999"), (999.7, "1000"), (-999.7, "-1000"), (123456.7, "123457")],
+)
+def test_numbers_are_shown_without_large_exponents(value: float | None, text: str) -> None:
+    assert shown(value, missing="-") == text
+
+
+def test_names_that_part_cells_stay_in_theirs(tmp_path: Path) -> None:
+    Result("gpu", {"model": "a|b"}, [Figure("1 x 1 tokens: dims [1|2]", None, "of 2|3")], "gpu").write(tmp_path / "cpu")
+    page.write_page([tmp_path / "cpu"], tmp_path / "page.md")
+    assert "| 1 x 1 tokens: dims [1\\|2] |  |  |  | of 2\\|3 |  |" in (tmp_path / "page.md").read_text()
+
+
+def test_a_history_of_figures_that_were_measured_once_is_no_picture(tmp_path: Path) -> None:
+    lines = [
+        {"commit": commit, "model": model, "figures": {"40 ms chunk, p99": 1.0}}
+        for commit, model in (("a", "base"), ("b", "small"))
+    ]
+    assert draw_history(lines, tmp_path, "cpu") is None
+    assert list(tmp_path.iterdir()) == []
+    again = [*lines, lines[0] | {"commit": "b"}]
+    assert draw_history(again, tmp_path, "cpu") == tmp_path / "cpu-history.svg"
