@@ -13,6 +13,7 @@ tell the model, Triton does by itself.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import re
@@ -22,8 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..runtime.engines.protocol import HEADS
-from ..runtime.engines.sidecar import read_sidecar
-from ..runtime.errors import InputError, ManifestError, OutputError, UsageError
+from ..runtime.engines.sidecar import read_sidecar, sidecar_of
+from ..runtime.errors import EngineError, InputError, ManifestError, OutputError, UsageError
 from ..runtime.manifest import METADATA_KEY, Manifest
 from .onnx_export import read_graph
 
@@ -47,11 +48,11 @@ def write_repository(artifact: Path, out: Path, *, max_batch: int = 32, max_stre
     on each instance (each GPU), and further ones wait until one of them ends. The folder appears as a whole, also in
     place of one that an earlier call wrote.
 
-    Raises InputError where there is no artifact, EngineError where it is not ours, UsageError for what Triton cannot
-    serve, OutputError where the folder cannot be written or is not one of ours.
+    Raises InputError where there is no artifact, EngineError where it is not ours or not the sidecar's, UsageError for
+    what Triton cannot serve, OutputError where the folder cannot be written or is not one of ours.
     """
     _check_sizes(max_batch, max_streams)
-    manifest = _read_manifest(artifact)
+    manifest = _read_manifest(artifact, max_batch)
     name = _model_name(manifest)
     folder = out / name
     _check_replaceable(folder)
@@ -73,16 +74,16 @@ def _check_sizes(max_batch: int, max_streams: int) -> None:
         )
 
 
-def _read_manifest(artifact: Path) -> Manifest:
+def _read_manifest(artifact: Path, max_batch: int) -> Manifest:
     """The manifest inside a .onnx file or beside a .plan."""
     if artifact.suffix not in BACKENDS:
         raise UsageError(f"{artifact}: Triton is given a .onnx or a .plan file; name one that export-model wrote")
     if not artifact.is_file():
         raise InputError(f"{artifact}: no such file; expected a model that export-model wrote")
-    return read_graph(artifact)[1] if artifact.suffix == ".onnx" else _plan_manifest(artifact)
+    return read_graph(artifact)[1] if artifact.suffix == ".onnx" else _plan_manifest(artifact, max_batch)
 
 
-def _plan_manifest(path: Path) -> Manifest:
+def _plan_manifest(path: Path, max_batch: int) -> Manifest:
     """From the sidecar, which also tells whether Triton can load the plan."""
     manifest, record = read_sidecar(path)
     flavour = record.get("flavour")
@@ -91,6 +92,18 @@ def _plan_manifest(path: Path) -> Manifest:
             f"{path}: a plan of {flavour}; Triton loads plans of tensorrt only: "
             "build one with TensorRT, or serve the .onnx file"
         )
+    try:
+        smallest, _, largest = record["profiles"][0]["batch"]
+        fits = smallest <= 1 and max_batch <= largest
+    except (LookupError, TypeError, ValueError) as error:
+        raise EngineError(f"{sidecar_of(path)}: does not say which batches the plan takes; build it again") from error
+    if not fits:
+        raise UsageError(
+            f"{path}: takes {smallest} to {largest} streams, and Triton makes batches of 1 to {max_batch}; "
+            f"build it with --batch 1,1,{max_batch}, or choose a smaller max_batch"
+        )
+    if record.get("plan_sha256") != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise EngineError(f"{sidecar_of(path)} does not describe {path}: one of them was replaced; build it again")
     return manifest
 
 

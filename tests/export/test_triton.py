@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -44,10 +45,13 @@ def plan(tmp_path: Path, manifest: Manifest) -> Path:
     return write_plan(tmp_path / "small.plan", manifest)
 
 
-def write_plan(path: Path, manifest: Manifest, flavour: str = "tensorrt") -> Path:
+def write_plan(
+    path: Path, manifest: Manifest, flavour: str = "tensorrt", batch: tuple[int, int, int] = (1, 1, 32)
+) -> Path:
     """Something in the place of a plan (nothing here runs it), and a sidecar."""
     path.write_bytes(b"plan")
-    sidecar = manifest.to_dict() | {"plan": {"flavour": flavour, "version": "11.4", "profiles": []}}
+    record = {"flavour": flavour, "version": "11.4", "profiles": [{"batch": batch, "tokens": (1, 1, 96)}]}
+    sidecar = manifest.to_dict() | {"plan": record | {"plan_sha256": hashlib.sha256(b"plan").hexdigest()}}
     path.with_name(f"{path.name}.json").write_text(json.dumps(sidecar))
     return path
 
@@ -93,6 +97,31 @@ def test_precisions_are_served_side_by_side(manifest: Manifest, tmp_path: Path) 
 
 
 # --- the configuration
+
+
+@pytest.mark.parametrize("batch", [(1, 1, 8), (2, 2, 32)])
+def test_a_plan_of_other_batches_than_tritons_is_refused(
+    manifest: Manifest, tmp_path: Path, batch: tuple[int, int, int]
+) -> None:
+    plan = write_plan(tmp_path / "small.plan", manifest, batch=batch)
+    with pytest.raises(UsageError, match=rf"takes {batch[0]} to {batch[2]} streams, .* --batch 1,1,32"):
+        write_repository(plan, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_that_is_not_the_sidecars_is_refused(plan: Path, tmp_path: Path) -> None:
+    plan.write_bytes(b"another plan")
+    with pytest.raises(
+        EngineError, match=r"small\.plan\.json does not describe .*small\.plan: one of them was replaced"
+    ):
+        write_repository(plan, tmp_path / "out")
+
+
+def test_a_sidecar_that_tells_no_batches_is_refused(plan: Path, tmp_path: Path) -> None:
+    sidecar = plan.with_name("small.plan.json")
+    sidecar.write_text(sidecar.read_text().replace('"profiles"', '"others"'))
+    with pytest.raises(EngineError, match="does not say which batches"):
+        write_repository(plan, tmp_path / "out")
 
 
 @pytest.mark.parametrize("states", list(StatePrecision))
