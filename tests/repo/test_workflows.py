@@ -67,3 +67,14 @@ def test_what_users_write_reaches_no_shell(root: Path) -> None:
     for path in WORKFLOWS:
         for script in re.findall(r"run: (?:\|\n((?:\s{10,}.*\n)+)|(.*))", path.read_text()):
             assert "${{" not in "".join(script), path
+
+
+def test_the_installed_environment_is_named_as_the_system_writes_paths(root: Path, tmp_path: Path) -> None:
+    """Bash on Windows has paths of its own (/d/a): in GITHUB_PATH they name nothing, and another Python runs."""
+    lines = (root / ".github" / "workflows" / "ci.yml").read_text().splitlines()
+    (line,) = (line.strip() for line in lines if "GITHUB_PATH" in line)
+    assert "$PWD" not in line
+    command, _, _ = line.partition(" >> ")
+    environment = {"PATH": str(Path(sys.executable).parent)}
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert Path(done.stdout.strip()) == tmp_path / "installed" / "bin"
