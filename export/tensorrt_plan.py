@@ -22,6 +22,7 @@ from ..runtime.engines.flavours import FLAVOURS, Flavour, dotted
 from ..runtime.engines.plan_file import start_plan
 from ..runtime.engines.protocol import Engine
 from ..runtime.engines.sidecar import RECORD, Sidecar, read_sidecar, sidecar_of, this_platform
+from ..runtime.engines.tensorrt_runtime import start_runtime
 from ..runtime.errors import EngineError, InputError, UsageError
 from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
@@ -116,9 +117,8 @@ def inspect_plan(plan: Path) -> EngineReport:
         )
     trt = load_flavour(flavour, driver)
     log = collector(trt, flavour)
-    runtime = trt.Runtime(log)
-    if record["version_compatible"]:
-        runtime.engine_host_code_allowed = True  # such plans carry their own runtime; this one was made here
+    # Version-compatible plans carry code of their own for the host; this one was made here.
+    runtime = start_runtime(trt, flavour, log, host_code=record.get("version_compatible") is True)
     engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
         here = driver.devices[0]

@@ -13,7 +13,7 @@ from typing import Any
 from .device import DeviceError, Shape, Tensor
 from .flavours import Flavour
 
-__all__ = ["TensorRTPlan"]
+__all__ = ["TensorRTPlan", "start_runtime"]
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64"}  # numpy's names; others stay as they are
 _LOGGED = 3  # error lines in a message
@@ -26,9 +26,7 @@ class TensorRTPlan:
         """`host_code`: the plan is version-compatible and carries its own runtime. Raises DeviceError."""
         self._trt, self._flavour = trt, flavour
         self._log = _make_log(trt, flavour)
-        runtime = trt.Runtime(self._log)
-        if host_code:
-            runtime.engine_host_code_allowed = True
+        runtime = start_runtime(trt, flavour, self._log, host_code=host_code)
         engine = runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise DeviceError(f"{self.library} does not load the plan ({self._log.last_errors()})")
@@ -83,6 +81,20 @@ class TensorRTPlan:
         if not self._flavour.needs_gpu:
             _configure_rtx(trt, settings)
         return settings
+
+
+def start_runtime(trt: Any, flavour: Flavour, log: Any, *, host_code: bool) -> Any:
+    """NVIDIA's runtime, which loads plans. `log` has `last_errors`. Raises DeviceError where it does not start."""
+    try:
+        runtime = trt.Runtime(log)
+    except TypeError as error:  # "factory function returned nullptr"
+        raise DeviceError(
+            f"{flavour.product} {trt.__version__} does not start ({log.last_errors()}): no usable GPU, or a driver too "
+            "old for it; `nvidia-smi` tells which CUDA version the driver supports"
+        ) from error
+    if host_code:
+        runtime.engine_host_code_allowed = True
+    return runtime
 
 
 def _configure_rtx(trt: Any, settings: Any) -> None:

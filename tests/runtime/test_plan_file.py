@@ -294,6 +294,22 @@ def test_no_such_plan(tmp_path: Path) -> None:
 # --- what fails in NVIDIA's calls
 
 
+def test_a_runtime_that_does_not_start_is_an_error_of_one_line(machine, make, device: HostDevice) -> None:
+    """NVIDIA's bindings raise a TypeError where the library gives null: exclusive GPUs, drivers of another CUDA."""
+
+    class Null(TensorRTDouble):
+        def Runtime(self, log: Any) -> Any:  # noqa: N802
+            log.log("ERROR", "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    machine(tensorrt=Null(device))
+    with pytest.raises(
+        DeviceError, match=r"does not start \(CUDA initialization failure with error: 35\): .*build it here"
+    ):
+        open_engine(make())
+    assert device.closed
+
+
 def test_a_plan_that_does_not_load_after_all(machine, make, device: HostDevice) -> None:
     machine(tensorrt=TensorRTDouble(device, refuses="Platform specific tag mismatch"))
     with pytest.raises(DeviceError, match=r"does not load the plan \(Platform specific tag mismatch\); build it here"):
