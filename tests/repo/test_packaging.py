@@ -114,3 +114,11 @@ def test_licence_is_apache(root: Path) -> None:
 
 def test_changelog_names_the_version(root: Path) -> None:
     assert f"## {importlib.metadata.version('ghostnote')}" in (root / "CHANGELOG.md").read_text()
+
+
+def test_lint_holds_in_a_clone_of_any_name(tree: Path, tmp_path: Path) -> None:
+    """The root is a package, so that a rule for names of modules would see the folder's name."""
+    clone = tree.rename(tmp_path / "Ghostnote-main")
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "."]
+    done = subprocess.run(command, cwd=clone, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
