@@ -153,11 +153,13 @@ def accuracy_command(
     out: OutOption = None,
 ) -> None:
     """F against delay and per class on an annotated folder."""
+    from ..models.evaluation.opening import streaming_engine_for
     from .suites.accuracy import accuracy
 
-    card = _card(open_engine(engine), engine)
-    figures, series = accuracy(engine, audio, labels, classes, threads)
-    title = f"F at 50 ms, {classes} classes, {audio.parent.name}"
+    opened = streaming_engine_for(engine, threads)
+    card = _card(opened, engine)
+    figures, series = accuracy(opened, audio, labels, classes)
+    title = f"F at 50 ms, {classes} classes, {audio.resolve().parent.name}"
     _conclude("accuracy", card, figures, out, title, series)
 
 
@@ -189,7 +191,9 @@ def gpu_command(
         list[Path] | None, typer.Option(help="Checkpoints to step with PyTorch. Default: those of this checkout.")
     ] = None,
     engine: Annotated[list[Path] | None, typer.Option(help="Plans and ONNX files to step as well.")] = None,
-    device: Annotated[str, typer.Option(help="PyTorch's name of the device.")] = "cuda",
+    device: Annotated[
+        str, typer.Option(help="cuda or cpu; CUDA_VISIBLE_DEVICES chooses one of several GPUs.")
+    ] = "cuda",
 ) -> None:
     """Calls of 1 to 4096 streams and 1 to 8 tokens on a GPU, with copies: latency, streams in real time, limits."""
     import torch
@@ -213,7 +217,7 @@ def gpu_command(
         figures, series = gpu(torch_caller(path, device), loaded.manifest(), label, known)
         _conclude("gpu", card, [*limits, *figures], out, f"`{loaded.config.name}` on {about}", series)
     for path in engine or ():
-        opened = open_engine(path, device="cuda" if path.suffix == ".onnx" else "cpu")
+        opened = open_engine(path, device="cuda" if device.startswith("cuda") else "cpu")  # a plan has its GPU
         # With the suffix: a plan lies beside the file that it was built from.
         card = _card(opened, path) | {"model": path.name, "device": about}
         label = engine_label(path, opened.manifest)
@@ -226,12 +230,18 @@ def _device_name(device: str) -> str:
     """What PyTorch's `device` is called by its maker. Raises EngineError without a GPU, UsageError for what is none."""
     import torch
 
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and number.strip("0"):
+        raise UsageError(
+            f"--device {device}: plans, ONNX files and the card are of the first GPU that programs see; "
+            f"give --device cuda, and choose the GPU with CUDA_VISIBLE_DEVICES={number}"
+        )
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EngineError("PyTorch sees no CUDA device here; `ghostnote doctor` says what is missing")
     try:
         torch.zeros(1, device=device)
     except (AssertionError, RuntimeError):
-        raise UsageError(f"--device {device}: PyTorch has no such device here; expected cuda, cuda:N or cpu") from None
+        raise UsageError(f"--device {device}: PyTorch has no such device here; expected cuda or cpu") from None
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shlex
 import shutil
 import subprocess
@@ -28,15 +27,16 @@ import numpy as np
 import soundfile
 import typer
 
-from ..models.evaluation.inputs import audio_files, references
+from ..models.evaluation.inputs import references
 from ..models.evaluation.notes import Note, labels_of, read_notes
 from ..models.evaluation.scores import classes_of, score
 from ..runtime.engines.opening import open_engine
 from ..runtime.errors import GhostnoteError, InputError, UsageError
 from ..runtime.number import finite
 from .machine import machine_card
-from .measuring import ONE_THREAD, matrix_product_gflops, peak_memory_mb
+from .measuring import ONE_THREAD, labelled_recordings, matrix_product_gflops, peak_memory_mb
 from .options import ClassesOption
+from .result import cell
 
 __all__ = ["Peer", "Row", "measure", "peers"]
 
@@ -84,14 +84,14 @@ def peers(
     classes: ClassesOption = "five",
 ) -> None:
     """Measure transcribers side by side; print a table, and one line of JSON."""
+    if sys.platform == "win32":
+        raise UsageError("peers needs the CPU time of other commands, which Windows does not tell; use Linux or macOS")
     found = _peers(dict(map(_named, peer or ())), dict(map(_named, ending or ())))
     ours = [_ours(model, latency_ms) for model in engine or ("base", "small")]
     wanted = references(labels)
     for each in wanted.values():
         classes_of(each, classes)  # raises for labels that are too coarse for them
-    recordings = audio_files(audio, wanted)
-    if not recordings:
-        raise InputError(f"{audio}: no recordings NAME.* of the labels in {labels}; give the folder that holds them")
+    recordings = labelled_recordings(audio, labels, wanted)
     rows = [measure(each, recordings, wanted, classes) for each in [*ours, *found]]
     sys.stdout.write(as_markdown(rows))
     sys.stdout.write(json.dumps({"card": machine_card(), "rows": [asdict(row) for row in rows]}) + "\n")
@@ -138,7 +138,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
         error = "-" if r.mean_abs_ms is None else f"{r.mean_abs_ms:.1f} ms"
         memory = "-" if r.peak_mb is None else f"{r.peak_mb:.0f} MB"
         lines.append(
-            f"| {r.name} | {latency} | {r.f['50']:.3f} | {r.f['25']:.3f} | {error} | {1000 * r.cpu_per_s:.1f} ms "
+            f"| {cell(r.name)} | {latency} | {r.f['50']:.3f} | {r.f['25']:.3f} | {error} | {1000 * r.cpu_per_s:.1f} ms "
             f"| {r.gflop_equivalents:.2f} | {r.start_s:.2f} s | {memory} |"
         )
     return "\n".join(lines) + "\n\n"
@@ -192,6 +192,8 @@ def _written(peer: Peer, out: Path) -> list[Note]:
 
 
 def _children_cpu_s() -> float:
+    import resource  # not on Windows, where `peers` says so
+
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...models.evaluation.inputs import audio_files, references
+from ...models.evaluation.inputs import references
 from ...models.evaluation.opening import estimate as hits_of
-from ...models.evaluation.opening import streaming_engine_for
 from ...models.evaluation.scores import score
-from ..measuring import GENERATED, Figure
+from ...runtime.engines.protocol import Engine
+from ..measuring import GENERATED, Figure, labelled_recordings
 
 __all__ = ["GENERATED", "accuracy"]
 
@@ -18,13 +18,13 @@ F_TOLERANCE = 0.005  # of F itself
 WINDOW_S = 0.05
 
 
-def accuracy(
-    path: Path | None, audio: Path, labels: Path, classes: str, threads: int
-) -> tuple[list[Figure], dict[str, Any]]:
-    """Pooled F at every total latency, F of each class at the default one, and the series behind them."""
-    engine = streaming_engine_for(path, threads)
+def accuracy(engine: Engine, audio: Path, labels: Path, classes: str) -> tuple[list[Figure], dict[str, Any]]:
+    """Pooled F at every total latency, F of each class at the default one, and the series behind them.
+
+    Raises InputError where labels or their recordings cannot be read.
+    """
     wanted = references(labels)
-    recordings = audio_files(audio, wanted)
+    recordings = labelled_recordings(audio, labels, wanted)
     manifest = engine.manifest
     by_latency: dict[str, dict[str, float]] = {}
     for index in range(len(manifest.delays_ms)):

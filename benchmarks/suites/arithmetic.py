@@ -10,7 +10,10 @@ __all__ = ["gflop_per_second"]
 
 
 def gflop_per_second(path: Path | None) -> float | None:
-    """GFLOP per second of audio of an ONNX file or a bundled model; None for plans and without the `onnx` package."""
+    """GFLOP per second of audio of an ONNX file or a bundled model.
+
+    None for plans, without the `onnx` package, and for graphs that do not say all shapes (as others' optimisers leave).
+    """
     file = model_file(path)
     if not file.name.endswith(".onnx"):
         return None
@@ -22,4 +25,7 @@ def gflop_per_second(path: Path | None) -> float | None:
     except ImportError:
         return None
     proto = onnx.load_model_from_string(file.read_bytes())
-    return counted(proto, manifest_of(proto))
+    try:
+        return counted(proto, manifest_of(proto))
+    except ValueError:
+        return None

@@ -32,10 +32,14 @@ Floats = NDArray[np.float32]
 
 
 def endurance(engine: Engine, hours: float) -> list[Figure]:
-    """Memory hour by hour, and the hits of the last hour against those of a fresh stream."""
+    """Memory hour by hour, and the hits of the last hour against those of a fresh stream.
+
+    Raises UsageError for a model whose manifest does not tell how far back it looks.
+    """
     per_hour = 3600 // CLIP_S
     clips = round(hours * per_hour)
     last = max(0, clips - per_hour)  # the clip with which the last hour begins
+    before = math.ceil(receptive_field_s(engine.manifest) / CLIP_S)  # raises for what cannot be judged hours later
     transcriber, memory, hits = _transcriber(engine), [], []
     for number in range(clips):
         found = transcriber.feed(_clip(engine, number))
@@ -44,7 +48,6 @@ def endurance(engine: Engine, hours: float) -> list[Figure]:
         if (number + 1) % max(1, min(per_hour, clips // 4)) == 0:
             memory.append(resident_mb())
     hits += transcriber.flush()
-    before = math.ceil(receptive_field_s(engine.manifest) / CLIP_S)
     fresh = list(_fresh(engine, max(0, last - before), clips))
     start_s = last * CLIP_S
     one, other = ([h for h in found if h.time_s >= start_s] for found in (hits, fresh))

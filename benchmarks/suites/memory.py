@@ -17,7 +17,7 @@ def memory(path: Path | None, sample_rate: int, minutes: float) -> list[Figure]:
     options = [] if path is None else ["--engine", str(path)]
     figures = []
     with tempfile.TemporaryDirectory() as folder:
-        for length in (1.0, minutes):
+        for length in sorted({1.0, minutes}):
             wav = write_wav(Path(folder) / "input.wav", 60 * length, sample_rate)
             command = [*TRANSCRIBE, str(wav), "-o", str(Path(folder) / "hits.mid"), *options]
             name = f"peak memory, {length:g} minute{'' if length == 1 else 's'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -135,3 +136,15 @@ def test_recordings_and_labels_that_do_not_do(folders: tuple[Path, Path], monkey
 def test_braces_of_the_command_stay() -> None:
     peer = Peer("x", "awk '{print} {audio}' {audio} {out}")
     assert peer.words(Path("a.wav"), Path("b.txt")) == ["awk", "{print} a.wav", "a.wav", "b.txt"]
+
+
+def test_where_cpu_time_of_commands_is_not_told_that_is_said(folders: tuple[Path, Path]) -> None:
+    """Windows has no module `resource`."""
+    script = "import sys; sys.modules['resource'] = None; from ghostnote.benchmarks import peers; "
+    script += "sys.platform = 'win32'; peers.main()"
+    done = subprocess.run([sys.executable, "-c", script, *folders], capture_output=True, text=True, check=False)
+    assert done.returncode == UsageError.exit_code
+    assert (
+        done.stderr
+        == "error: peers needs the CPU time of other commands, which Windows does not tell; use Linux or macOS\n"
+    )

@@ -141,3 +141,15 @@ def test_a_gpu_and_its_clocks_stand_on_the_card(tmp_path: Path, monkeypatch: pyt
     assert machine.machine_card()["gpu"] == "A GPU, 1980 MHz, 2619 MHz, 700.00 W"
     tool.write_text("#!/bin/sh\nexit 9\n")
     assert "gpu" not in machine.machine_card()
+
+
+@pytest.mark.parametrize(("visible", "asked"), [(None, "0"), ("1,0", "1"), ("GPU-8a1b", "GPU-8a1b")])
+def test_the_card_is_of_the_gpu_that_programs_see(visible: str | None, asked: str, tmp_path: Path, monkeypatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\nfor word; do case "$word" in --id=*) echo "$word" ;; esac; done\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.machine_card()["gpu"] == f"--id={asked}"

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 import soundfile
 import torch
@@ -22,7 +24,18 @@ from typer.testing import CliRunner
 from ghostnote.benchmarks import command, measuring
 from ghostnote.benchmarks.pauses import Pauses, watching
 from ghostnote.benchmarks.result import Result
-from ghostnote.benchmarks.suites import accuracy, endurance, gpu, latency, memory, parity, streams, throughput, training
+from ghostnote.benchmarks.suites import (
+    accuracy,
+    arithmetic,
+    endurance,
+    gpu,
+    latency,
+    memory,
+    parity,
+    streams,
+    throughput,
+    training,
+)
 from ghostnote.export.parity import TOLERANCES
 from ghostnote.export.signals import drum_like
 from ghostnote.models.arithmetic import gflop_per_second
@@ -179,6 +192,15 @@ def test_a_long_stream_ends_as_a_fresh_one_would(tiny_engine: OnnxRuntimeEngine)
     assert figures["of these different from a fresh start"].value == 0
 
 
+def test_a_model_that_cannot_be_judged_in_the_end_is_refused_at_once(
+    tiny_engine: OnnxRuntimeEngine, monkeypatch
+) -> None:
+    older = replace(tiny_engine.manifest, states={"state_audio": (2466,)})
+    monkeypatch.setattr(endurance, "_transcriber", engine_never)
+    with pytest.raises(UsageError, match="has no 'state_keys_"):
+        endurance.endurance(SimpleNamespace(manifest=older), hours=24)
+
+
 def test_memory_that_nobody_knows_has_not_stayed_flat(
     tiny_engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,12 +249,48 @@ def test_a_model_that_hears_the_whole_file_has_no_parity(tmp_path: Path) -> None
 
 
 def test_accuracy_on_the_generated_set_is_of_use() -> None:
-    figures, series = accuracy.accuracy(
-        Path("small"), accuracy.GENERATED / "audio", accuracy.GENERATED / "labels", "five", 1
-    )
+    generated = accuracy.GENERATED
+    figures, series = accuracy.accuracy(open_engine("small"), generated / "audio", generated / "labels", "five")
     pooled = [figure.value for figure in figures if figure.name.startswith("F, total latency")]
     assert min(pooled) > 0.6
     assert len(series["f_by_latency_ms"]) == 6
+
+
+def test_accuracy_of_a_checkpoint_is_named_after_the_folder(tiny: Checkpoint, tmp_path: Path, monkeypatch) -> None:
+    for name in ("audio", "labels"):
+        (tmp_path / "corpus" / name).mkdir(parents=True)
+    save(tmp_path / "tiny.pt", tiny)
+    monkeypatch.chdir(tmp_path / "corpus")
+    soundfile.write("audio/a.wav", drum_like(0, 1.0), 44100)
+    Path("labels/a.txt").write_text("0.1\tBD\n")
+    words = [
+        "accuracy",
+        "--audio",
+        "audio",
+        "--labels",
+        "labels",
+        "--engine",
+        str(tmp_path / "tiny.pt"),
+        "--out",
+        "out",
+    ]
+    ran = CliRunner().invoke(command.bench, words)
+    assert ran.exit_code == 0, ran.output
+    assert Result.from_json(Path("out/accuracy-tiny.json").read_text()).title == "F at 50 ms, five classes, corpus"
+    Path("audio/a.wav").unlink()
+    ran = CliRunner().invoke(command.bench, words)
+    assert isinstance(ran.exception, InputError)
+    assert "audio: no recordings NAME.* of the labels in labels" in str(ran.exception)
+
+
+def test_arithmetic_is_unknown_of_a_graph_that_does_not_tell_its_shapes(tiny_onnx: Path, tmp_path: Path) -> None:
+    """As onnxruntime's optimiser leaves it: operators of its own, whose outputs ONNX knows nothing about."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(str(tiny_onnx), options, providers=["CPUExecutionProvider"])
+    assert arithmetic.gflop_per_second(tmp_path / "optimised.onnx") is None
+    assert arithmetic.gflop_per_second(tiny_onnx)
 
 
 def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
@@ -240,7 +298,9 @@ def test_a_suite_from_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
         command.bench, ["memory", "--engine", str(tiny_onnx), "--minutes", "1", "--out", str(tmp_path)]
     )
     assert ran.exit_code == 0, ran.output
-    assert json.loads((tmp_path / "memory-tiny.json").read_text())["card"]["model"] == "tiny"
+    document = Result.from_json((tmp_path / "memory-tiny.json").read_text())
+    assert document.card["model"] == "tiny"
+    assert [figure.name for figure in document.figures] == ["peak memory, 1 minute"]
 
 
 @pytest.mark.parametrize(
@@ -286,6 +346,7 @@ def engine_never(*_: object, **__: object) -> None:
         (["training", "--preset", "huge"], "unknown preset 'huge'; expected one of"),
         (["accuracy", "--classes", "foo"], "cannot score classes 'foo'; choose one of five,"),
         (["gpu", "out", "--device", "foo"], "--device foo: PyTorch has no such device here"),
+        (["gpu", "out", "--device", "cuda:1"], "give --device cuda, and choose the GPU with CUDA_VISIBLE_DEVICES=1"),
         (["memory", "--minutes", "nan"], "--minutes nan: expected a finite number"),
         (["endurance", "--hours", "nan"], "--hours nan: expected a finite number"),
         (["streams", "--max-wait-ms", "inf"], "--max-wait-ms inf: expected a finite number"),
@@ -380,6 +441,7 @@ def test_figures_of_the_gpu_suite_are_called_the_same_with_a_later_library(
         return [], {}
 
     def opened(path: Path, device: str = "cpu") -> PlanEngine:
+        assert device == "cpu"  # what --device says: figures are called after it
         return plan_engine(tiny_onnx)
 
     monkeypatch.setattr(gpu, "device_figures", lambda _device: ([], {}))
