@@ -20,6 +20,7 @@ __all__ = ["Blown", "Instrument", "Pluck", "Tone", "backing_rows", "load_instrum
 ATTACK_SAMPLE = 220
 PITCHLESS = {"sonicpi_bass": 36, "sonicpi_guitar": 40, "sonicpi_ambient": 60}  # notes named after a C or E
 UNKNOWN_PITCH = 48
+HIGHEST_HZ = 18000.0  # of a synthesised harmonic: beyond half the sample rate they would come back as other tones
 # Their loudest samples wrapped around to the other sign when they were recorded: clicks, which drums would explain.
 DAMAGED = {f"pastabass_fingered/{note}_vl4.flac" for note in ("bb2", "e2", "g2")}
 
@@ -49,12 +50,13 @@ class Instrument:
         return k, pitch - self.pitches[k]
 
     def sound(self, pitch: int, velocity: float, most: int, moved: int) -> tuple[np.ndarray, int]:
-        """A note's samples [up to `most`], float32, and its attack's place in them."""
+        """A note's samples, float32, up to `most` from its attack on, and the attack's place in them."""
         k, shift = self.nearest(pitch, velocity, moved)
-        wave = _moved(self.samples[k], shift, most)
+        attack = round(ATTACK_SAMPLE / 2 ** (shift / 12))
+        wave = _moved(self.samples[k], shift, attack + most)
         if velocity < 0.55 and self.layers[k] > 0.9:  # no soft recording: a darker loud one
             wave = np.convolve(wave, binomial(6))[: len(wave)]
-        return wave, round(ATTACK_SAMPLE / 2 ** (shift / 12))
+        return wave, attack
 
 
 class Pluck:
@@ -62,15 +64,15 @@ class Pluck:
 
     def __init__(self, rng: np.random.Generator):
         harmonics = np.arange(1, 21)
-        self._table = _table(harmonics ** -rng.uniform(0.6, 2) * np.where(harmonics % 2, 1, rng.uniform(0, 1)))
+        self._levels = harmonics ** -rng.uniform(0.6, 2) * np.where(harmonics % 2, 1, rng.uniform(0, 1))
         self._decay_s = rng.uniform(0.08, 1.5) if rng.random() < 0.7 else rng.uniform(2, 8)
         self._attack = int(np.exp(rng.uniform(np.log(20), np.log(600 if self._decay_s < 2 else 4000))))
 
     def sound(self, pitch: int, _velocity: float, most: int, _moved: int) -> tuple[np.ndarray, int]:
-        """A note's samples [most], float32, and its attack's place in them."""
+        """A note's samples, float32, up to `most`, and its attack's place in them: the first."""
         n = min(most, int(6 * self._decay_s * SAMPLE_RATE))
-        index = (np.arange(n) * (440 * 2 ** ((pitch - 69) / 12) * 2048 / SAMPLE_RATE)).astype(np.int64) & 2047
-        wave = self._table[index] * np.exp(
+        index = (np.arange(n) * (_hz(pitch) * 2048 / SAMPLE_RATE)).astype(np.int64) & 2047
+        wave = _table(self._levels, pitch)[index] * np.exp(
             np.arange(n, dtype=np.float32) * np.float32(-1 / self._decay_s / SAMPLE_RATE)
         )
         rise = min(n, self._attack)
@@ -85,25 +87,29 @@ class Blown:
         harmonics = np.arange(1, 25)
         # A body's resonance between 500 Hz and 2 kHz for a tone of 250 Hz.
         formant = 1 + rng.uniform(0, 3) * np.exp(-((harmonics - rng.uniform(2, 8)) ** 2) / rng.uniform(2, 12))
-        self._dark = _table(harmonics ** -rng.uniform(2, 3))
-        self._bright = _table(formant * harmonics ** -rng.uniform(0.5, 1.2))
+        self._dark = harmonics ** -rng.uniform(2, 3)
+        self._bright = formant * harmonics ** -rng.uniform(0.5, 1.2)
         self._players = 1 + np.concatenate([[0.0], rng.normal(0, 0.004, rng.integers(0, 4))])
         self._rise_s = np.exp(rng.uniform(np.log(0.008), np.log(0.08)))
         self._sag, self._breath = rng.uniform(0, 0.6), rng.choice([0.0, rng.uniform(0.02, 0.2)])
         self._rng = rng
 
     def sound(self, pitch: int, velocity: float, most: int, _moved: int) -> tuple[np.ndarray, int]:
-        """A note's samples [most], float32, and its attack's place in them: half way up its rise."""
-        t = np.arange(most, dtype=np.float32) / SAMPLE_RATE
+        """A note's samples, float32, `most` from its attack on, and the attack's place in them: half way up its rise."""
+        attack = int(self._rise_s * SAMPLE_RATE / 2)
+        n = attack + most
+        t = np.arange(n, dtype=np.float32) / SAMPLE_RATE
         level = np.clip(t / self._rise_s, 0, 1) * (1 - self._sag * np.clip((t - self._rise_s) / 0.15, 0, 1))
-        tone = np.zeros(most, dtype=np.float32)
+        dark, bright = (_table(levels, pitch) for levels in (self._dark, self._bright))
+        tone = np.zeros(n, dtype=np.float32)
         for detuned in self._players:
-            place = np.arange(most) * (440 * 2 ** ((pitch - 69) / 12) * 2048 / SAMPLE_RATE * detuned)
+            place = np.arange(n) * (_hz(pitch) * 2048 / SAMPLE_RATE * detuned)
             index = (place + 2048 * self._rng.random()).astype(np.int64) & 2047
-            bright = level * np.float32(velocity)
-            tone += self._dark[index] + bright * (self._bright[index] - self._dark[index])
-        puff = self._rng.standard_normal(most, dtype=np.float32) * np.exp(-t / np.float32(0.03 + self._rise_s))
-        return level * tone + np.float32(self._breath) * puff, int(self._rise_s * SAMPLE_RATE / 2)
+            tone += dark[index] + level * np.float32(velocity) * (bright[index] - dark[index])
+        # The breath swells ahead of the tone: noise that begins at full level would be a hi-hat.
+        swell = np.clip(2 * t / self._rise_s, 0, 1) * np.exp(-t / np.float32(0.03 + self._rise_s))
+        puff = self._rng.standard_normal(n, dtype=np.float32) * swell.astype(np.float32)
+        return level * tone + np.float32(self._breath) * puff, attack
 
 
 Tone = Instrument | Pluck | Blown
@@ -150,7 +156,7 @@ def played(notes: list[Note], instrument: Tone, n_samples: int, release_s: float
     if not notes:
         return bus
     release = np.linspace(1, 0, int(release_s * SAMPLE_RATE), dtype=np.float32)
-    most = int(max(note.length_s for note in notes) * SAMPLE_RATE) + len(release) + 2 * ATTACK_SAMPLE
+    most = int(max(note.length_s for note in notes) * SAMPLE_RATE) + len(release)
     sounds: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
     for start_s, length_s, pitch, velocity in notes:
         key = (pitch, round(velocity * 4))
@@ -171,8 +177,13 @@ def played(notes: list[Note], instrument: Tone, n_samples: int, release_s: float
     return bus
 
 
-def _table(levels: np.ndarray) -> np.ndarray:
-    """One period of harmonics 1, 2, ... at their levels, float32 [2048], peak 1."""
+def _hz(pitch: int) -> float:
+    return 440 * 2 ** ((pitch - 69) / 12)
+
+
+def _table(levels: np.ndarray, pitch: int) -> np.ndarray:
+    """One period of harmonics 1, 2, ... at their levels, as far as a pitch has them, float32 [2048], peak 1."""
+    levels = levels[: max(1, int(HIGHEST_HZ / _hz(pitch)))]
     table = np.sin(np.outer(np.arange(2048) * (2 * np.pi / 2048), np.arange(1, len(levels) + 1))) @ levels
     return (table / np.abs(table).max()).astype(np.float32)
 

@@ -139,6 +139,39 @@ def test_horns_sound_where_and_as_high_as_asked():
         assert abs(strongest - round(strongest)) < 0.015 * strongest
 
 
+def test_horns_end_softly_however_slowly_they_rise():
+    """A note that stops at full level is a click: an onset that nobody struck."""
+    for seed in range(25):
+        horns = instruments.Blown(np.random.default_rng(seed))
+        wave = np.abs(instruments.played([band.Note(0.5, 0.3, 57, 1.0)], horns, RATE, release_s=0.03))
+        last = int(np.flatnonzero(wave)[-1])
+        assert abs(last / RATE - 0.83) < 0.002  # the release follows the note's end
+        assert wave[last - 44 : last].max() < 0.1 * wave[int(0.6 * RATE) : int(0.8 * RATE)].max()
+
+
+@pytest.mark.parametrize("kind", [instruments.Blown, instruments.Pluck])
+def test_high_tones_hold_nothing_but_their_harmonics(kind):
+    """What lies beyond half the sample rate would come back between them."""
+    for seed in range(10):
+        instrument = kind(np.random.default_rng(seed))
+        instrument._breath = 0.0
+        wave, _ = instrument.sound(93, 1.0, RATE, 0)  # 1760 Hz
+        power = np.abs(np.fft.rfft(wave * np.blackman(len(wave)), RATE)) ** 2
+        harmonics = np.round(np.arange(RATE // 2 + 1) / 1760) * 1760
+        between = np.abs(np.arange(RATE // 2 + 1) - harmonics) > 300
+        assert power[between].sum() < 1e-3 * power.sum()
+
+
+def test_horns_breathe_in_gently():
+    """The first ms of their noise lie far under its loudest: hi-hats begin at full level."""
+    for seed in range(10):
+        horns = instruments.Blown(np.random.default_rng(seed))
+        horns._breath, horns._dark, horns._bright = 1.0, np.zeros(24) + 1e-9, np.zeros(24) + 1e-9
+        horns._players = horns._players[:0]
+        noise, _ = horns.sound(60, 1.0, RATE, 0)
+        assert np.abs(noise[:22]).max() < 0.4 * np.abs(noise).max()
+
+
 def test_stabs_are_short_chords_on_the_hits():
     rng = np.random.default_rng(5)
     notes = band.stabs(rng, band.Song(rng, sorted(BEAT), 4.0))
