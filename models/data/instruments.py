@@ -95,7 +95,7 @@ class Blown:
         self._rng = rng
 
     def sound(self, pitch: int, velocity: float, most: int, _moved: int) -> tuple[np.ndarray, int]:
-        """A note's samples, float32, `most` from its attack on, and the attack's place in them: half way up its rise."""
+        """A note's samples, float32, `most` from its attack on, and that one's place in them: half way up its rise."""
         attack = int(self._rise_s * SAMPLE_RATE / 2)
         n = attack + most
         t = np.arange(n, dtype=np.float32) / SAMPLE_RATE
