@@ -8,7 +8,7 @@ import pytest
 
 from ghostnote.models.corpora.folders import midi_labels
 from ghostnote.models.data.grooves import GrooveSet, load_performances, read_midi
-from ghostnote.models.data.mixture import _left_out, _steady, sample_drummers
+from ghostnote.models.data.mixture import _in_unison, _left_out, _steady, sample_drummers
 from ghostnote.models.data.performance import Performance
 from ghostnote.models.data.recipe import Draws, RenderRecipe
 from ghostnote.models.evaluation.notes import read_notes
@@ -146,6 +146,43 @@ def test_the_mixture_brings_in_what_the_grooves_lack(dataset, tmp_path):
 
 def test_two_drummers_play_where_clips_are_mixed():
     assert [len(drummers(seed, None, chance=chance)) for seed in range(5) for chance in (0, 1)] == [1, 2] * 5
+
+
+def test_hands_in_unison_strike_snare_and_tom_and_leave_the_hihat(clip_of_rock):
+    together = 0
+    for seed in range(40):
+        varied = _in_unison(np.random.default_rng(seed), clip_of_rock)
+        toms = varied.times_s[np.isin(varied.classes, [index_of("LT"), index_of("MT")])]
+        for tom in toms:
+            struck = set(varied.classes[np.abs(varied.times_s - tom) < 0.03].tolist())
+            assert index_of("SD") in struck
+            assert index_of("CHH") not in struck
+        for code in ("SD", "BD", "LT"):
+            assert (np.diff(varied.times_s[varied.classes == index_of(code)]) > 0.015).all()
+        together += len(toms) > 3
+    assert together > 15
+
+
+@pytest.fixture
+def clip_of_rock() -> Performance:
+    """Eighths on the hi-hat, kick and snare in turn, for 8 s."""
+    eighths, beats = np.arange(32) * 0.25, np.arange(16) * 0.5
+    codes = ["CHH"] * 32 + ["BD", "SD"] * 8
+    levels = [0.6] * 32 + [0.9] * 16
+    return Performance.from_hits([*eighths, *beats], [index_of(code) for code in codes], levels, 8.0)
+
+
+def test_many_toms_sound_with_a_snare(dataset):
+    """Else a snare would mean that no tom was struck with it."""
+    grooves, recipe = GrooveSet(dataset, "train"), RenderRecipe.load("production")
+    toms = with_snare = 0
+    for seed in range(150):
+        for clip in sample_drummers(Draws(seed), 8.0, grooves, recipe):
+            snares = clip.times_s[clip.classes == index_of("SD")]
+            for tom in clip.times_s[np.isin(clip.classes, [index_of(code) for code in ("LT", "MT", "HT")])]:
+                toms += 1
+                with_snare += bool(len(snares) and np.abs(snares - tom).min() < 0.02)
+    assert with_snare > 0.17 * toms
 
 
 def test_without_grooves_the_mixture_is_stress_patterns():
