@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import OutputError
 from .output_options import OutputRequest
+from .pcm import make_blocking
 from .sinks import Sinks
 from .terminal import TerminalSink, is_terminal
 from .writers import TIMED_FORMATS, FileSink, FormatOptions, OrderedFormat, Sink, StreamSink, make_format
@@ -57,6 +58,7 @@ def open_outputs(
 def _standard_output(name: str | None, manifest: Manifest, options: FormatOptions) -> Sink:
     if sys.stdout is None:
         raise OutputError("standard output is closed; name a file with -o")
+    make_blocking(sys.stdout)
     if name is None and is_terminal(sys.stdout):
         return TerminalSink()
     form = make_format(name or "jsonl", manifest, options)

@@ -74,9 +74,10 @@ class WavHeader:
 
 
 def make_blocking(stream: object) -> None:
-    """See that a stream waits for what is not there yet; one without a file descriptor is left as it is.
+    """See that a stream waits for data, or for room; one without a file descriptor is left as it is.
 
-    Where another program made a pipe non-blocking, which holds for all who share it, it would seem to end at once.
+    Where another program made a pipe non-blocking, which holds for all who share it, it would seem to end at once, or
+    would lose what a slow reader has not taken yet.
     """
     with contextlib.suppress(AttributeError, OSError, ValueError):  # nor can every system
         os.set_blocking(stream.fileno(), True)  # type: ignore[attr-defined]

@@ -207,8 +207,10 @@ class StreamSink:
     def _put(self, data: bytes) -> None:
         if not data:
             return
+        left = memoryview(data)
         try:
-            self._stream.write(data)
+            while left:  # without a buffer (python -u) a stream may take a part only
+                left = left[self._stream.write(left) :]
             self._stream.flush()
         except BrokenPipeError:
             raise

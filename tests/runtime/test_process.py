@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -117,6 +118,24 @@ def test_full_standard_output(start: Start, click_wav: Path) -> None:
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 6
     assert errors.splitlines() == [b"error: standard output: cannot be written (No space left on device)"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_that_does_not_block_is_waited_for(unbuffered: str, start: Start, tmp_path: Path) -> None:
+    audio = np.zeros(100 * RATE, np.float32)
+    audio[::5000] = 0.95
+    soundfile.write(tmp_path / "many.wav", audio, RATE, subtype="FLOAT")
+    end, full = os.pipe()
+    os.set_blocking(full, False)
+    process = start(tmp_path / "many.wav", stdout=full, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    _wait_for(lambda: not select.select([], [full], [], 0)[1])
+    time.sleep(1)  # for hits that find no room
+    os.close(full)
+    with os.fdopen(end, "rb") as reader:
+        lines = reader.readlines()
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, len(lines)) == (0, np.count_nonzero(audio)), errors
+    assert json.loads(lines[-1])["time"] == pytest.approx(np.flatnonzero(audio)[-1] / RATE, abs=0.01)
 
 
 def test_closed_standard_output(start: Start, click_wav: Path, tmp_path: Path) -> None:
