@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSocketDisconnect
-from fastapi.responses import HTMLResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
@@ -174,13 +175,19 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
             with metrics.sessions.track_inprogress():
                 await session.run()
 
-    @app.post("/v1/transcribe")
+    @app.exception_handler(RequestValidationError)
+    async def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
+        metrics.errors.labels(UsageError.__name__).inc()
+        return JSONResponse({"detail": _told(error)}, 422)
+
+    @app.post("/v1/transcribe", responses={422: {"description": "No such latency"}})
     async def transcribe_file(request: Request, latency_ms: float | None = None) -> dict[str, Any]:
         """Hits of the audio file in the request's body; `latency_ms` as in a session, by default the most accurate."""
         if not _is_welcome(request.headers.get("origin"), request.headers.get("host"), settings):
             metrics.errors.labels("origin").inc()
             raise HTTPException(403, "this page may not use the server; see --allow-origin")
         try:
+            uploads.check_announced(request.headers, settings.max_upload_bytes)
             transcript = await _hear_upload(request.stream(), pool, settings, latency_ms, threads)
         except GhostnoteError as error:
             raise _http_error(error, metrics) from None
@@ -206,6 +213,11 @@ async def _hear_upload(
             raise uploads.TooSlowError(
                 f"the file was not received and transcribed within {settings.max_upload_s:g} s; send a shorter one"
             ) from None
+
+
+def _told(error: RequestValidationError) -> str:
+    """What is wrong with a request's parameters, as every other refusal: in one text."""
+    return "; ".join(f"{wrong['loc'][-1]} {wrong['input']!r:.40}: {wrong['msg']}" for wrong in error.errors())
 
 
 def _http_error(error: GhostnoteError, metrics: Metrics) -> HTTPException:

@@ -66,15 +66,17 @@ def serve(
     from ..pool import StreamPool
     from .app import create_app
     from .metrics import MeteredEngine, Metrics
-    from .settings import Settings, is_loopback
+    from .settings import Settings, is_loopback, parse_origin
 
+    if not host:  # as of a variable that is not set; to the system it means every network
+        raise UsageError("--host '': expected an address; 127.0.0.1 is this machine alone, 0.0.0.0 every network")
     settings = Settings(
         latency_ms=latency_ms,
         max_sessions=max_sessions,
         idle_timeout_s=idle_timeout,
         max_session_s=60 * max_session_minutes,
         max_upload_bytes=round(1e6 * max_upload_mb),
-        allowed_origins=tuple(allow_origin or ()),
+        allowed_origins=tuple(map(parse_origin, allow_origin or ())),
     )
     warm_streams = min(max_sessions, _WARM_STREAMS)
     metrics = Metrics()

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-__all__ = ["Settings", "is_loopback"]
+from ..errors import UsageError
+
+__all__ = ["Settings", "is_loopback", "parse_origin"]
+
+_USUAL_PORT = {"http": ":80", "https": ":443"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +35,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # another name
         return False
+
+
+def parse_origin(text: str) -> str:
+    """An origin as browsers send it, with which it is compared letter by letter; `*` and `null` as they are.
+
+    Raises UsageError for what no browser would send.
+    """
+    if text in ("*", "null"):
+        return text
+    try:
+        url = urlsplit(text)
+        is_origin = bool(url.scheme and url.hostname) and url.port != 0 and "@" not in url.netloc
+    except ValueError:
+        is_origin = False
+    if not is_origin or url.path not in ("", "/") or url.query or url.fragment:
+        raise UsageError(f"--allow-origin '{text}': expected scheme://host[:port], as https://studio.example, or *")
+    return f"{url.scheme}://{url.netloc.lower().removesuffix(_USUAL_PORT.get(url.scheme, ' '))}"

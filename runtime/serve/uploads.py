@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..pooled_stream import PooledStream
 from ..stream import silenced_text
 from ..writers import json_fields
 
-__all__ = ["TooLargeError", "TooSlowError", "Transcript", "folder", "save", "transcribe"]
+__all__ = ["TooLargeError", "TooSlowError", "Transcript", "check_announced", "folder", "save", "transcribe"]
 
 Floats = NDArray[np.float32]
 
@@ -53,6 +53,18 @@ class Transcript:
         }
 
 
+def check_announced(headers: Mapping[str, str], max_bytes: int) -> None:
+    """Refuse by its headers what need not be sent. Raises TooLargeError; InputError for the form of a web page."""
+    if headers.get("content-type", "").startswith("multipart/"):
+        raise InputError(
+            "a form (multipart) came, expected the file itself as the body: curl --data-binary @FILE, or fetch with "
+            "the file as its body"
+        )
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+
+
 @contextmanager
 def folder() -> Iterator[Path]:
     """A folder for one upload, gone afterwards. Raises OutputError where the disk has no place for it."""
@@ -72,7 +84,7 @@ async def save(chunks: AsyncIterator[bytes], path: Path, max_bytes: int) -> None
             async for chunk in chunks:
                 size += len(chunk)
                 if size > max_bytes:
-                    raise TooLargeError(f"the file is larger than {max_bytes} bytes, the limit of this server")
+                    raise _too_large(max_bytes)
                 await asyncio.to_thread(file.write, chunk)
     except OSError as error:
         raise _no_place(error) from None
@@ -99,6 +111,10 @@ def transcribe(path: Path, stream: PooledStream, sample_rate: int) -> Transcript
         transcript.warnings += [_without(path, warning) for warning in reader.warnings]
         transcript.warnings += silenced_text(reader.non_finite_samples + stream.non_finite_samples)
     return transcript
+
+
+def _too_large(max_bytes: int) -> TooLargeError:
+    return TooLargeError(f"the file is larger than {max_bytes} bytes, the limit of this server")
 
 
 def _no_place(error: OSError) -> OutputError:

@@ -21,8 +21,10 @@ from websockets.sync.client import ClientConnection
 
 from ghostnote.runtime import Engine
 from ghostnote.runtime.engines.protocol import StepOutput
+from ghostnote.runtime.errors import UsageError
 from ghostnote.runtime.serve import frames
 from ghostnote.runtime.serve.frames import LARGE_BYTES, Allowance
+from ghostnote.runtime.serve.settings import parse_origin
 
 PCM = clicks(2.5)
 
@@ -388,6 +390,42 @@ def test_pages_of_others_are_not_served(
         assert server.post(b"", Origin=origin)[0] == 403
         with pytest.raises(InvalidStatus, match="403"):
             server.connect(origin=origin).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://studio.example", "https://studio.example"),
+        ("https://Studio.Example/", "https://studio.example"),
+        ("https://studio.example:443", "https://studio.example"),
+        ("http://[::1]:8080/", "http://[::1]:8080"),
+        ("http://localhost:443", "http://localhost:443"),
+        ("chrome-extension://abc", "chrome-extension://abc"),
+        ("null", "null"),
+        ("*", "*"),
+    ],
+)
+def test_an_allowed_origin_is_taken_as_browsers_send_it(text: str, origin: str) -> None:
+    assert parse_origin(text) == origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "studio.example",
+        "studio.example:80",
+        "https://",
+        "https://a/b",
+        "https://a?b",
+        "https://u@a",
+        "http://[",
+        "http://a:x",
+    ],
+)
+def test_what_no_browser_sends_is_no_allowed_origin(text: str) -> None:
+    with pytest.raises(UsageError, match="expected scheme://host"):
+        parse_origin(text)
 
 
 @pytest.mark.parametrize(

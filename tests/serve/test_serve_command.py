@@ -20,6 +20,8 @@ from serving import alone, clicks, hits_of, said, start_message
 from websockets.sync.client import connect
 
 from ghostnote.runtime import Engine
+from ghostnote.runtime.errors import UsageError
+from ghostnote.runtime.serve.command import serve
 
 _RUN = "import sys; from ghostnote.cli import main; main()"
 
@@ -127,6 +129,13 @@ def test_an_engine_that_cannot_be_opened_and_a_taken_port_are_one_line(process: 
             assert done.returncode == code
             assert named in done.stderr
             assert done.stderr.count("\n") == 1
+
+
+def test_places_that_are_none_are_refused_before_the_work() -> None:
+    with pytest.raises(UsageError, match="--host '': expected an address"):
+        serve(host="")
+    with pytest.raises(UsageError, match=r"--allow-origin 'studio\.example': expected scheme://host"):
+        serve(allow_origin=["studio.example"])
 
 
 @pytest.mark.parametrize(
