@@ -166,7 +166,7 @@ def main() -> None:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    sys.stderr.write(f"ghostnote: {message}\n")
+    typer.echo(f"ghostnote: {message}", err=True)  # nothing where standard error is closed
     sys.exit(exit_code)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
+from .number import whole
 from .ring import RingBuffer
 from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
@@ -225,6 +226,11 @@ def _sounddevice() -> Any:
         raise InputError(
             "--live needs the PortAudio library, which was not found; Debian and Ubuntu: apt install libportaudio2"
         ) from None
+    except Exception as error:  # noqa: BLE001 - PortAudio's own, whose class is in the module that did not load
+        raise InputError(
+            f"--live: PortAudio does not start ({_reason(error)}); see that the system's sound server runs, or pipe "
+            "audio in: arecord ... | rt-transcribe -"
+        ) from None
     return sounddevice
 
 
@@ -239,7 +245,8 @@ def _find(sd: Any, device: str | None) -> dict[str, Any]:
     """PortAudio's description of an input device. Raises InputError."""
     if not any(known["max_input_channels"] > 0 for known in sd.query_devices()):
         raise InputError(_NO_DEVICE)
-    wanted: str | int | None = int(device) if device is not None and device.isdecimal() else device
+    index = None if device is None else whole(device)
+    wanted: str | int | None = device if index is None else index
     try:
         found = dict(sd.query_devices(wanted, "input"))
     except (sd.PortAudioError, ValueError) as error:

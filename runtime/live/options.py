@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from ..number import check_finite
+from ..number import check_finite, whole
 from ..raw_options import RawOptions
 
 __all__ = ["LiveOptions"]
@@ -102,7 +102,8 @@ class LiveOptions:
         """Channels of the device to mix, from 1. Raises UsageError."""
         if self.input_channels is None:
             return None
-        words = [word.strip() for word in self.input_channels.split(",")]
-        if not all(word.isdecimal() and int(word) > 0 for word in words):
+        numbers = [whole(word.strip()) for word in self.input_channels.split(",")]
+        found = [number for number in numbers if number]
+        if len(found) < len(numbers):
             raise UsageError(f"--input-channels '{self.input_channels}': expected numbers from 1, for example 3 or 3,4")
-        return [int(word) for word in words]
+        return found

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from ..errors import OutputError, UsageError
 from ..events import Hit
+from ..number import whole
 
 __all__ = ["ADDRESS", "OscSink", "parse_target"]
 
@@ -15,10 +16,11 @@ ADDRESS = "/ghostnote/hit"
 
 def parse_target(text: str) -> tuple[str, int]:
     """HOST:PORT, [IPV6]:PORT or PORT (this machine). Raises UsageError."""
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+    host, _, digits = text.rpartition(":")
+    port = whole(digits)
+    if port is None or not 0 < port < 1 << 16:
         raise UsageError(f"--osc '{text}': expected HOST:PORT, for example 127.0.0.1:9000")
-    return host.strip("[]") or "127.0.0.1", int(port)
+    return host.strip("[]") or "127.0.0.1", port
 
 
 class OscSink:

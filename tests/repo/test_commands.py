@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ghostnote import cli
+from ghostnote.runtime.errors import UsageError
 
 HEAVY = {
     *("accelerate", "fastapi", "matplotlib", "mir_eval", "onnx", "onnxruntime", "onnxscript", "optuna"),
@@ -118,3 +119,16 @@ def test_missing_extra_is_one_line_that_installs_it(
 
 def test_a_missing_module_of_our_own_is_no_missing_extra() -> None:
     assert cli.install_hint(ModuleNotFoundError("no", name="ghostnote.models.nothing"), "train") is None
+
+
+def test_an_error_has_its_exit_code_where_standard_error_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["ghostnote", "transcribe"])
+    monkeypatch.setattr("ghostnote.cli.app", refuse)
+    monkeypatch.setattr("sys.stderr", None)  # as Python leaves it for `2>&-`
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == UsageError.exit_code
+
+
+def refuse(**_: object) -> None:
+    raise UsageError("no input")

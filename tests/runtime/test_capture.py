@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import click_model
 import numpy as np
@@ -226,6 +228,19 @@ def test_readable_errors(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
         CaptureReader(RATE)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(InputError, match=r"pip install 'ghostnote\[live\]'"):
+        CaptureReader(RATE)
+
+
+def test_a_sound_system_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sounddevice starts PortAudio while it is imported."""
+    module = """
+        class PortAudioError(Exception): ...
+        raise PortAudioError("Error initializing PortAudio: Unanticipated host error [PaErrorCode -9999]")
+        """
+    (tmp_path / "sounddevice.py").write_text(textwrap.dedent(module))
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"does not start \(Error initializing PortAudio.* -9999\]\)"):
         CaptureReader(RATE)
 
 

@@ -357,6 +357,7 @@ def test_bad_command_lines(args: list[str], words: str, go, click_wav: Path) -> 
         (["--follow"], "no input"),
         (["-", "--follow"], "needs a file"),
         (["--live", "--input-channels", "0"], "expected numbers from 1"),
+        (["--live", "--input-channels", "9" * 5000], "expected numbers from 1"),
         (["--live", "--raw-format", "s16le", "--rate", "44100"], "describe INPUT, and --live has none"),
         (["--live", "--rate", "44100"], "describe INPUT, and --live has none"),
         (["--live", "--channels", "2"], "describe INPUT, and --live has none"),
