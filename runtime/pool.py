@@ -22,6 +22,7 @@ from types import TracebackType
 
 from .engines.protocol import Engine
 from .errors import EngineError, GhostnoteError, UsageError
+from .number import check_finite
 from .pool_lane import Lane, PoolStats
 from .pooled_stream import PooledStream
 from .stream import Stream
@@ -46,7 +47,8 @@ class StreamPool:
     wait, the more groups: 5 to 10 ms answer soon, a
     token's length (20 ms) makes one group of all, which costs least. A stream holds at most `max_buffer_s` of unheard
     audio. A library's first calls are slow: `warm_streams` is the number of streams that the engines are run with on
-    silence before the constructor returns. Raises what they then raise; UsageError for engines of different models.
+    silence before the constructor returns. Raises what they then raise; UsageError for engines of different models,
+    one engine twice, limits that are negative or endless.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class StreamPool:
         max_buffer_s: float = 2.0,
         warm_streams: int = 0,
     ) -> None:
+        _check_limits(max_wait_ms=max_wait_ms, max_buffer_s=max_buffer_s, warm_streams=warm_streams)
         engines = (engine, *others)
         self._engine = engine
         self._manifest = engine.manifest
@@ -65,6 +68,8 @@ class StreamPool:
             raise UsageError(
                 f"a pool's engines must run one model, found {engine.describe()} and {unlike[0].describe()}"
             )
+        if len({id(one) for one in engines}) < len(engines):
+            raise UsageError("the same engine twice, which two threads would call; open_engines opens several")
         self._max_streams = max_streams
         self._capacity_tokens = max(2, round(max_buffer_s / self._manifest.token_s))
         self._opening = threading.Lock()
@@ -142,3 +147,11 @@ class StreamPool:
         """End the threads; streams that are still open raise EngineError from then on. The engines stay open."""
         for lane in self._lanes:
             lane.close()
+
+
+def _check_limits(**limits: float) -> None:
+    """Raises UsageError unless every one is a number from 0 on, with an end."""
+    for name, value in limits.items():
+        check_finite(name, value)
+        if value < 0:
+            raise UsageError(f"{name} {value}: expected 0 or more")

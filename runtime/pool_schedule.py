@@ -142,7 +142,7 @@ class Schedule:
             for other in left:
                 other.together = left
             member.together = None
-            self._work.notify()  # nobody waits for it any more
+        self._work.notify()  # nobody waits for it any more
         if not member.busy:  # otherwise its call is going on, and the pool sees in the end that it has left
             self.vacate(member)
         member.error = member.error or error or EngineError("this stream was closed")
@@ -180,7 +180,7 @@ class Schedule:
                 group, left_s = self._due()
                 if group:
                     return self._choose(group)
-                self._work.wait(left_s)
+                self._work.wait(min(left_s, threading.TIMEOUT_MAX))
         return []
 
     def _due(self) -> tuple[frozenset[Member], float]:

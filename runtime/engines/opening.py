@@ -20,13 +20,13 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
     """Open a model file, or one of the bundled models by its name (None: the default one).
 
     A .plan runs on the GPU that it was built for. Everything else is an ONNX file for onnxruntime, on `threads` threads
-    of the CPU, or with `device` "cuda" on a GPU. Raises EngineError; UsageError for an unknown device or more than
-    MOST_THREADS.
+    of the CPU, or with `device` "cuda" on a GPU. Raises EngineError; UsageError for an unknown device or a number of
+    threads that is not 1 to MOST_THREADS.
     """
     if device not in [*DeviceName]:
         raise UsageError(f"device '{device}'; expected one of {', '.join(DeviceName)}")
-    if threads > MOST_THREADS:
-        raise UsageError(f"{threads} threads; expected at most {MOST_THREADS}; more than there are cores gain nothing")
+    if not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"{threads} threads; expected 1 to {MOST_THREADS}; more than there are cores gain nothing")
     file = model_file(path)
     if problem := _problem(file):
         names = ", ".join(bundled_models()) or "none"

@@ -71,8 +71,10 @@ def test_an_unknown_device_does_not_quietly_become_the_cpu(click_path: Path, dev
 
 def test_threads_without_number_are_refused(click_path: Path) -> None:
     """A hundred thousand took more than a gigabyte, and minutes."""
-    with pytest.raises(UsageError, match="257 threads; expected at most 256"):
+    with pytest.raises(UsageError, match="257 threads; expected 1 to 256"):
         open_engine(click_path, threads=MOST_THREADS + 1)
+    with pytest.raises(UsageError, match="0 threads; expected 1 to 256"):  # to the library, as many as it likes
+        open_engine(click_path, threads=0)
 
 
 def test_a_failing_step_is_an_engine_error(click_engine: Engine) -> None:

@@ -22,6 +22,7 @@ from ghostnote.runtime import (
     Hit,
     PoolFullError,
     StreamPool,
+    UsageError,
 )
 from ghostnote.runtime.engines.protocol import State, StepOutput
 
@@ -220,6 +221,22 @@ def test_limits_and_ends(engine: Watched, clicks: Clicks) -> None:
     with pytest.raises(EngineError, match="pool was closed"):
         pool.open()
     engine.describe()  # the engine is its owner's
+
+
+@pytest.mark.parametrize("limit", ["max_wait_ms", "max_buffer_s", "warm_streams"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1])
+def test_limits_have_an_end(limit: str, value: float, click_engine: Engine) -> None:
+    with pytest.raises(UsageError, match=f"{limit} {value}: expected"):
+        StreamPool(click_engine, **{limit: value})
+
+
+def test_a_wait_may_be_longer_than_any_clock_tells(click_engine: Engine, clicks: Clicks) -> None:
+    """Until all streams have a token: nobody is heard before."""
+    with StreamPool(click_engine, max_wait_ms=1e15) as pool, pool.open() as one, pool.open() as other:
+        one.feed(clicks.pcm[:9000])
+        assert one.read(timeout=0.2) == []
+        other.close()
+        assert one.flush()
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf])

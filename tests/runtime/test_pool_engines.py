@@ -173,6 +173,11 @@ def test_engines_of_different_models_make_no_pool(click_engine: Engine) -> None:
         StreamPool(click_engine, open_engine("base"))
 
 
+def test_one_engine_twice_makes_no_pool(click_engine: Engine) -> None:
+    with pytest.raises(UsageError, match="the same engine twice"):
+        StreamPool(click_engine, click_engine)
+
+
 def test_an_engine_that_cannot_be_warmed_ends_the_others(click_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = Watched(click_engine), Watched(click_engine)
     monkeypatch.setattr(bad, "zero_state", lambda batch: {})
