@@ -109,6 +109,8 @@ class AudioReader:
             now = time.perf_counter()
             self.newest = Moment(self._position_s(), now, now)
             yield self._conditioner.push(block)
+        if not self._frames_read:
+            raise InputError(f"{self.name}: contains no audio samples")
         yield from self.rest()
         self._check_end()
 
@@ -241,8 +243,6 @@ class AudioReader:
             yield from read_pcm(self._stream, self._pcm, self._data_bytes)  # type: ignore[arg-type]
         except OSError as error:
             raise InputError(f"{self.name}: failed after {self._position_s():.1f} s ({error.strerror})") from None
-        if not self._frames_read:
-            raise InputError(f"{self.name}: contains no audio samples")
 
     def _check_end(self) -> None:
         """Say so when the input held less than its header announced, or more than libsndfile read."""

@@ -96,7 +96,7 @@ def _from_midi(path: Path, meter: Meter) -> TempoMap:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, EOFError, ValueError, KeyError, IndexError, mido.KeySignatureError) as error:
-        raise InputError(f"{path}: cannot be read as a MIDI file ({error})") from None
+        raise InputError(f"{path}: cannot be read as a MIDI file ({_reason(error)})") from None
     if file.type == 2 or file.ticks_per_beat <= 0:
         raise InputError(f"{path}: has no common tempo map; expected MIDI of type 0 or 1 with ticks per quarter note")
     messages = _tempo_messages(file)
@@ -104,6 +104,13 @@ def _from_midi(path: Path, meter: Meter) -> TempoMap:
         if message.type == "time_signature":
             _check_meter(path, message.numerator, message.denominator)
     return TempoMap(_changes(messages, meter))
+
+
+def _reason(error: Exception) -> str:
+    """What mido found, where its exception alone would tell nothing."""
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    return f"unknown value {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _check_meter(path: Path, numerator: int, denominator: int) -> None:

@@ -310,6 +310,12 @@ def test_what_is_not_audio(kind: str, live: bool, stdin, tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
 
 
+def test_a_header_whose_audio_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "killed.flac").write_bytes(wav_bytes(noise(1000), None, "FLAC")[:44])
+    with pytest.raises(InputError, match=r"killed\.flac: contains no audio samples"):
+        read(tmp_path / "killed.flac")
+
+
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read(tmp_path / "absent.wav")

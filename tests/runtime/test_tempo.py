@@ -178,9 +178,11 @@ def test_files_that_are_no_maps(tmp_path: Path) -> None:
     track = b"\0\xff\x59\x02\x7f\x7f" + b"\0\xff\x2f\0"  # a key of 127 sharps
     header = b"MThd\0\0\0\x06\0\0\0\x01\x03\xc0"
     (tmp_path / "key.mid").write_bytes(header + b"MTrk" + len(track).to_bytes(4, "big") + track)
+    (tmp_path / "short.mid").write_bytes(header + b"MTrk\0\0\0\x63")
     for name, words in (
         ("a.mid", "MIDI"),
         ("key.mid", "MIDI"),
+        ("short.mid", "it ends too early"),
         ("b.txt", "tempo map"),
         ("c.mid", "no such file"),
         ("c.txt", "no such file"),
