@@ -102,7 +102,7 @@ def _history(path: Path) -> list[dict[str, Any]]:
 def _with_table(readme: Path, devices: Iterable[Device]) -> str:
     """The README with a new table between its two marks: of the first device with all that the table shows."""
     try:
-        text = readme.read_text()
+        text = readme.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InputError(f"{readme}: cannot be read ({error}); name the README whose table is to be made") from None
     if not README_TABLE.search(text):

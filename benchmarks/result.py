@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from ..runtime.errors import OutputError
+from ..runtime.files import text_file, writing
 from ..runtime.terminal import plain
 from .measuring import Figure
 
@@ -63,13 +63,11 @@ class Result:
         Of a model in reduced precision it is SUITE-MODEL-PRECISION.json.
         """
         path = folder / ("-".join(self.key) + ".json")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(asdict(self), indent=1) + "\n")
-            with (folder / HISTORY).open("a") as history:
-                history.write(json.dumps(self._headline()) + "\n")
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+        with text_file(path) as write:  # a bench that is killed leaves no half of one
+            write(json.dumps(asdict(self), indent=1) + "\n")
+        history = folder / HISTORY
+        with writing(history), history.open("a") as lines:
+            lines.write(json.dumps(self._headline()) + "\n")
         return path
 
     def _headline(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,14 +123,15 @@ def _state(m: Manifest, names: list[str]) -> str:
 
 def _next(artifact: Artifact, request: Request) -> str:
     """The command that most users want to run now."""
-    last = artifact.path
+    last, quoted = artifact.path, shlex.quote(str(artifact.path))
     if last.is_dir():
-        return f"tritonserver --model-repository {last.parent}"
+        return f"tritonserver --model-repository {shlex.quote(str(last.parent))}"
     if last.suffix == ".plan" and not artifact.manifest.verified:
-        return f"ghostnote inspect {last}; copy it with its .json to a machine that has the GPU"
+        return f"ghostnote inspect {quoted}; copy it with its .json to a machine that has the GPU"
     if last == request.graph and not request.precision.on_cpu:
-        return f"export-model {request.float32} --target tensorrt --precision {request.precision}, on the GPU's machine"
-    return f"rt-transcribe --engine {last} input.wav"
+        original = shlex.quote(str(request.float32))
+        return f"export-model {original} --target tensorrt --precision {request.precision}, on the GPU's machine"
+    return f"rt-transcribe --engine {quoted} input.wav"
 
 
 def _console() -> Console:
