@@ -85,6 +85,7 @@ ELEVENTH := $(TRAINING) --distinct 900 --seed 10 --margin-ms 1.5
 TWELFTH := $(TRAINING) --distinct 4000 --seed 11 --margin-ms 1.5
 THIRTEENTH := $(TRAINING) --distinct 1500 --seed 12 --margin-ms 1.5
 FOURTEENTH := $(TRAINING) --distinct 4000 --seed 13 --margin-ms 1.5
+FIFTEENTH := $(TRAINING) --distinct 1800 --seed 15 --margin-ms 1.5
 # Both begin narrower and are widened for their later courses.
 SLIM := --preset slim
 NARROW := --preset narrow --teacher
@@ -114,7 +115,9 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-14 $(THIRTEENTH) --init runs/base-13/best.pt --steps 2700 --learning-rate 1.2e-3
 	$(GHOSTNOTE) average runs/base-13/best.pt runs/base-14/best.pt runs/base-14/best.pt runs/base-14/best.pt -o runs/base-1314.pt
 	$(GHOSTNOTE) train runs/base-15 $(FOURTEENTH) --init runs/base-1314.pt --steps 7000 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-1314.pt runs/base-15/best.pt runs/base-15/best.pt runs/base-15/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-1314.pt runs/base-15/best.pt runs/base-15/best.pt runs/base-15/best.pt -o runs/base-131415.pt
+	$(GHOSTNOTE) train runs/base-16 $(FIFTEENTH) --init runs/base-131415.pt --steps 1750 --learning-rate 7e-4
+	$(GHOSTNOTE) average runs/base-131415.pt runs/base-16/best.pt runs/base-16/best.pt runs/base-16/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -138,8 +141,10 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/small-16 $(TWELFTH) --preset small --teacher runs/base-6789101112.pt --init runs/small-1415.pt --steps 2600 --learning-rate 1e-3
 	$(GHOSTNOTE) train runs/small-17 $(THIRTEENTH) --preset small --teacher runs/base-13/best.pt --init runs/small-16/best.pt --steps 1100 --learning-rate 8e-4
 	$(GHOSTNOTE) train runs/small-18 $(FOURTEENTH) --preset small --teacher runs/base-1314.pt --init runs/small-17/best.pt --steps 4000 --learning-rate 1.2e-3
+	$(GHOSTNOTE) train runs/small-19 $(FIFTEENTH) --preset small --teacher runs/base-131415.pt --init runs/small-18/best.pt --steps 1600 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/small-18/best.pt runs/small-19/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half $(CALIBRATION)
-	$(GHOSTNOTE) calibrate runs/small-18/best.pt -o checkpoints/small.pt --half $(CALIBRATION)
+	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
 	$(GHOSTNOTE) export checkpoints/small.pt --target onnx --out runtime/assets
 
