@@ -31,7 +31,7 @@ def test_results_are_shown_and_kept(result: Result, tmp_path: Path, capsys: pyte
     assert any("p99" in line and "pass" in line for line in printed.splitlines()[:-1])
     assert result.write(tmp_path / "new").name == "latency-tiny.json"
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be made a folder"):
         result.write(tmp_path / "file")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import pickle
+import shlex
 import sys
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_a_folder_that_looks_like_markup_is_a_folder(
     assert run_main(monkeypatch, write_tiny_checkpoint(folder / "ckpt.pt"), "--target", "onnx") == 0
     shown = capsys.readouterr().out
     assert f"load     {folder}/ckpt.pt" in shown
-    assert f"Next: rt-transcribe --engine {folder}/ckpt.onnx" in shown
+    assert f"Next: rt-transcribe --engine {shlex.quote(str(folder / 'ckpt.onnx'))}" in shown
     assert f"{name}/ckpt.onnx" in "".join(character for character in shown if character not in "│ \n")
 
 
