@@ -68,9 +68,8 @@ def _cpu_name() -> str:
 def _gpu() -> str | None:
     """The first NVIDIA GPU that programs see, the clocks that they get on it, and its power limit; None without one."""
     fields = "name,clocks.applications.graphics,clocks.applications.memory,power.limit"
-    first = (
-        os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    )  # a number, or a UUID; nvidia-smi takes both
+    # A number, or a UUID: nvidia-smi takes both.
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", f"--id={first}"]
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -26,6 +26,7 @@ __all__ = [
     "brighten",
     "codec",
     "compress",
+    "compression",
     "equaliser_curve",
     "level",
     "mastered",
@@ -103,7 +104,7 @@ def compress(audio: Tensor, rngs: Rngs, settings: Settings) -> Tensor:
     """Bus compression in a share of the clips."""
     return torch.stack(
         [
-            clip * _compression(clip, rng, settings) if rng.random() < settings["chance"] else clip
+            clip * compression(clip, rng, settings) if rng.random() < settings["chance"] else clip
             for clip, rng in zip(audio, rngs, strict=True)
         ]
     )
@@ -114,14 +115,14 @@ def mastered(drums: Tensor, others: Tensor, rng: np.random.Generator, settings: 
     curve = equaliser_curve(rng, settings["spread_db"], settings["tilt_db"])
     drums, others = _filtered(drums, curve), _filtered(others, curve)
     mix = drums + others
-    gain = _compression(mix, rng, settings)
+    gain = compression(mix, rng, settings)
     drive = 10 ** (within(rng, settings["drive_db"]) / 20)
     driven = (normalised((mix * gain)[None])[0] * drive).abs().clamp(min=1e-3)
     gain = gain * torch.tanh(driven) / driven
     return drums * gain, others * gain
 
 
-def _compression(clip: Tensor, rng: np.random.Generator, settings: Settings) -> Tensor:
+def compression(clip: Tensor, rng: np.random.Generator, settings: Settings) -> Tensor:
     """A compressor's gain [N]: follows the level with an exponential release, above a random threshold."""
     power = torch.nn.functional.pad(clip, (0, -len(clip) % BLOCK)).reshape(-1, BLOCK).square().mean(1)
     gain = _compressor_gain(power, *(within(rng, settings[k]) for k in ("release_s", "ratio", "depth_db")))

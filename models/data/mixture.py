@@ -13,7 +13,7 @@ import numpy as np
 from ...runtime.vocabulary import index_of
 from .grooves import GrooveSet
 from .patterns import stress_pattern
-from .performance import Performance, merged
+from .performance import TIMEKEEPERS, TOGETHER_S, Performance, merged
 from .recipe import Draws, RenderRecipe, within
 
 __all__ = ["sample_drummers"]
@@ -28,7 +28,6 @@ _SWAPS: dict[str, tuple[str, ...]] = {
 _TOMS = ("HT", "MT", "LT")
 _REGULAR = 0.2  # share of the usual distance by which a stroke may come early or late
 _LOCAL_S = 2.0  # what is usual is told from what lies this near
-TOGETHER_S = 0.03  # hits this near to each other are struck at once
 
 
 def sample_drummers(
@@ -117,7 +116,7 @@ def _doubled(
 
 def _hand_lifted(clip: Performance, times_s: np.ndarray) -> Performance:
     """Without the hi-hats and rides at these times, at which the hand that keeps time strikes something else."""
-    timekeeping = np.isin(clip.classes, [index_of(code) for code in ("CHH", "OHH", "RD")])
+    timekeeping = np.isin(clip.classes, [index_of(code) for code in sorted(TIMEKEEPERS)])
     kept = ~(timekeeping & _near(clip.times_s, times_s))
     return replace(clip, times_s=clip.times_s[kept], classes=clip.classes[kept], velocities=clip.velocities[kept])
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .effects import smooth_size
+from .effects import compression, smooth_size
 from .packed import SAMPLE_RATE
 
 __all__ = ["amplified", "binomial", "echoed", "in_a_hall", "in_a_room", "loudness", "strip", "tilted"]
 
-BLOCK = 441  # samples per value of the compressor's gain: 10 ms
 COLOUR_SHARE = 0.7  # of parts: resonances of a body, a loudspeaker, a microphone near a wall
 DRIVE_SHARE = 0.15
 COMPRESSOR_SHARE = 0.35
+COMPRESSOR = {"release_s": (0.05, 0.4), "ratio": (2, 8), "depth_db": (6, 24)}
 PULSE_SHARE = 0.08  # tremolo of an amplifier or a rotating loudspeaker
 
 
@@ -42,7 +42,7 @@ def strip(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
     if rng.random() < DRIVE_SHARE:
         bus = np.tanh(bus * np.float32(np.exp(rng.uniform(-0.5, 2)) / max(3 * loudness(bus), 1e-6)))
     if rng.random() < COMPRESSOR_SHARE:
-        bus = bus * _compression(rng, bus)
+        bus = bus * compression(torch.from_numpy(bus), rng, COMPRESSOR).numpy()
     if rng.random() < PULSE_SHARE:
         bus = bus * _tremolo(rng, len(bus))
     return bus
@@ -114,17 +114,6 @@ def _coloured(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
     for delay in np.exp(rng.uniform(0, np.log(66), rng.integers(2, 6))).astype(int).tolist():
         out[delay:] += np.float32(rng.normal(0, 0.35)) * bus[:-delay]
     return out
-
-
-def _compression(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
-    """A compressor's gain [N] from the level of 10 ms blocks, released within 50 to 400 ms; no steps in it."""
-    power = np.square(np.pad(bus, (0, -len(bus) % BLOCK)).reshape(-1, BLOCK)).mean(1)
-    release = np.exp(-np.arange(100) * BLOCK / SAMPLE_RATE / rng.uniform(0.05, 0.4))
-    level_db = 10 * np.log10(np.convolve(power, release / release.sum())[: len(power)] + 1e-12)
-    over = np.maximum(0, level_db - level_db.max() + rng.uniform(6, 24))
-    gain = 10 ** (-over * (1 - 1 / rng.uniform(2, 8)) / 20)
-    steps = np.append(np.diff(gain), 0)[:, None] * (np.arange(BLOCK) / BLOCK)
-    return (gain[:, None] + steps).astype(np.float32).reshape(-1)[: len(bus)]
 
 
 def _tremolo(rng: np.random.Generator, samples: int) -> np.ndarray:

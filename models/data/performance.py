@@ -14,10 +14,12 @@ import numpy as np
 
 from ...runtime.vocabulary import CODES, index_of
 
-__all__ = ["LIMB_OF", "MIN_SAME_CLASS_GAP_S", "Performance", "merged"]
+__all__ = ["LIMB_OF", "MIN_SAME_CLASS_GAP_S", "TIMEKEEPERS", "TOGETHER_S", "Performance", "merged"]
 
 # Two strokes on one drum nearer than this cannot be played, and no model can tell them apart.
 MIN_SAME_CLASS_GAP_S = 0.015
+TOGETHER_S = 0.03  # two hits this near to each other are one moment to whoever plays or listens
+TIMEKEEPERS = frozenset({"CHH", "OHH", "RD"})  # what the hand plays that keeps time
 
 _LIMBS = {"right foot": ("BD",), "left foot": ("PHH",), "left hand": ("SD", "SS", "CLP", "LT", "MT", "HT", "CL")}
 # Index of the limb that usually plays a class; whatever is not named above belongs to the timekeeping right hand.

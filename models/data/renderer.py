@@ -19,7 +19,7 @@ from ...runtime.vocabulary import CODES, PARENTS
 from . import effects
 from .audibility import Heard, band_energies, heard
 from .kits import OTHER, SAMPLE_RATE, Kit, KitShelf
-from .performance import Performance
+from .performance import TIMEKEEPERS, TOGETHER_S, Performance
 from .recipe import Draws, RenderRecipe, within
 from .separation import demixed
 from .voices import CYMBALS, Piece, Voice, make_piece
@@ -33,12 +33,10 @@ LEVEL_DB = {
 }  # fmt: skip
 HIHATS = frozenset({"CHH", "PHH", "OHH"})
 COVERING = frozenset({"BD", "SD"})  # loud and wide enough to hide what is struck with them
-TIMEKEEPERS = frozenset({"CHH", "OHH", "RD"})  # go on through what covers them; nobody can tell a hidden china
 MOSTLY = 0.5  # share of a part that must be heard for the rest to be told from it
 LEVEL_CURVE = 1.3  # a stroke lies (1 - velocity) ** LEVEL_CURVE of the piece's depth under its loudest
 SOFTEST = 0.04  # velocity
 CLOSED_S = 0.05  # an open hi-hat that is closed so soon is heard as a closed one
-TOGETHER_S = 0.03  # two hits this near to each other are one moment to whoever listens
 PARENT_OF = torch.tensor([next(i for i, parent in enumerate(PARENTS) if code in parent) for code in CODES])
 BLOCK = SAMPLE_RATE // 2
 PREROLL_S = 1.0  # rendered ahead of the clip and cut off, so that clips begin inside ringing tails
@@ -265,6 +263,7 @@ def _inferred(labels: list[tuple[int, int, float]], found: Heard) -> Tensor:
     parents = PARENT_OF.to(device)[classes]
     near = (samples[:, None] - samples[None, :]).abs() < TOGETHER_S * SAMPLE_RATE
     under = (near & (parents[:, None] != parents[None, :]) & found.audible[None, :]).any(1)
+    # They go on through what covers them; nobody can tell a hidden china.
     timekeeping = torch.isin(classes, torch.tensor([CODES.index(code) for code in sorted(TIMEKEEPERS)], device=device))
     return timekeeping & mostly & under & found.under_drums
 

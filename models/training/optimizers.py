@@ -45,7 +45,7 @@ class Float32Muon(torch.optim.Muon):
     """torch's Muon; on a CPU matrices are made orthogonal in float32.
 
     torch does that in bfloat16, for which many processors have no instructions: on one of them a step of `base` took
-    6.5 s instead of 1.7. Its state is torch's, so that runs go on on another kind of device.
+    6.5 s instead of 1.3. Its state is torch's, so that runs go on on another kind of device.
     """
 
     @torch.no_grad()
