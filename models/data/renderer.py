@@ -34,6 +34,8 @@ LEVEL_DB = {
 HIHATS = frozenset({"CHH", "PHH", "OHH"})
 COVERING = frozenset({"BD", "SD"})  # loud and wide enough to hide what is struck with them
 MOSTLY = 0.5  # share of a part that must be heard for the rest to be told from it
+BEAT = TIMEKEEPERS | {"BD", "SD"}  # parts of which a pattern is made
+FULL_VELOCITY = 0.25  # of a stroke that belongs to the pattern; softer ones are ghost notes
 LEVEL_CURVE = 1.3  # a stroke lies (1 - velocity) ** LEVEL_CURVE of the piece's depth under its loudest
 SOFTEST = 0.04  # velocity
 CLOSED_S = 0.05  # an open hi-hat that is closed so soon is heard as a closed one
@@ -242,7 +244,7 @@ class Renderer:
         return audio
 
     def _learnt(self, take: Take, bus: Tensor, final: Tensor) -> list[bool]:
-        """Which hits the model should find: all that can be heard, and those that these cover."""
+        """Which hits the model should find: all that can be heard, and those that can be told from these."""
         if not take.labels:
             return []
         samples = torch.tensor([sample for sample, _, _ in take.labels], device=self.device)
@@ -251,21 +253,27 @@ class Renderer:
 
 
 def _inferred(labels: list[tuple[int, int, float]], found: Heard) -> Tensor:
-    """Hits [M] that nobody hears and a listener writes down: of a part that goes on, under another drum.
+    """Hits [M] that nobody hears and a listener writes down, because a part that is heard for the most part goes on.
 
-    A hi-hat under a loud snare holds no band of its own, but whoever knows the pattern knows that it was struck.
-    Without such hits a loud snare would mean that nothing else was struck with it. What the backing hides is not meant.
+    Full strokes of the beat are told from it whatever hides them. Without them, a place where music is loud would mean
+    that no drum is struck there: hits there would cost nothing, and their absence would be learnt. Ghost notes are
+    told only in time-keeping parts, under another drum: whoever knows the pattern knows that the hi-hat was struck
+    with the snare, and a loud snare must not mean that nothing else was. Nobody can tell a hidden china.
     """
     device = found.audible.device
-    samples, classes = (torch.tensor([label[i] for label in labels], device=device) for i in range(2))
+    samples, classes, velocities = (torch.tensor([label[i] for label in labels], device=device) for i in range(3))
     same = classes[:, None] == classes[None, :]
     mostly = (same & found.audible[None, :]).sum(1) >= MOSTLY * same.sum(1)
+    full = _among(classes, BEAT) & (velocities >= FULL_VELOCITY)
     parents = PARENT_OF.to(device)[classes]
     near = (samples[:, None] - samples[None, :]).abs() < TOGETHER_S * SAMPLE_RATE
     under = (near & (parents[:, None] != parents[None, :]) & found.audible[None, :]).any(1)
-    # They go on through what covers them; nobody can tell a hidden china.
-    timekeeping = torch.isin(classes, torch.tensor([CODES.index(code) for code in sorted(TIMEKEEPERS)], device=device))
-    return timekeeping & mostly & under & found.under_drums
+    return mostly & (full | (_among(classes, TIMEKEEPERS) & under & found.under_drums))
+
+
+def _among(classes: Tensor, codes: frozenset[str]) -> Tensor:
+    """Which classes [M] are among these."""
+    return torch.isin(classes, torch.tensor([CODES.index(code) for code in sorted(codes)], device=classes.device))
 
 
 def _rms_while_played(clip: Tensor) -> Tensor:

@@ -132,9 +132,9 @@ def test_what_is_struck_with_a_snare_is_softer_in_covered_clips():
     assert told[1] == told[4] < 0.5, "softer is what the velocity says, too"
 
 
-def labels_of(*hits):
+def labels_of(hits, velocity):
     """Labels of hits (seconds, code) for `_inferred`."""
-    return [(round(time_s * RATE), index_of(code), 0.5) for time_s, code in hits]
+    return [(round(time_s * RATE), index_of(code), velocity) for time_s, code in hits]
 
 
 GOING_ON = [(1.0, "CHH"), (1.2, "CHH"), (1.4, "CHH"), (1.405, "SD")]  # the third is under the snare
@@ -154,7 +154,24 @@ GOING_ON = [(1.0, "CHH"), (1.2, "CHH"), (1.4, "CHH"), (1.405, "SD")]  # the thir
 )
 def test_what_a_drum_covers_is_told_from_a_part_that_goes_on(hits, audible, under_drums, told):
     found = Heard(torch.tensor(audible, dtype=torch.bool), torch.tensor(under_drums, dtype=torch.bool))
-    assert _inferred(labels_of(*hits), found).tolist() == [False, False, told, False]
+    assert _inferred(labels_of(hits, velocity=0.2), found).tolist() == [False, False, told, False]
+
+
+@pytest.mark.parametrize(
+    ("code", "velocity", "audible", "told"),
+    [
+        ("BD", 0.5, [1, 1, 0, 1], True),
+        ("SD", 0.5, [1, 1, 0, 1], True),
+        ("CHH", 0.5, [1, 1, 0, 1], True),
+        ("SD", 0.2, [1, 1, 0, 1], False),  # a ghost note
+        ("SD", 0.5, [1, 0, 0, 0], False),  # the part is hidden for the most part
+        ("CRC", 0.5, [1, 1, 0, 1], False),  # makes no pattern
+    ],
+)
+def test_a_stroke_of_the_beat_is_told_whatever_hides_it(code, velocity, audible, told):
+    labels = labels_of([(t, code) for t in (1.0, 1.5, 2.0, 2.5)], velocity)
+    found = Heard(torch.tensor(audible, dtype=torch.bool), torch.zeros(4, dtype=torch.bool))
+    assert _inferred(labels, found)[2] == told
 
 
 def test_an_open_hihat_that_is_closed_at_once_is_a_closed_one():
