@@ -179,6 +179,28 @@ def test_a_double_click_opens_one_microphone(
     assert server.metric("ghostnote_sessions_opened_total") == 1
 
 
+def test_stopping_while_the_browser_asks_for_the_microphone_lets_go_of_it(
+    serve: Callable[..., Serving], visit: Callable[[Serving], Any]
+) -> None:
+    page = visit(serve())
+    page.evaluate("""() => {
+      const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      navigator.mediaDevices.getUserMedia = async wanted => {
+        await new Promise(resolve => { window.allow = resolve; });
+        window.given = await ask(wanted);
+        return window.given;
+      };
+    }""")
+    page.click("#microphone")
+    page.wait_for_selector("body[data-state=connecting]")
+    page.click("#stop")
+    page.wait_for_selector("body[data-state=ready]")
+    page.evaluate("window.allow()")
+    page.wait_for_function("window.given?.getTracks().every(track => track.readyState === 'ended')")
+    assert page.get_attribute("body", "data-state") == "ready"
+    assert page.inner_text("#problem") == ""
+
+
 def test_problems_are_said_in_words(serve: Callable[..., Serving], visit: Callable[[Serving], Any]) -> None:
     server = serve(max_sessions=1)
     page = visit(server)
