@@ -86,6 +86,7 @@ TWELFTH := $(TRAINING) --distinct 4000 --seed 11 --margin-ms 1.5
 THIRTEENTH := $(TRAINING) --distinct 1500 --seed 12 --margin-ms 1.5
 FOURTEENTH := $(TRAINING) --distinct 4000 --seed 13 --margin-ms 1.5
 FIFTEENTH := $(TRAINING) --distinct 1800 --seed 15 --margin-ms 1.5
+SIXTEENTH := $(TRAINING) --distinct 2600 --seed 16 --margin-ms 1.5
 # Both begin narrower and are widened for their later courses.
 SLIM := --preset slim
 NARROW := --preset narrow --teacher
@@ -117,7 +118,9 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-15 $(FOURTEENTH) --init runs/base-1314.pt --steps 7000 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-1314.pt runs/base-15/best.pt runs/base-15/best.pt runs/base-15/best.pt -o runs/base-131415.pt
 	$(GHOSTNOTE) train runs/base-16 $(FIFTEENTH) --init runs/base-131415.pt --steps 1750 --learning-rate 7e-4
-	$(GHOSTNOTE) average runs/base-131415.pt runs/base-16/best.pt runs/base-16/best.pt runs/base-16/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-131415.pt runs/base-16/best.pt runs/base-16/best.pt runs/base-16/best.pt -o runs/base-13141516.pt
+	$(GHOSTNOTE) train runs/base-17 $(SIXTEENTH) --init runs/base-13141516.pt --steps 4800 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-13141516.pt runs/base-17/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
