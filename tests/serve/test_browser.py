@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from serving import Message, Serving, alone, clicks
+from waiting import wait_until
 
 from ghostnote.runtime import Engine, open_engine
 
@@ -196,7 +197,8 @@ def test_stopping_while_the_browser_asks_for_the_microphone_lets_go_of_it(
     page.click("#stop")
     page.wait_for_selector("body[data-state=ready]")
     page.evaluate("window.allow()")
-    page.wait_for_function("window.given?.getTracks().every(track => track.readyState === 'ended')")
+    released = "() => window.given?.getTracks().every(track => track.readyState === 'ended')"
+    wait_until(lambda: page.evaluate(released))
     assert page.get_attribute("body", "data-state") == "ready"
     assert page.inner_text("#problem") == ""
 
