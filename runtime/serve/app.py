@@ -21,6 +21,7 @@ from ... import __version__
 from ..errors import GhostnoteError, InputError, OutputError, UsageError
 from ..pool import PoolFullError, StreamPool
 from . import frames, uploads
+from .draining import Draining
 from .metrics import Metrics
 from .protocol import Problem, SessionError, classes, full
 from .session import Disconnected, Session
@@ -118,6 +119,7 @@ def create_app(pool: StreamPool, settings: Settings | None = None, metrics: Metr
     app.state.sessions = Sessions()
     if settings.allowed_origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(settings.allowed_origins), allow_methods=["GET", "POST"])
+    app.add_middleware(Draining)
     _add_pages(app, pool, settings, metrics)
     _add_transcription(app, pool, settings, metrics)
     return app

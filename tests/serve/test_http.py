@@ -104,15 +104,14 @@ def test_bad_samples_of_a_file_are_silence_and_are_counted(serve: Callable[..., 
 
 def test_what_is_wrong_with_a_file_is_said(serve: Callable[..., Serving]) -> None:
     usual, narrow, hasty = serve(), serve(max_upload_bytes=1000), serve(max_upload_s=0.0)
-    # Sent in one piece: urllib takes a refusal in the middle of a longer body for a broken pipe, and never reads it.
-    short = wav(PCM[:2000])
+    whole = wav(PCM)
     for server, body, query, status, named in (
         (usual, b"", "", 415, "empty"),
         (usual, b"no audio at all" * 100, "", 415, "not audio that libsndfile reads"),
-        (usual, short, "?latency_ms=7", 422, "total latency <= 7 ms"),
-        (usual, short, "?latency_ms=soon", 422, "latency_ms 'soon': "),
-        (narrow, short, "", 413, "1000 bytes"),
-        (hasty, short, "", 408, "within 0 s"),
+        (usual, whole, "?latency_ms=7", 422, "total latency <= 7 ms"),
+        (usual, whole, "?latency_ms=soon", 422, "latency_ms 'soon': "),
+        (narrow, whole, "", 413, "1000 bytes"),
+        (hasty, whole, "", 408, "within 0 s"),
     ):
         found, told = server.post(body, query)
         assert found == status
@@ -125,6 +124,23 @@ def test_a_parameter_that_makes_no_sense_is_counted(serve: Callable[..., Serving
     server = serve()
     assert server.post(wav(PCM), "?latency_ms=soon")[0] == 422
     assert server.metric("ghostnote_errors_total") == 1
+
+
+def test_a_refusal_is_heard_by_who_sends_it_all_first(serve: Callable[..., Serving]) -> None:
+    status, told = serve().post(bytes(20 << 20), "?latency_ms=7")  # more than lies between the two in buffers
+    assert status == 422
+    assert "total latency <= 7 ms" in told["detail"]
+
+
+@pytest.mark.parametrize("sent", [0, 1000])
+def test_who_does_not_go_on_sending_is_refused_all_the_same(
+    serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch, sent: int
+) -> None:
+    monkeypatch.setattr("ghostnote.runtime.serve.draining.DRAIN_S", 0.2)
+    head = "POST /v1/transcribe?latency_ms=7 HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", serve().port), timeout=30) as client:
+        client.sendall(head.encode() + bytes(sent))
+        assert client.recv(100).startswith(b"HTTP/1.1 422 ")
 
 
 def test_a_form_is_told_how_to_send_a_file(serve: Callable[..., Serving]) -> None:
