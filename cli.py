@@ -41,6 +41,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "listen": Subcommand("models.evaluation.listening_command", "listen", "Write a blind listening test as a page."),
     "train": Subcommand("models.training.command", "train", "Train a model on audio rendered on the fly."),
     "render-data": Subcommand("models.data.store_command", "render_data", "Render ahead of training, and keep it."),
+    "import-sounds": Subcommand(
+        "models.data.packs.command", "import_sounds", "Add a SoundFont or drum kit to what training renders."
+    ),
     "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
     "sweep": Subcommand("models.sweep.command", "sweep", "Search training settings with many short runs."),
     "ablate": Subcommand(
@@ -81,6 +84,7 @@ _EXTRA_OF_SUBCOMMAND = {
     "evaluate": "eval",
     "export": "export",
     "inspect": "export",
+    "import-sounds": "soundfonts,train",
     "preview-data": "eval,train",
     "render-data": "train",
     "robustness": "eval,train",

@@ -38,9 +38,16 @@ PARTS = {
 }  # fmt: skip
 MOST_PARTS = 5
 FAMILIES = {
-    "bass": ("bass",), "chords": ("piano", "epiano", "guitar"), "arpeggio": ("piano", "epiano", "guitar"),
+    "bass": ("bass",), "chords": ("piano", "epiano", "guitar", "organ"), "arpeggio": ("piano", "epiano", "guitar"),
     "melody": ("guitar", "piano", "epiano", "strings", "other"), "pad": ("strings", "pad"), "electric": ("guitar",),
+    "organ": ("organ",), "horns": ("brass",),
 }  # fmt: skip
+
+RECORDED_SHARE = {
+    "pad": 0.6,
+    "organ": 0.5,
+    "horns": 0.6,
+}  # of parts that are synthesised, too, where the folder has them
 
 
 class BackingShelf:
@@ -70,9 +77,12 @@ class BackingShelf:
 
     def _part(self, rng: np.random.Generator, part: str, song: Song, n_samples: int) -> np.ndarray:
         """One part alone, float32 [n_samples], any level."""
-        if part in POOL and not (part == "pad" and self._instruments and rng.random() < 0.6):
+        owners = self._owners(part)
+        recorded = bool(owners) and rng.random() < RECORDED_SHARE.get(part, 1.0)
+        if part in POOL and not recorded:
             return self._piece(rng, part, song, n_samples)
-        instrument = self._instrument(rng, part)
+        tones: Sequence[Tone] = owners if recorded else [Blown(rng) if part == "horns" else Pluck(rng)]
+        instrument = tones[int(rng.integers(len(tones)))]
         moved = int(rng.integers(MOVED[0], MOVED[1] + 1))
         if part == "electric":
             notes = _electric_notes(rng, song)
@@ -83,14 +93,10 @@ class BackingShelf:
             outboard.echoed(rng, bus)
         return outboard.tilted(rng, bus)
 
-    def _instrument(self, rng: np.random.Generator, part: str) -> Tone:
-        if part == "horns":
-            return Blown(rng)
+    def _owners(self, part: str) -> list[Instrument]:
+        """The recorded instruments that play a part."""
         families = FAMILIES.get(part, ())
-        owners = [
-            i for i in self._instruments if i.family in families or (part == "electric" and "pastabass" in i.name)
-        ]
-        return owners[rng.integers(len(owners))] if owners else Pluck(rng)
+        return [i for i in self._instruments if i.family in families or (part == "electric" and "pastabass" in i.name)]
 
     def _piece(self, rng: np.random.Generator, kind: str, song: Song, n_samples: int) -> np.ndarray:
         """A piece of the pool, begun anywhere and repeated; half of the voices sing with the band instead."""
@@ -134,6 +140,8 @@ def _notes(rng: np.random.Generator, part: str, instrument: Tone, song: Song) ->
         return band.chords(rng, song, strummed=isinstance(instrument, Instrument) and instrument.family == "guitar")
     if part == "pad":
         return band.chords(rng, song, held=True)
+    if part == "organ":
+        return band.chords(rng, song, held=rng.random() < 0.6)
     if part == "horns":
         return (band.stabs, band.chords, band.melody)[rng.integers(3)](rng, song)
     if part == "melody":

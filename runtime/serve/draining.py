@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -41,10 +42,8 @@ class Draining:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] >= 400:
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(drain(), DRAIN_S)
-                except TimeoutError:
-                    pass
             await send(message)
 
         await self._app(scope, take, answer)

@@ -1,0 +1,44 @@
+"""`ghostnote import-sounds`: a SoundFont or a drum kit of Hydrogen, cut for the renderer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ....runtime.errors import OutputError
+
+__all__ = ["import_sounds"]
+
+
+def import_sounds(
+    source: Annotated[
+        Path, typer.Argument(help="General MIDI SoundFont (.sf2, .sf3), or a Hydrogen drum kit's folder.")
+    ],
+    out_dir: Annotated[Path, typer.Argument(help="Folder whose kits/ and backing/ are added to.")],
+    *,
+    name: Annotated[str, typer.Option(help="Short name, with which kits and instruments begin.")],
+    licence: Annotated[str, typer.Option(help="The sounds' licence, which becomes a column of the tables.")],
+) -> None:
+    """Add sounds to a data folder; `--kits OUT/kits --backing OUT/backing` then play them, too.
+
+    Drum sounds that the folder holds already are left out: fonts share recordings.
+    """
+    from .hydrogen import hydrogen_sounds
+    from .pack import Recordings, write_pack
+
+    kits, backing, notes = out_dir / "kits", out_dir / "backing", 0
+    recordings = Recordings(kits)
+    try:
+        if source.is_dir():
+            strokes = write_pack(kits, "kits.csv", hydrogen_sounds(source, name, recordings), licence)
+        else:
+            from .soundfont import SoundFont, drum_sounds, instrument_notes
+
+            synth = SoundFont(source)
+            strokes = write_pack(kits, "kits.csv", drum_sounds(synth, name, recordings), licence)
+            notes = write_pack(backing, "backing.csv", instrument_notes(synth, name), licence)
+    except OSError as error:
+        raise OutputError(f"{out_dir}: cannot be written ({error.strerror})") from None
+    typer.echo(f"{strokes} strokes of drums and {notes} notes of instruments in {out_dir}")

@@ -1,0 +1,53 @@
+"""A drum kit of the Hydrogen drum machine: a folder with `drumkit.xml` and the recordings that it names.
+
+Which drum an instrument is follows from its name, in English, as every published kit has them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ....runtime.errors import InputError
+from .pack import Cut, Recordings, cut_out, longest_s, read_mono, slug
+
+__all__ = ["hydrogen_sounds"]
+
+# The first that is found in a name counts; None: several strokes in one recording.
+CLASS_OF_NAME = (
+    (r"roll|loop", None), (r"side ?stick|cross ?stick|rim ?click", "SS"), (r"bass ?drum|kick", "BD"), (r"snare", "SD"),
+    (r"clap", "CLP"), (r"pedal|foot", "PHH"), (r"hat.*(open|free|half|loose)|open.*hat", "OHH"), (r"hat", "CHH"),
+    (r"tambourine", "TB"), (r"(floor|low).*tom", "LT"), (r"mid.*tom", "MT"), (r"tom", "HT"), (r"cow ?bell", "CB"),
+    (r"splash", "SPC"), (r"china", "CHC"), (r"bell", "RB"), (r"crash", "CRC"), (r"ride", "RD"), (r"claves", "CL"),
+)  # fmt: skip
+
+
+def hydrogen_sounds(folder: Path, name: str, recordings: Recordings, split: str = "train") -> Iterator[Cut]:
+    """Every recording of the instruments that are drums, as rows of `kits.csv`. Raises InputError."""
+    for instrument, file, loudest in _layers(folder / "drumkit.xml"):
+        code = next((code for pattern, code in CLASS_OF_NAME if re.search(pattern, instrument.lower())), None)
+        if code is None:
+            continue
+        samples = cut_out(read_mono(folder / file), longest_s(code))
+        if samples is not None and recordings.is_new(code, samples):
+            row = {"path": f"{name}/{code}/{slug(Path(file).stem)}.flac", "kit": name, "class": code}
+            yield Cut(
+                row | {"articulation": slug(instrument), "velocity_rank": round(loudest, 3), "split": split}, samples
+            )
+
+
+def _layers(table: Path) -> Iterator[tuple[str, str, float]]:
+    """Instrument, file, and the velocity 0..1 up to which it is played."""
+    try:
+        root = ElementTree.parse(table).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise InputError(f"{table}: cannot be read ({error}); expected a Hydrogen drum kit's folder") from None
+    for element in root.iter():  # newer kits have a namespace, older ones none
+        element.tag = element.tag.rpartition("}")[2]
+    for instrument in root.iter("instrument"):
+        for layer in instrument.iter("layer"):
+            file = layer.findtext("filename")
+            if file:
+                yield instrument.findtext("name") or "", file, float(layer.findtext("max") or 1)
