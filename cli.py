@@ -66,6 +66,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
 _EXTRA_OF = {
     "accelerate": "train",
     "fastapi": "serve",
+    "fluidsynth": "soundfonts",
     "matplotlib": "eval",
     "mir_eval": "eval",
     "onnx": "export",

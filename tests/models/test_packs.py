@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ghostnote.models.data.kits import ATTACK_SAMPLE, KitShelf, kit_rows
 from ghostnote.models.data.packs.hydrogen import hydrogen_sounds
 from ghostnote.models.data.packs.pack import Recordings, cut_out, write_pack
 from ghostnote.models.data.packs.soundfont import DRUM_BANK, SoundFont, drum_sounds, instrument_notes
-from ghostnote.runtime.errors import InputError
+from ghostnote.runtime.errors import EngineError, InputError
 from ghostnote.runtime.vocabulary import CODES
 
 RATE = 44100
@@ -141,6 +142,14 @@ def test_the_command_adds_a_kit_to_a_folder(tmp_path: Path) -> None:
     assert "0 strokes" in CliRunner().invoke(app, ["import-sounds", *options]).output
     with (tmp_path / "data" / "kits" / "kits.csv").open(newline="") as handle:
         assert [row["license"] for row in csv.DictReader(handle)] == ["CC0", "CC0"]
+
+
+def test_a_font_without_the_systems_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "fluidsynth", raising=False)
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
+    with pytest.raises(EngineError, match=r"FluidSynth library; install .* libfluidsynth3"):
+        SoundFont(tmp_path / "font.sf2")
+    sys.modules.pop("fluidsynth", None)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ....runtime.errors import InputError
+from ....runtime.errors import EngineError, InputError
 from ..packed import SAMPLE_RATE
 from .pack import ATTACK_DB, Cut, Recordings, cut_out, longest_s, slug
 
@@ -54,13 +54,21 @@ class Synth(Protocol):
 
 
 class SoundFont:
-    """A SoundFont file on FluidSynth, dry. Raises InputError for what is none, ImportError without the library."""
+    """A SoundFont file on FluidSynth, dry.
+
+    Raises InputError for what is none, EngineError without the system's library, ModuleNotFoundError without
+    pyfluidsynth.
+    """
 
     def __init__(self, path: Path):
         try:
             import fluidsynth
-        except (ImportError, FileNotFoundError) as error:  # the module looks for the system's library when imported
-            raise ImportError(f"{error}; install pyfluidsynth and the system's FluidSynth (libfluidsynth3)") from None
+        except ModuleNotFoundError:
+            raise
+        except (ImportError, OSError) as error:  # the module looks for the library when it is imported
+            raise EngineError(
+                f"{str(error).rstrip('.')}; install FluidSynth itself (Debian, Ubuntu: apt install libfluidsynth3)"
+            ) from None
         self._synth = fluidsynth.Synth(gain=0.5, samplerate=float(SAMPLE_RATE))
         for effect in ("reverb", "chorus"):
             self._synth.setting(f"synth.{effect}.active", 0)
