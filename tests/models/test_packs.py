@@ -132,6 +132,13 @@ def test_what_is_no_kit_of_hydrogen(tmp_path: Path, text: str | None) -> None:
         list(hydrogen_sounds(tmp_path, "h", Recordings()))
 
 
+def test_a_layer_that_is_loudest_at_no_velocity(tmp_path: Path) -> None:
+    layer = LAYER.format("kick.wav", 0, "all")
+    (tmp_path / "drumkit.xml").write_text(XML.format(INSTRUMENT.format("Kick", layer)))
+    with pytest.raises(InputError, match=r"the max of kick\.wav is 'all'; expected a number 0\.\.1"):
+        list(hydrogen_sounds(tmp_path, "h", Recordings()))
+
+
 def test_the_command_adds_a_kit_to_a_folder(tmp_path: Path) -> None:
     kit = hydrogen_kit(tmp_path, {"Kick": ["kick.wav"], "Snare": ["snare.wav"]})
     options = [str(kit), str(tmp_path / "data"), "--name", "mine", "--licence", "CC0"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ....runtime.errors import InputError
+from ..packed import zero_to_one
 from .pack import Cut, Recordings, cut_out, longest_s, read_mono, slug
 
 __all__ = ["hydrogen_sounds"]
@@ -48,6 +49,10 @@ def _layers(table: Path) -> Iterator[tuple[str, str, float]]:
         element.tag = element.tag.rpartition("}")[2]
     for instrument in root.iter("instrument"):
         for layer in instrument.iter("layer"):
-            file = layer.findtext("filename")
-            if file:
-                yield instrument.findtext("name") or "", file, float(layer.findtext("max") or 1)
+            file, loudest = layer.findtext("filename"), layer.findtext("max") or "1"
+            if not file:
+                continue
+            try:
+                yield instrument.findtext("name") or "", file, zero_to_one(loudest)
+            except ValueError as error:
+                raise InputError(f"{table}: the max of {file} is {loudest!r}; {error}") from None
