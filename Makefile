@@ -68,6 +68,10 @@ GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
 
 # RECORDINGS holds drums, mix and annotations of tracks to read thresholds off; none: validation renders.
 CALIBRATION := $(if $(RECORDINGS),$(foreach kind,drums mix,--audio $(RECORDINGS)/$(kind)) --labels $(RECORDINGS)/annotations,$(RENDERS))
+# Of the later courses: the same folders with the sounds of three more packs, which PACKS holds (docs/training.md).
+PACKS ?= packs
+SOUNDS := runs/sounds
+RICHER := --kits $(SOUNDS)/kits --grooves $(DATA)/grooves --backing $(SOUNDS)/backing --cache runs/cache --store runs/store --precision $(PRECISION)
 # Courses on stems and mixes: the later ones hear other renders (--seed) and begin at one delay.
 FIRST := $(TRAINING) --distinct 2000
 SECOND := $(TRAINING) --distinct 3000 --seed 1
@@ -87,11 +91,19 @@ THIRTEENTH := $(TRAINING) --distinct 1500 --seed 12 --margin-ms 1.5
 FOURTEENTH := $(TRAINING) --distinct 4000 --seed 13 --margin-ms 1.5
 FIFTEENTH := $(TRAINING) --distinct 1800 --seed 15 --margin-ms 1.5
 SIXTEENTH := $(TRAINING) --distinct 2600 --seed 16 --margin-ms 1.5
+SEVENTEENTH := $(RICHER) --distinct 1300 --seed 17 --margin-ms 1.5
 # Both begin narrower and are widened for their later courses.
 SLIM := --preset slim
 NARROW := --preset narrow --teacher
 
-models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled models (hours)
+$(SOUNDS)/.imported: $(TEST_VENV)/.installed
+	rm -rf $(SOUNDS) && mkdir -p $(SOUNDS) && cp -r $(DATA)/kits $(DATA)/backing $(SOUNDS) && chmod -R u+w $(SOUNDS)
+	$(GHOSTNOTE) import-sounds $(PACKS)/BJA_Pacific $(SOUNDS) --name bja_pacific --licence "CC BY-SA 3.0 US"
+	$(GHOSTNOTE) import-sounds $(PACKS)/FluidR3_GM.sf2 $(SOUNDS) --name fluid --licence MIT
+	$(GHOSTNOTE) import-sounds $(PACKS)/MuseScore_General_Full.sf2 $(SOUNDS) --name musescore --licence MIT
+	touch $@
+
+models: $(TEST_VENV)/.installed $(SOUNDS)/.imported  ## Train, calibrate and export the bundled models (hours)
 	$(GHOSTNOTE) train runs/base-1 $(SLIM) $(TRAINING) --recipe solo --steps 1200 --distinct 600
 	$(GHOSTNOTE) train runs/base-2 $(SLIM) $(FIRST) --init runs/base-1/best.pt --steps 8000
 	$(GHOSTNOTE) train runs/base-3 $(SLIM) $(SECOND) --init runs/base-2/best.pt --steps 6000 --one-delay-steps 2000
@@ -120,7 +132,9 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/base-16 $(FIFTEENTH) --init runs/base-131415.pt --steps 1750 --learning-rate 7e-4
 	$(GHOSTNOTE) average runs/base-131415.pt runs/base-16/best.pt runs/base-16/best.pt runs/base-16/best.pt -o runs/base-13141516.pt
 	$(GHOSTNOTE) train runs/base-17 $(SIXTEENTH) --init runs/base-13141516.pt --steps 4800 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-13141516.pt runs/base-17/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-13141516.pt runs/base-17/best.pt -o runs/base-1314151617.pt
+	$(GHOSTNOTE) train runs/base-18 $(SEVENTEENTH) --init runs/base-1314151617.pt --steps 2550 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-1314151617.pt runs/base-18/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -145,7 +159,9 @@ models: $(TEST_VENV)/.installed  ## Train, calibrate and export the bundled mode
 	$(GHOSTNOTE) train runs/small-17 $(THIRTEENTH) --preset small --teacher runs/base-13/best.pt --init runs/small-16/best.pt --steps 1100 --learning-rate 8e-4
 	$(GHOSTNOTE) train runs/small-18 $(FOURTEENTH) --preset small --teacher runs/base-1314.pt --init runs/small-17/best.pt --steps 4000 --learning-rate 1.2e-3
 	$(GHOSTNOTE) train runs/small-19 $(FIFTEENTH) --preset small --teacher runs/base-131415.pt --init runs/small-18/best.pt --steps 1600 --learning-rate 8e-4
-	$(GHOSTNOTE) average runs/small-18/best.pt runs/small-19/best.pt -o runs/small.pt
+	$(GHOSTNOTE) average runs/small-18/best.pt runs/small-19/best.pt -o runs/small-1819.pt
+	$(GHOSTNOTE) train runs/small-20 $(SEVENTEENTH) --preset small --teacher runs/base-1314151617.pt --init runs/small-1819.pt --steps 1900 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/small-1819.pt runs/small-20/best.pt runs/small-20/best.pt runs/small-20/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
