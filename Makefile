@@ -60,10 +60,12 @@ check: lint types test  ## lint, types, test: what CI runs
 # From data to the two bundled models, as docs/training.md explains. Every line goes on where it was stopped.
 # DATA holds the folders kits, grooves and backing.
 DATA ?= data
-RENDERS := --kits $(DATA)/kits --grooves $(DATA)/grooves --backing $(DATA)/backing --cache runs/cache
+SOUNDS_OF = --kits $(1)/kits --grooves $(DATA)/grooves --backing $(1)/backing --cache runs/cache
+RENDERS := $(call SOUNDS_OF,$(DATA))
 # Of the blocks: bf16 where the processor has instructions for it, otherwise make models PRECISION=no.
 PRECISION ?= bf16
-TRAINING := $(RENDERS) --store runs/store --precision $(PRECISION)
+KEPT := --store runs/store --precision $(PRECISION)
+TRAINING := $(RENDERS) $(KEPT)
 GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
 
 # RECORDINGS holds drums, mix and annotations of tracks to read thresholds off; none: validation renders.
@@ -71,7 +73,7 @@ CALIBRATION := $(if $(RECORDINGS),$(foreach kind,drums mix,--audio $(RECORDINGS)
 # Of the later courses: the same folders with the sounds of three more packs, which PACKS holds (docs/training.md).
 PACKS ?= packs
 SOUNDS := runs/sounds
-RICHER := --kits $(SOUNDS)/kits --grooves $(DATA)/grooves --backing $(SOUNDS)/backing --cache runs/cache --store runs/store --precision $(PRECISION)
+RICHER := $(call SOUNDS_OF,$(SOUNDS)) $(KEPT)
 # Courses on stems and mixes: the later ones hear other renders (--seed) and begin at one delay.
 FIRST := $(TRAINING) --distinct 2000
 SECOND := $(TRAINING) --distinct 3000 --seed 1

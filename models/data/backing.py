@@ -42,12 +42,8 @@ FAMILIES = {
     "melody": ("guitar", "piano", "epiano", "strings", "other"), "pad": ("strings", "pad"), "electric": ("guitar",),
     "organ": ("organ",), "horns": ("brass",),
 }  # fmt: skip
-
-RECORDED_SHARE = {
-    "pad": 0.6,
-    "organ": 0.5,
-    "horns": 0.6,
-}  # of parts that are synthesised, too, where the folder has them
+# Of parts that are synthesised, too: how often recorded notes play them where the folder has some.
+RECORDED_SHARE = {"pad": 0.6, "organ": 0.5, "horns": 0.6}
 
 
 class BackingShelf:
@@ -81,8 +77,11 @@ class BackingShelf:
         recorded = bool(owners) and rng.random() < RECORDED_SHARE.get(part, 1.0)
         if part in POOL and not recorded:
             return self._piece(rng, part, song, n_samples)
-        tones: Sequence[Tone] = owners if recorded else [Blown(rng) if part == "horns" else Pluck(rng)]
-        instrument = tones[int(rng.integers(len(tones)))]
+        instrument: Tone
+        if recorded:
+            instrument = owners[rng.integers(len(owners))]
+        else:
+            instrument = Blown(rng) if part == "horns" else Pluck(rng)
         moved = int(rng.integers(MOVED[0], MOVED[1] + 1))
         if part == "electric":
             notes = _electric_notes(rng, song)

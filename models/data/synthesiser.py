@@ -25,10 +25,10 @@ from .resonators import (
     ring,
 )
 
-__all__ = ["ATTACK_SAMPLE", "synthesise_kit"]
+__all__ = ["ATTACK_DB", "ATTACK_SAMPLE", "synthesise_kit"]
 
 ATTACK_SAMPLE = 220  # as in the recorded kits: 5 ms of silence, then the attack
-_ATTACK_DB = -30.0  # the first sample above this level (re the peak) is the attack, as in the recorded kits
+ATTACK_DB = -30.0  # the first sample above this level (re the peak) is the attack, as in the recorded kits
 
 Layers = list[tuple[float, np.ndarray]]  # (velocity rank 0..1, waveform [n])
 Strike = Callable[[float], np.ndarray]  # strength 0..1 -> waveform [n], any level
@@ -78,7 +78,7 @@ def _placed(wave: np.ndarray, peak_db: float, sample_rate: int) -> np.ndarray:
     """Waveform with its attack moved to `ATTACK_SAMPLE`, faded out over the last 20 ms, its peak at `peak_db` dBFS."""
     magnitude = np.abs(wave)
     peak = float(magnitude.max())
-    wave = wave[int(np.argmax(magnitude > peak * 10 ** (_ATTACK_DB / 20))) :]
+    wave = wave[int(np.argmax(magnitude > peak * 10 ** (ATTACK_DB / 20))) :]
     fade = min(int(0.02 * sample_rate), len(wave))
     placed = np.zeros(ATTACK_SAMPLE + len(wave), dtype=np.float32)
     placed[ATTACK_SAMPLE:] = wave * np.float32(10 ** (peak_db / 20) / peak)

@@ -77,13 +77,12 @@ def test_kits_of_a_font_share_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_a_font_is_played_by_the_renderer_beside_what_was_there(tmp_path: Path) -> None:
-    for name, split in (("first", "train"), ("second", "validation"), ("first", "train")):
-        write_pack(tmp_path, "kits.csv", drum_sounds(Toy(), name, Recordings(), split), "MIT")
+    for name in ("first", "second", "first"):
+        write_pack(tmp_path, "kits.csv", drum_sounds(Toy(), name, Recordings()), "MIT")
     rows = kit_rows(tmp_path)
     assert len({row["path"] for row in rows}) == len(rows)
     assert {row["license"] for row in rows} == {"MIT"}
-    (kit, *_) = KitShelf(tmp_path, "validation").kits
-    assert kit.name == "second_000_one"
+    kit = {kit.name: kit for kit in KitShelf(tmp_path).kits}["second_000_one"]
     sound = kit.sounds["BD"][0].samples
     assert int(np.argmax(np.abs(sound) >= np.abs(sound).max() * 10 ** (-30 / 20))) == ATTACK_SAMPLE
     assert not any(cut.row["kit"] == "third_000_one" for cut in drum_sounds(Toy(), "third", Recordings(tmp_path)))

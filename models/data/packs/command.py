@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ....runtime.errors import OutputError
-
 __all__ = ["import_sounds"]
 
 
@@ -30,15 +28,12 @@ def import_sounds(
 
     kits, backing, notes = out_dir / "kits", out_dir / "backing", 0
     recordings = Recordings(kits)
-    try:
-        if source.is_dir():
-            strokes = write_pack(kits, "kits.csv", hydrogen_sounds(source, name, recordings), licence)
-        else:
-            from .soundfont import SoundFont, drum_sounds, instrument_notes
+    if source.is_dir():
+        strokes = write_pack(kits, "kits.csv", hydrogen_sounds(source, name, recordings), licence)
+    else:
+        from .soundfont import SoundFont, drum_sounds, instrument_notes
 
-            synth = SoundFont(source)
-            strokes = write_pack(kits, "kits.csv", drum_sounds(synth, name, recordings), licence)
-            notes = write_pack(backing, "backing.csv", instrument_notes(synth, name), licence)
-    except OSError as error:
-        raise OutputError(f"{out_dir}: cannot be written ({error.strerror})") from None
+        synth = SoundFont(source)
+        strokes = write_pack(kits, "kits.csv", drum_sounds(synth, name, recordings), licence)
+        notes = write_pack(backing, "backing.csv", instrument_notes(synth, name), licence)
     typer.echo(f"{strokes} strokes of drums and {notes} notes of instruments in {out_dir}")

@@ -25,7 +25,7 @@ CLASS_OF_NAME = (
 )  # fmt: skip
 
 
-def hydrogen_sounds(folder: Path, name: str, recordings: Recordings, split: str = "train") -> Iterator[Cut]:
+def hydrogen_sounds(folder: Path, name: str, recordings: Recordings) -> Iterator[Cut]:
     """Every recording of the instruments that are drums, as rows of `kits.csv`. Raises InputError."""
     for instrument, file, loudest in _layers(folder / "drumkit.xml"):
         code = next((code for pattern, code in CLASS_OF_NAME if re.search(pattern, instrument.lower())), None)
@@ -35,7 +35,7 @@ def hydrogen_sounds(folder: Path, name: str, recordings: Recordings, split: str 
         if samples is not None and recordings.is_new(code, samples):
             row = {"path": f"{name}/{code}/{slug(Path(file).stem)}.flac", "kit": name, "class": code}
             yield Cut(
-                row | {"articulation": slug(instrument), "velocity_rank": round(loudest, 3), "split": split}, samples
+                row | {"articulation": slug(instrument), "velocity_rank": round(loudest, 3), "split": "train"}, samples
             )
 
 

@@ -6,6 +6,7 @@ How a sound is cut is said in docs/training.md: its attack at one place, its tai
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
 from collections import defaultdict
@@ -17,29 +18,19 @@ from typing import Any
 import numpy as np
 
 from ....runtime.audio import AudioReader
+from ....runtime.errors import OutputError
+from ....runtime.files import make_folder, text_file
 from ..kits import ATTACK_SAMPLE, kit_rows
 from ..packed import SAMPLE_RATE
+from ..synthesiser import ATTACK_DB
 
-__all__ = [
-    "ATTACK_DB",
-    "RINGING_S",
-    "STRUCK_S",
-    "Cut",
-    "Recordings",
-    "Row",
-    "cut_out",
-    "longest_s",
-    "read_mono",
-    "slug",
-    "write_pack",
-]
+__all__ = ["Cut", "Recordings", "cut_out", "longest_s", "read_mono", "slug", "write_pack"]
 
 Row = dict[str, Any]
 
 RINGING = {"OHH", "CRC", "CHC", "RD", "RB", "SPC"}
 RINGING_S, STRUCK_S = 3.5, 1.5
 FADE_S = 0.1
-ATTACK_DB = -30.0  # under the peak: where a sound begins
 SILENT = 1e-3  # peak of what is no sound
 END_DB = -66.0  # under the peak: nothing is heard
 PEAK = 0.9
@@ -68,13 +59,11 @@ class Recordings:
     def is_new(self, code: str, samples: np.ndarray) -> bool:
         """Whether no sound of the class is this one, at another level or a little earlier; it is known from now on."""
         opening = _opening(samples)
-        known = self._known[code]
-        if known:
-            moved = np.stack([np.roll(opening, lag) for lag in range(-LAGS, LAGS + 1)])
-            if (moved @ np.stack(known).T).max() >= ALIKE:
-                return False
-        known.append(opening)
-        return True
+        moved = np.stack([np.roll(opening, lag) for lag in range(-LAGS, LAGS + 1)])
+        is_new = all((moved @ known).max() < ALIKE for known in self._known[code])
+        if is_new:
+            self._known[code].append(opening)
+        return is_new
 
 
 def longest_s(code: str) -> float:
@@ -88,12 +77,10 @@ def cut_out(wave: np.ndarray, length_s: float, floor_db: float = ATTACK_DB) -> n
     if peak < SILENT:
         return None
     first = int(np.argmax(np.abs(wave) >= peak * 10 ** (floor_db / 20)))
-    cut = wave[max(0, first - ATTACK_SAMPLE) :]
-    cut = np.concatenate([np.zeros(max(0, ATTACK_SAMPLE - first), dtype=np.float32), cut])[
-        : int(length_s * SAMPLE_RATE)
-    ]
+    missing = np.zeros(max(0, ATTACK_SAMPLE - first), dtype=np.float32)
+    cut = np.concatenate([missing, wave[max(0, first - ATTACK_SAMPLE) :]])[: int(length_s * SAMPLE_RATE)]
     sounding = np.flatnonzero(np.abs(cut) >= peak * 10 ** (END_DB / 20))
-    cut = cut[: int(sounding[-1]) + 1].astype(np.float32)
+    cut = cut[: int(sounding[-1]) + 1]
     faded = min(int(FADE_S * SAMPLE_RATE), len(cut) // 4)
     cut[len(cut) - faded :] *= np.linspace(1, 0, faded, dtype=np.float32)
     return cut
@@ -108,18 +95,14 @@ def read_mono(path: Path) -> np.ndarray:
 def write_pack(folder: Path, table: str, sounds: Iterable[Cut], licence: str) -> int:
     """Write sounds as FLAC and their rows into a table of the folder, which keeps the rows of other packs.
 
-    Returns how many were written. Raises OSError.
+    Returns how many were written. Raises OutputError; the table is then as it was.
     """
-    import soundfile
-
-    folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for sound in sounds:
-        path = folder / sound.row["path"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, sound.samples * np.float32(PEAK / np.abs(sound.samples).max()), SAMPLE_RATE)
-        rows.append(sound.row | {"license": licence})
-    _merge(folder / table, rows)
+    with text_file(folder / table) as write:
+        for sound in sounds:
+            _write(folder / sound.row["path"], sound.samples)
+            rows.append(sound.row | {"license": licence})
+        write(_merged(folder / table, rows))
     return len(rows)
 
 
@@ -128,8 +111,18 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def _merge(table: Path, rows: list[Row]) -> None:
-    """Rows of the same path are replaced."""
+def _write(path: Path, samples: np.ndarray) -> None:
+    import soundfile
+
+    make_folder(path.parent)
+    try:
+        soundfile.write(path, samples * np.float32(PEAK / np.abs(samples).max()), SAMPLE_RATE)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise OutputError(f"{path}: cannot be written ({error})") from None
+
+
+def _merged(table: Path, rows: list[Row]) -> str:
+    """The table with these rows at its end, as text; rows of the same path are replaced."""
     kept: list[Mapping[str, Any]] = []
     if table.is_file():
         with table.open(newline="", encoding="utf-8-sig") as handle:
@@ -137,10 +130,11 @@ def _merge(table: Path, rows: list[Row]) -> None:
     new = {row["path"] for row in rows}
     kept = [row for row in kept if row["path"] not in new]
     columns = dict.fromkeys(itertools.chain.from_iterable([*kept, *rows]))
-    with table.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(columns), restval="")
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*kept, *rows])
+    return text.getvalue()
 
 
 def _opening(samples: np.ndarray) -> np.ndarray:

@@ -13,20 +13,19 @@ from typing import Protocol
 import numpy as np
 
 from ....runtime.errors import EngineError, InputError
+from ....runtime.vocabulary import code_of_note
+from ..kits import OTHER
 from ..packed import SAMPLE_RATE
-from .pack import ATTACK_DB, Cut, Recordings, cut_out, longest_s, slug
+from ..synthesiser import ATTACK_DB
+from .pack import Cut, Recordings, cut_out, longest_s, slug
 
 __all__ = ["SoundFont", "Synth", "drum_sounds", "instrument_notes"]
 
 DRUM_BANK = 128
 ALL_SOUND_OFF = 120  # controller, MIDI 1.0
 BLOCK = 512  # samples after which nothing is left of what was ended
-# General MIDI's percussion map; toms as in the grooves, so that a kit has one order from high to low.
-CLASS_OF_NOTE = {
-    35: "BD", 36: "BD", 37: "SS", 38: "SD", 39: "CLP", 40: "SD", 41: "LT", 42: "CHH", 43: "LT", 44: "PHH", 45: "MT",
-    46: "OHH", 47: "MT", 48: "HT", 49: "CRC", 50: "HT", 51: "RD", 52: "CHC", 53: "RB", 54: "TB", 55: "SPC", 56: "CB",
-    57: "CRC", 59: "RD", 75: "CL",
-} | dict.fromkeys((58, *range(60, 75), 76, 77, 78, 79, 80, 81), "OTHER")  # fmt: skip
+PERCUSSION = range(35, 82)  # notes of General MIDI's percussion map
+VIBRASLAP = 58  # there; Roland's rim of the floor tom, which `code_of_note` takes it for
 LAST_KIT = 47  # programs from here on hold an orchestra's percussion and effects under the same notes
 # One instrument group of General MIDI after another: first program, family, lowest and highest note taken.
 GROUPS = (
@@ -115,16 +114,22 @@ def instrument_notes(synth: Synth, name: str) -> Iterator[Cut]:
                 yield Cut(row | {"midi_note": note, "velocity_layer": float(velocity > 50)}, samples)
 
 
-def drum_sounds(synth: Synth, name: str, recordings: Recordings, split: str = "train") -> Iterator[Cut]:
+def drum_sounds(synth: Synth, name: str, recordings: Recordings) -> Iterator[Cut]:
     """Strokes of every drum kit, as rows of `kits.csv`, each recording once: the renderer borrows what a kit lacks."""
     for (bank, program), preset in synth.presets().items():
         if bank != DRUM_BANK or program > LAST_KIT:
             continue
         kit = f"{name}_{program:03d}_{slug(preset)}"
-        for (note, code), velocity in itertools.product(CLASS_OF_NOTE.items(), STROKES):
+        for note, velocity in itertools.product(PERCUSSION, STROKES):
+            code = _class_of(note)
             length_s = longest_s(code)
             samples = cut_out(synth.play(bank, program, note, velocity, length_s), length_s)
             if samples is not None and recordings.is_new(code, samples):
                 row = {"path": f"{kit}/{code}/{note}_{velocity}.flac", "kit": kit, "class": code}
                 rank = round(velocity / STROKES[0], 3)
-                yield Cut(row | {"articulation": str(note), "velocity_rank": rank, "split": split}, samples)
+                yield Cut(row | {"articulation": str(note), "velocity_rank": rank, "split": "train"}, samples)
+
+
+def _class_of(note: int) -> str:
+    code = code_of_note(note)
+    return OTHER if code is None or note == VIBRASLAP else code
