@@ -42,7 +42,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "train": Subcommand("models.training.command", "train", "Train a model on audio rendered on the fly."),
     "render-data": Subcommand("models.data.store_command", "render_data", "Render ahead of training, and keep it."),
     "import-sounds": Subcommand(
-        "models.data.packs.command", "import_sounds", "Add a SoundFont or drum kit to what training renders."
+        "models.data.packs.command", "import_sounds", "Add others' sounds to what training renders."
     ),
     "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
     "sweep": Subcommand("models.sweep.command", "sweep", "Search training settings with many short runs."),

@@ -17,7 +17,8 @@ import numpy as np
 from . import accompaniment, band, outboard, voice
 from .band import Note, Song
 from .instruments import Blown, Instrument, Pluck, Tone, load_instruments, played
-from .packed import SAMPLE_RATE, save_whole, to_int16
+from .packed import SAMPLE_RATE, at_speed, save_whole, to_int16
+from .passages import Passages
 
 __all__ = ["BackingShelf"]
 
@@ -37,6 +38,8 @@ PARTS = {
     "horns": (0.15, -3),
 }  # fmt: skip
 MOST_PARTS = 5
+PASSAGE, PASSAGE_DB = "passage", -1  # a passage of a recording, where the folder has some, as a part of a band
+PASSAGE_SHARE, ALONE_SHARE = 0.3, 0.2  # of clips, and of these: it sounds without a band
 FAMILIES = {
     "bass": ("bass",), "chords": ("piano", "epiano", "guitar", "organ"), "arpeggio": ("piano", "epiano", "guitar"),
     "melody": ("guitar", "piano", "epiano", "strings", "other"), "pad": ("strings", "pad"), "electric": ("guitar",),
@@ -47,13 +50,14 @@ RECORDED_SHARE = {"pad": 0.6, "organ": 0.5, "horns": 0.6}
 
 
 class BackingShelf:
-    """Bands to draw from: the recorded notes of a folder, or synthesised instruments alone where it is None.
+    """Bands to draw from: the recorded notes and passages of a folder; synthesised instruments alone where it is None.
 
     Raises InputError where the folder has no `backing.csv`.
     """
 
     def __init__(self, folder: Path | None, cache: Path | None = None):
         self._instruments = load_instruments(folder, cache) if folder else []
+        self._passages = Passages(folder, cache) if folder else None
         self._pool = _saved_pool(cache) if cache else None
 
     def play(self, rng: np.random.Generator, hits: Sequence[tuple[float, str]], n_samples: int) -> np.ndarray:
@@ -62,17 +66,26 @@ class BackingShelf:
         in_time = rng.random() < IN_TIME_SHARE and len(hits) >= 4
         song = Song(rng, hits if in_time else band.own_grid(rng, duration_s), duration_s)
         mix = np.zeros(n_samples, dtype=np.float32)
-        for part in _drawn_parts(rng):
+        for part in self._drawn_parts(rng):
             bus = outboard.strip(rng, self._part(rng, part, song, n_samples))
-            gain = 10 ** ((PARTS[part][1] + rng.uniform(-6, 6)) / 20) / max(outboard.loudness(bus), 1e-6)
+            level_db = PASSAGE_DB if part == PASSAGE else PARTS[part][1]
+            gain = 10 ** ((level_db + rng.uniform(-6, 6)) / 20) / max(outboard.loudness(bus), 1e-6)
             bus *= np.float32(gain)
             mix += bus
         if rng.random() < ROOM_SHARE:
             outboard.in_a_room(rng, mix)
         return outboard.in_a_hall(rng, mix) if rng.random() < HALL_SHARE else mix
 
+    def _drawn_parts(self, rng: np.random.Generator) -> list[str]:
+        parts = _band(rng)
+        if not self._passages or rng.random() >= PASSAGE_SHARE:
+            return parts
+        return [PASSAGE] if rng.random() < ALONE_SHARE else [*parts, PASSAGE]
+
     def _part(self, rng: np.random.Generator, part: str, song: Song, n_samples: int) -> np.ndarray:
         """One part alone, float32 [n_samples], any level."""
+        if part == PASSAGE and self._passages:
+            return outboard.tilted(rng, self._passages.play(rng, n_samples))
         owners = self._owners(part)
         recorded = bool(owners) and rng.random() < RECORDED_SHARE.get(part, 1.0)
         if part in POOL and not recorded:
@@ -104,21 +117,13 @@ class BackingShelf:
             piece = self._pool[sum(POOL[k] for k in list(POOL)[: list(POOL).index(kind)]) + number]
         else:
             piece = _pool_piece(kind, number)
-        piece = _at_speed(piece, speed)
+        piece = at_speed(piece, speed)
         if kind == "voice" and rng.random() < 0.5:
             return _sung_in_time(rng, piece, (_pool_syllables(number) / speed).astype(np.int64), song, n_samples)
         return np.resize(np.roll(piece, -int(rng.integers(len(piece)))), n_samples)
 
 
-def _at_speed(piece: np.ndarray, speed: float) -> np.ndarray:
-    """A piece that goes round, int16 [N], read at another speed: float32 [N / speed]."""
-    place = np.arange(int(len(piece) / speed)) * np.float64(speed)
-    before = place.astype(np.int64)
-    left = piece[before].astype(np.float32)
-    return left + (place - before).astype(np.float32) * (piece[(before + 1) % len(piece)] - left)
-
-
-def _drawn_parts(rng: np.random.Generator) -> list[str]:
+def _band(rng: np.random.Generator) -> list[str]:
     draws = rng.random(len(PARTS))
     parts = [part for part, draw in zip(PARTS, draws, strict=True) if draw < PARTS[part][0]] or ["bass"]
     dropped = rng.permutation(len(parts))[MOST_PARTS:]

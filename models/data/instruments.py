@@ -14,6 +14,7 @@ import numpy as np
 from .band import Note
 from .outboard import binomial
 from .packed import SAMPLE_RATE, Columns, packed, read_table, zero_to, zero_to_one
+from .passages import passage_rows
 
 __all__ = ["Blown", "Instrument", "Pluck", "Tone", "backing_rows", "load_instruments", "played"]
 
@@ -116,7 +117,13 @@ Tone = Instrument | Pluck | Blown
 
 
 def backing_rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of a folder's `backing.csv`. Raises InputError where they are not what docs/training.md says."""
+    """The rows of a folder's `backing.csv`; none where it has passages instead.
+
+    Raises InputError where they are not what docs/training.md says.
+    """
+    table = folder / "backing.csv"
+    if not table.exists() and passage_rows(folder):
+        return []
     columns: Columns = {
         "path": str,
         "instrument": str,
@@ -124,7 +131,7 @@ def backing_rows(folder: Path) -> list[dict[str, str]]:
         "midi_note": _pitch,
         "velocity_layer": zero_to_one,
     }
-    return read_table(folder / "backing.csv", "backing", columns)
+    return read_table(table, "backing", columns)
 
 
 def _pitch(text: str) -> int | None:

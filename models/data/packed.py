@@ -21,6 +21,7 @@ from ...runtime.files import make_folder
 __all__ = [
     "SAMPLE_RATE",
     "Columns",
+    "at_speed",
     "fingerprint",
     "packed",
     "read_table",
@@ -128,6 +129,14 @@ def save_whole(path: Path, array: np.ndarray) -> None:
 def to_int16(samples: np.ndarray) -> np.ndarray:
     """Float samples, full scale 1.0, as int16; what lies beyond full scale is clipped."""
     return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+
+
+def at_speed(samples: np.ndarray, speed: float) -> np.ndarray:
+    """Samples that go round, int16 [N], read at another speed: float32 [N / speed] of the same scale."""
+    place = np.arange(int(len(samples) / speed)) * np.float64(speed)
+    before = place.astype(np.int64)
+    left = samples[before].astype(np.float32)
+    return left + (place - before).astype(np.float32) * (samples[(before + 1) % len(samples)] - left)
 
 
 def _decode(folder: Path, rows: Sequence[dict[str, str]]) -> list[np.ndarray]:

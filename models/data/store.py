@@ -31,6 +31,7 @@ from .grooves import groove_files
 from .instruments import backing_rows
 from .kits import kit_rows
 from .packed import SAMPLE_RATE, fingerprint
+from .passages import passage_rows
 from .recipe import Draws, Settings
 from .renderer import Clips
 
@@ -168,7 +169,7 @@ def _contents(sources: Sources) -> dict[str, str | None]:
     return {
         "kits": fingerprint(kits, kit_rows(kits)) if kits else None,
         "grooves": _played(grooves) if grooves else None,
-        "backing": fingerprint(backing, backing_rows(backing)) if backing else None,
+        "backing": fingerprint(backing, [*backing_rows(backing), *passage_rows(backing)]) if backing else None,
     }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ghostnote.models.data import backing, band, instruments
+from ghostnote.models.data import backing, band, instruments, packed
 from ghostnote.models.data.backing import BackingShelf
 from ghostnote.models.data.voice import synthesise_voice
 from ghostnote.runtime.errors import InputError
@@ -78,10 +78,10 @@ def test_the_same_draw_is_the_same_clip_with_and_without_a_cache(folder, tmp_pat
 
 def test_a_piece_at_another_speed_is_higher_and_shorter():
     tone = np.round(10000 * np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE)).astype(np.int16)  # goes round whole
-    faster = backing._at_speed(tone, 1.25)
+    faster = packed.at_speed(tone, 1.25)
     assert len(faster) == RATE / 1.25
     assert np.abs(np.fft.rfft(faster)).argmax() == 100  # as many periods in less time
-    np.testing.assert_array_equal(backing._at_speed(tone, 1.0), tone.astype(np.float32))
+    np.testing.assert_array_equal(packed.at_speed(tone, 1.0), tone.astype(np.float32))
 
 
 def test_a_folder_without_a_table_is_refused(tmp_path):

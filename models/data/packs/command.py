@@ -1,4 +1,4 @@
-"""`ghostnote import-sounds`: a SoundFont or a drum kit of Hydrogen, cut for the renderer."""
+"""`ghostnote import-sounds`: a SoundFont, a drum kit of Hydrogen, or recordings without drums, for the renderer."""
 
 from __future__ import annotations
 
@@ -12,22 +12,31 @@ __all__ = ["import_sounds"]
 
 def import_sounds(
     source: Annotated[
-        Path, typer.Argument(help="General MIDI SoundFont (.sf2, .sf3), or a Hydrogen drum kit's folder.")
+        Path,
+        typer.Argument(
+            help="General MIDI SoundFont (.sf2, .sf3), a Hydrogen drum kit's folder, or a folder of recordings without "
+            "drums: speech, songs, stems of other instruments."
+        ),
     ],
     out_dir: Annotated[Path, typer.Argument(help="Folder whose kits/ and backing/ are added to.")],
     *,
-    name: Annotated[str, typer.Option(help="Short name, with which kits and instruments begin.")],
+    name: Annotated[str, typer.Option(help="Short name, with which kits, instruments and recordings begin.")],
     licence: Annotated[str, typer.Option(help="The sounds' licence, which becomes a column of the tables.")],
 ) -> None:
     """Add sounds to a data folder; `--kits OUT/kits --backing OUT/backing` then play them, too.
 
     Drum sounds that the folder holds already are left out: fonts share recordings.
     """
-    from .hydrogen import hydrogen_sounds
+    from .hydrogen import TABLE, hydrogen_sounds
     from .pack import Recordings, write_pack
+    from .passages import passages
 
-    kits, backing, notes = out_dir / "kits", out_dir / "backing", 0
-    recordings = Recordings(kits)
+    kits, backing = out_dir / "kits", out_dir / "backing"
+    if source.is_dir() and not (source / TABLE).exists():
+        count = write_pack(backing, "passages.csv", passages(source, name), licence)
+        typer.echo(f"{count} recordings without drums in {out_dir}")
+        return
+    recordings, notes = Recordings(kits), 0
     if source.is_dir():
         strokes = write_pack(kits, "kits.csv", hydrogen_sounds(source, name, recordings), licence)
     else:

@@ -1,0 +1,26 @@
+"""A folder of recordings without drums, kept whole for the renderer: speech, songs, stems of other instruments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ....runtime.errors import InputError
+from ...corpora.folders import AUDIO_SUFFIXES
+from .pack import SILENT, Cut, read_mono, slug
+
+__all__ = ["passages"]
+
+
+def passages(folder: Path, name: str) -> Iterator[Cut]:
+    """Every audio file under a folder, as rows of `passages.csv`; silent ones are left out. Raises InputError."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not files:
+        known = ", ".join(sorted(AUDIO_SUFFIXES))
+        raise InputError(f"{folder}: neither a drum kit of Hydrogen (drumkit.xml) nor a recording ({known})")
+    for file in files:
+        samples = read_mono(file)
+        if np.abs(samples).max(initial=0.0) >= SILENT:
+            yield Cut({"path": f"{name}/{slug(str(file.relative_to(folder)))}.flac", "source": name}, samples)
