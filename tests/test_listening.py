@@ -20,7 +20,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghostnote.models.data.synthesiser import synthesise_kit
+from ghostnote.models.data.drums.synthesiser import synthesise_kit
 from ghostnote.models.evaluation.listening import (
     DEFAULT_VELOCITY,
     SAMPLE_RATE,

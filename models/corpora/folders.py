@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...runtime.errors import InputError
 from ...runtime.vocabulary import CODES
-from ..data.grooves import read_midi
+from ..data.performances.grooves import read_midi
 from ..evaluation.scores import code_of_label
 from .recording import Label
 

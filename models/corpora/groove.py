@@ -4,8 +4,8 @@
     drummer1/session1/1_funk_80_beat_4-4.mid (or .midi)   drummer1/session1/1_funk_80_beat_4-4.wav
 
 YourMT3's copy of E-GMD (16 kHz) has the same files. Notes are those of Roland's TD-11 and TD-17, hi-hat edges (22, 26)
-included: models/data/grooves.py. Notes softer than 8 and double triggers within 25 ms are crosstalk and left out. The
-audio is recorded from the drum module: the labels are exact to about 10 ms.
+included: models/data/performances/grooves.py. Notes softer than 8 and double triggers within 25 ms are crosstalk and
+left out. The audio is recorded from the drum module: the labels are exact to about 10 ms.
 
 Whatever sounds in GMD is labelled. E-GMD plays the same notes on 43 kits of the module, electronic ones among them,
 whose pads may sound as claps, cowbells and the like: there, only the classes that pads are named after count as
@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from ...runtime.vocabulary import CODES
-from ..data.grooves import TD11_CODES
 from ..data.packed import read_table
+from ..data.performances.grooves import TD11_CODES
 from .folders import midi_labels, of_split, wrong_folder
 from .recording import MEMBERS, Recording, Source, covering
 

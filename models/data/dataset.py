@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 from ...runtime.errors import GhostnoteError, UsageError
 from ..config import FrameGrid
 from ..corpora.recording import Recording
-from .backing import BackingShelf
 from .beginning import begun_at_attacks
-from .grooves import GrooveSet
-from .kits import SAMPLE_RATE, KitShelf
-from .mixture import sample_drummers
+from .drums.kits import KitShelf
+from .music.backing import BackingShelf
+from .packed import SAMPLE_RATE
+from .performances.grooves import GrooveSet
+from .performances.mixture import sample_drummers
 from .recipe import Draws, RenderRecipe
 from .renderer import PREROLL_S, Clips, Renderer
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .kits import SAMPLE_RATE
+from .packed import SAMPLE_RATE
 from .recipe import Settings, within
 from .separation import low_bit_rate
 

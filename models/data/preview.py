@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...runtime.vocabulary import CLASSES, CODES
-from .kits import SAMPLE_RATE
+from .packed import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

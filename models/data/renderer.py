@@ -17,12 +17,13 @@ from torch import Tensor
 
 from ...runtime.vocabulary import CODES, PARENTS
 from . import effects
-from .audibility import Heard, band_energies, heard
-from .kits import OTHER, SAMPLE_RATE, Kit, KitShelf
-from .performance import TIMEKEEPERS, TOGETHER_S, Performance
+from .drums.audibility import Heard, band_energies, heard
+from .drums.kits import OTHER, Kit, KitShelf
+from .drums.pieces import CYMBALS, Piece, Voice, make_piece
+from .packed import SAMPLE_RATE
+from .performances.performance import TIMEKEEPERS, TOGETHER_S, Performance
 from .recipe import Draws, RenderRecipe, within
 from .separation import demixed
-from .voices import CYMBALS, Piece, Voice, make_piece
 
 __all__ = ["PREROLL_S", "Band", "Clips", "Renderer"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .kits import SAMPLE_RATE
+from .packed import SAMPLE_RATE
 from .recipe import Settings, within
 
 __all__ = ["demixed", "low_bit_rate"]

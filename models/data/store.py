@@ -27,11 +27,11 @@ from ...runtime.errors import UsageError
 from ...runtime.files import make_folder
 from . import effects
 from .dataset import Batch, RenderedBatches, Sources
-from .grooves import groove_files
-from .instruments import backing_rows
-from .kits import kit_rows
+from .drums.kits import kit_rows
+from .music.instruments import backing_rows
+from .music.passages import passage_rows
 from .packed import SAMPLE_RATE, fingerprint
-from .passages import passage_rows
+from .performances.grooves import groove_files
 from .recipe import Draws, Settings
 from .renderer import Clips
 

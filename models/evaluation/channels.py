@@ -20,8 +20,8 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from ..data.backing import BackingShelf
 from ..data.effects import room_response, smooth_size
+from ..data.music.backing import BackingShelf
 from ..data.packed import SAMPLE_RATE
 from ..data.separation import demixed, low_bit_rate
 

@@ -24,7 +24,7 @@ from ...runtime.errors import InputError, UsageError
 from ...runtime.events import Hit
 from ...runtime.pairing import same_hits
 from ...runtime.writers import format_for
-from ..data.synthesiser import ATTACK_SAMPLE, Layers, synthesise_kit
+from ..data.drums.synthesiser import ATTACK_SAMPLE, Layers, synthesise_kit
 from .notes import read_notes
 from .scores import code_of_label
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...runtime.events import Hit
-from ..data.strokes import MIDI_SUFFIXES, read_strokes
+from ..data.performances.strokes import MIDI_SUFFIXES, read_strokes
 from .scores import LabelError, Labels, match, read_labels, reduce_label
 
 __all__ = ["Note", "in_order", "labels_of", "matched", "note_of", "read_note_folder", "read_notes"]

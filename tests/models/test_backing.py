@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from ghostnote.models.data import backing, band, instruments, packed
-from ghostnote.models.data.backing import BackingShelf
-from ghostnote.models.data.voice import synthesise_voice
+from ghostnote.models.data import packed
+from ghostnote.models.data.music import backing, band, instruments
+from ghostnote.models.data.music.backing import BackingShelf
+from ghostnote.models.data.music.voice import synthesise_voice
 from ghostnote.runtime.errors import InputError
 
 RATE = 44100

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ghostnote.models.corpora.folders import midi_labels
-from ghostnote.models.data.grooves import GrooveSet, load_performances, read_midi
-from ghostnote.models.data.mixture import _in_unison, _left_out, _steady, sample_drummers
-from ghostnote.models.data.performance import Performance
+from ghostnote.models.data.performances.grooves import GrooveSet, load_performances, read_midi
+from ghostnote.models.data.performances.mixture import _in_unison, _left_out, _steady, sample_drummers
+from ghostnote.models.data.performances.performance import Performance
 from ghostnote.models.data.recipe import Draws, RenderRecipe
 from ghostnote.models.evaluation.notes import read_notes
 from ghostnote.runtime.errors import InputError

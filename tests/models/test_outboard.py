@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghostnote.models.data import outboard
 from ghostnote.models.data.effects import compression
+from ghostnote.models.data.music import outboard
 
 RATE = 44100
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ghostnote.cli import app
-from ghostnote.models.data import backing
-from ghostnote.models.data.backing import BackingShelf
 from ghostnote.models.data.dataset import Sources
-from ghostnote.models.data.passages import SPEED, Passages, passage_rows
+from ghostnote.models.data.music import backing
+from ghostnote.models.data.music.backing import BackingShelf
+from ghostnote.models.data.music.passages import SPEED, Passages, passage_rows
 from ghostnote.models.data.store import _contents
 from ghostnote.runtime.errors import InputError
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghostnote.models.data.patterns import stress_pattern
-from ghostnote.models.data.performance import MIN_SAME_CLASS_GAP_S, Performance, merged
+from ghostnote.models.data.performances.patterns import stress_pattern
+from ghostnote.models.data.performances.performance import MIN_SAME_CLASS_GAP_S, Performance, merged
 from ghostnote.runtime.vocabulary import CLASSES, CODES, index_of
 
 

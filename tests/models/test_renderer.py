@@ -12,12 +12,13 @@ import torch
 
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data import effects
-from ghostnote.models.data.audibility import Heard
-from ghostnote.models.data.backing import BackingShelf
 from ghostnote.models.data.dataset import RenderedBatches, Sources
-from ghostnote.models.data.kits import ATTACK_SAMPLE, Kit, KitShelf, Sound
-from ghostnote.models.data.mixture import sample_drummers
-from ghostnote.models.data.performance import Performance
+from ghostnote.models.data.drums.audibility import Heard
+from ghostnote.models.data.drums.kits import ATTACK_SAMPLE, Kit, KitShelf, Sound
+from ghostnote.models.data.drums.pieces import _lag
+from ghostnote.models.data.music.backing import BackingShelf
+from ghostnote.models.data.performances.mixture import sample_drummers
+from ghostnote.models.data.performances.performance import Performance
 from ghostnote.models.data.recipe import RECIPES, Draws, RenderRecipe
 from ghostnote.models.data.renderer import (
     PREROLL_S,
@@ -28,7 +29,6 @@ from ghostnote.models.data.renderer import (
     _with_other_percussion,
 )
 from ghostnote.models.data.separation import demixed
-from ghostnote.models.data.voices import _lag
 from ghostnote.runtime.errors import InputError, UsageError
 from ghostnote.runtime.vocabulary import CODES, index_of
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ghostnote.models.data.accompaniment import synthesise_backing
-from ghostnote.models.data.synthesiser import ATTACK_SAMPLE, synthesise_kit
+from ghostnote.models.data.drums.synthesiser import ATTACK_SAMPLE, synthesise_kit
+from ghostnote.models.data.music.accompaniment import synthesise_backing
 from ghostnote.runtime.vocabulary import CODES
 
 RATE = 44100

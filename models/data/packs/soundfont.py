@@ -14,9 +14,9 @@ import numpy as np
 
 from ....runtime.errors import EngineError, InputError
 from ....runtime.vocabulary import code_of_note
-from ..kits import OTHER
+from ..drums.kits import OTHER
+from ..drums.synthesiser import ATTACK_DB
 from ..packed import SAMPLE_RATE
-from ..synthesiser import ATTACK_DB
 from .pack import Cut, Recordings, cut_out, longest_s, slug
 
 __all__ = ["SoundFont", "Synth", "drum_sounds", "instrument_notes"]

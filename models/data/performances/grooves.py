@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...runtime.errors import InputError
-from ...runtime.files import make_folder
-from ...runtime.vocabulary import code_of_note, index_of
-from .packed import read_table
+from ....runtime.errors import InputError
+from ....runtime.files import make_folder
+from ....runtime.vocabulary import code_of_note, index_of
+from ..packed import read_table
 from .performance import Performance, merged
 from .strokes import MIDI_SUFFIXES, read_strokes
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .effects import compression, smooth_size
-from .packed import SAMPLE_RATE
+from ..effects import compression, smooth_size
+from ..packed import SAMPLE_RATE
 
 __all__ = ["amplified", "binomial", "echoed", "in_a_hall", "in_a_room", "loudness", "strip", "tilted"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .kits import SAMPLE_RATE
+from ..packed import SAMPLE_RATE
 
 __all__ = ["WINDOW", "Heard", "band_energies", "heard"]
 

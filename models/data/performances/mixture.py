@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...runtime.vocabulary import index_of
+from ....runtime.vocabulary import index_of
+from ..recipe import Draws, RenderRecipe, within
 from .grooves import GrooveSet
 from .patterns import stress_pattern
 from .performance import TIMEKEEPERS, TOGETHER_S, Performance, merged
-from .recipe import Draws, RenderRecipe, within
 
 __all__ = ["sample_drummers"]
 

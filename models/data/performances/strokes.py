@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import mido
 
-from ...runtime.errors import InputError
+from ....runtime.errors import InputError
 
 __all__ = ["MIDI_SUFFIXES", "Stroke", "read_strokes"]
 

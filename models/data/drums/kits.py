@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...runtime.errors import InputError
-from ...runtime.vocabulary import CODES
-from .packed import SAMPLE_RATE, Columns, packed, read_table, to_int16, zero_to_one
-from .recipe import Draws, RenderRecipe
+from ....runtime.errors import InputError
+from ....runtime.vocabulary import CODES
+from ..packed import SAMPLE_RATE, Columns, packed, read_table, to_int16, zero_to_one
+from ..recipe import Draws, RenderRecipe
 from .synthesiser import ATTACK_SAMPLE, synthesise_kit
 
 __all__ = ["ATTACK_SAMPLE", "OTHER", "SAMPLE_RATE", "Kit", "KitShelf", "Sound", "kit_rows"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...runtime.vocabulary import CODES, index_of
+from ....runtime.vocabulary import CODES, index_of
 
 __all__ = ["LIMB_OF", "MIN_SAME_CLASS_GAP_S", "TIMEKEEPERS", "TOGETHER_S", "Performance", "merged"]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..packed import SAMPLE_RATE, at_speed, save_whole, to_int16
 from . import accompaniment, band, outboard, voice
 from .band import Note, Song
 from .instruments import Blown, Instrument, Pluck, Tone, load_instruments, played
-from .packed import SAMPLE_RATE, at_speed, save_whole, to_int16
 from .passages import Passages
 
 __all__ = ["BackingShelf"]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..packed import SAMPLE_RATE, Columns, packed, read_table, zero_to, zero_to_one
 from .band import Note
 from .outboard import binomial
-from .packed import SAMPLE_RATE, Columns, packed, read_table, zero_to, zero_to_one
 from .passages import passage_rows
 
 __all__ = ["Blown", "Instrument", "Pluck", "Tone", "backing_rows", "load_instruments", "played"]

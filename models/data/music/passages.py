@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .packed import SAMPLE_RATE, Columns, at_speed, packed, read_table
+from ..packed import SAMPLE_RATE, Columns, at_speed, packed, read_table
 
 __all__ = ["Passages", "passage_rows"]
 

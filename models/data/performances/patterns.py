@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ...runtime.vocabulary import CODES, index_of
+from ....runtime.vocabulary import CODES, index_of
 from .performance import Performance, merged
 
 __all__ = ["stress_pattern"]

@@ -1,0 +1,1 @@
+"""Drum sounds: recorded kits, synthesised ones, and their pieces in one clip."""

@@ -1,0 +1,1 @@
+"""Music of other instruments, under the drums."""

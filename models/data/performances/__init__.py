@@ -1,0 +1,1 @@
+"""What is played: recorded performances, written patterns, and their mixture."""
