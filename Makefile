@@ -24,7 +24,7 @@ endif
 TEST_ENV := OMP_NUM_THREADS=1
 PYTEST_ARGS ?= -n 2
 
-SOURCES := $(wildcard *.py */*.py */*/*.py runtime/*.html runtime/*/*.html runtime/assets/*.onnx)
+SOURCES := $(wildcard *.py */*.py */*/*.py */*/*/*.py runtime/*/*.html runtime/assets/*.onnx)
 
 .PHONY: help demo test test-all test-gpu lint format types check models bench performance compare doctor plans bench-gpu against wheel clean
 

@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..export.tensorrt_builder import collector, load_flavour
-from ..runtime.cuda_driver import probe_driver
+from ..runtime.engines.cuda_driver import probe_driver
 from ..runtime.engines.flavours import FLAVOURS
 from ..runtime.errors import GhostnoteError
 

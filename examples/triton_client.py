@@ -19,12 +19,12 @@ import numpy as np
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
-from ghostnote.runtime.audio import AudioReader
 from ghostnote.runtime.engines.protocol import HEADS, State, StepOutput
 from ghostnote.runtime.errors import EngineError, GhostnoteError
+from ghostnote.runtime.input.audio import AudioReader
 from ghostnote.runtime.manifest import METADATA_KEY, Manifest
-from ghostnote.runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
-from ghostnote.runtime.writers import Sink, StreamSink, make_format
+from ghostnote.runtime.output.writers import Sink, StreamSink, make_format
+from ghostnote.runtime.streams.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 
 Floats = NDArray[np.float32]
 

@@ -12,7 +12,7 @@ import onnx
 
 from ..runtime.engines.onnxruntime_engine import DISABLED_OPTIMIZERS, OnnxRuntimeEngine
 from ..runtime.engines.protocol import Engine
-from ..runtime.stream import FILE_TOKENS_PER_CALL
+from ..runtime.streams.stream import FILE_TOKENS_PER_CALL
 from .signals import drum_like
 
 __all__ = ["RelativeCost", "integer_products", "relative_cost"]

@@ -22,7 +22,7 @@ from ..runtime.engines.protocol import HEADS, Engine, StepOutput
 from ..runtime.events import Hit
 from ..runtime.manifest import Manifest
 from ..runtime.pairing import same_hits
-from ..runtime.stream import FILE_TOKENS_PER_CALL
+from ..runtime.streams.stream import FILE_TOKENS_PER_CALL
 from .signals import drum_like
 
 __all__ = [

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..runtime.audio import read_audio
-from ..runtime.cuda_driver import probe_driver
+from ..runtime.engines.cuda_driver import probe_driver
 from ..runtime.engines.flavours import FLAVOURS, dotted
 from ..runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime
 from ..runtime.engines.plan_profile import PlanProfile
 from ..runtime.engines.protocol import Engine
 from ..runtime.errors import EngineError, InputError, UsageError
 from ..runtime.files import put_in_place, writing, written_aside
+from ..runtime.input.audio import read_audio
 from ..runtime.manifest import Manifest
 from . import onnx_export
 from .calibration import activation_peaks

@@ -20,12 +20,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..runtime.cuda_driver import Driver
+from ..runtime.engines.cuda_driver import Driver
 from ..runtime.engines.flavours import Flavour, dotted
 from ..runtime.errors import InputError, OutputError, UsageError
 from ..runtime.files import put_in_place, writing, written_aside
 from ..runtime.manifest import Manifest
-from ..runtime.stream import FILE_TOKENS_PER_CALL
+from ..runtime.streams.stream import FILE_TOKENS_PER_CALL
 from .choices import LARGEST_AXIS
 from .errors import CheckError, MissingLibraryError
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..runtime.cuda_driver import Driver, probe_driver
+from ..runtime.engines.cuda_driver import Driver, probe_driver
 from ..runtime.engines.flavours import FLAVOURS, Flavour, dotted
 from ..runtime.engines.plan_file import start_plan
 from ..runtime.engines.protocol import Engine

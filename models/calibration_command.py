@@ -90,7 +90,7 @@ def recordings_of(audio: Path, labels: Path, sample_rate: int) -> Recordings:
     """Every recording with its labels. Raises InputError where one of them is missing or cannot be read."""
     import torch
 
-    from ..runtime.audio import read_audio
+    from ..runtime.input.audio import read_audio
     from .evaluation.inputs import audio_files, references
 
     wanted = references(labels)

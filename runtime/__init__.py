@@ -17,27 +17,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .asynchronous import AsyncStream
-    from .audio import AudioReader
     from .decoder import StreamingDecoder, decode
     from .engines.onnxruntime_engine import OnnxRuntimeEngine
     from .engines.opening import bundled_models, open_engine, open_engines
     from .engines.protocol import Engine, StepOutput
     from .errors import EngineError, GhostnoteError, InputError, ManifestError, OutputError, UsageError
     from .events import Hit
+    from .input.audio import AudioReader
     from .job import transcribe_file
     from .manifest import Manifest
-    from .pool import PoolFullError, PoolStats, StreamPool
-    from .pooled_stream import BacklogError, PooledStream
-    from .stream import StreamingTranscriber
-    from .writers import write_hits
+    from .output.quantise import parse_grid
+    from .output.tempo_files import read_tempo
+    from .output.writers import FormatOptions, write_hits
+    from .streams.asynchronous import AsyncStream
+    from .streams.pool import PoolFullError, PoolStats, StreamPool
+    from .streams.pooled_stream import BacklogError, PooledStream
+    from .streams.stream import StreamingTranscriber
 
 _HOME = {
-    "AsyncStream": "asynchronous",
-    "AudioReader": "audio",
-    "BacklogError": "pooled_stream",
+    "AsyncStream": "streams.asynchronous",
+    "AudioReader": "input.audio",
+    "BacklogError": "streams.pooled_stream",
     "Engine": "engines.protocol",
     "EngineError": "errors",
+    "FormatOptions": "output.writers",
     "GhostnoteError": "errors",
     "Hit": "events",
     "InputError": "errors",
@@ -45,20 +48,22 @@ _HOME = {
     "ManifestError": "errors",
     "OnnxRuntimeEngine": "engines.onnxruntime_engine",
     "OutputError": "errors",
-    "PoolFullError": "pool",
-    "PoolStats": "pool",
-    "PooledStream": "pooled_stream",
+    "PoolFullError": "streams.pool",
+    "PoolStats": "streams.pool",
+    "PooledStream": "streams.pooled_stream",
     "StepOutput": "engines.protocol",
-    "StreamPool": "pool",
+    "StreamPool": "streams.pool",
     "StreamingDecoder": "decoder",
-    "StreamingTranscriber": "stream",
+    "StreamingTranscriber": "streams.stream",
     "UsageError": "errors",
     "bundled_models": "engines.opening",
     "decode": "decoder",
     "open_engine": "engines.opening",
     "open_engines": "engines.opening",
+    "parse_grid": "output.quantise",
+    "read_tempo": "output.tempo_files",
     "transcribe_file": "job",
-    "write_hits": "writers",
+    "write_hits": "output.writers",
 }
 
 __all__ = [
@@ -67,6 +72,7 @@ __all__ = [
     "BacklogError",
     "Engine",
     "EngineError",
+    "FormatOptions",
     "GhostnoteError",
     "Hit",
     "InputError",
@@ -86,6 +92,8 @@ __all__ = [
     "decode",
     "open_engine",
     "open_engines",
+    "parse_grid",
+    "read_tempo",
     "transcribe_file",
     "write_hits",
 ]

@@ -14,16 +14,16 @@ import typer
 
 from .engines.options import EngineOptions
 from .errors import GhostnoteError, OutputError
+from .input.raw_options import RawOptions
 from .live.options import LiveOptions
 from .option_groups import flattened
-from .output_options import OutputOptions, OutputRequest, ScoreOptions
-from .raw_options import RawOptions
+from .output.options import OutputOptions, OutputRequest, ScoreOptions
 
 if TYPE_CHECKING:
     from .engines.protocol import Engine
+    from .input.pcm import PcmFormat
     from .interrupt import Interruption
     from .job import Report
-    from .pcm import PcmFormat
 
 __all__ = ["app", "main", "transcribe"]
 
@@ -93,8 +93,8 @@ def _show_devices() -> None:
 
 def _files_read(source: str | None, hearing: EngineOptions) -> list[tuple[str, Path]]:
     """Input and model: what each is, its name."""
-    from .audio import STDIN
     from .engines.opening import model_files
+    from .input.audio import STDIN
 
     redirected = "/dev/stdin" if source == STDIN else source  # where there is such a name, it leads to what came by `<`
     return ([] if redirected is None else [("input", Path(redirected))]) + model_files(hearing.engine)
@@ -112,9 +112,9 @@ def _transcribe(
     from .engines.opening import open_engine
     from .job import run
     from .live.loop import Stage, grid_terminal, open_live_outputs, open_source
-    from .outputs import open_outputs
-    from .sinks import Sinks
-    from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
+    from .output.outputs import open_outputs
+    from .output.sinks import Sinks
+    from .streams.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
     from .terminal import ProgressLine, is_terminal
 
     engine = open_engine(hearing.engine, threads=hearing.threads, device=hearing.device)

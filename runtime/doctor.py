@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .cuda_driver import Driver, probe_driver
+from .engines.cuda_driver import Driver, probe_driver
 
 __all__ = ["LINE", "Diagnosis", "Extra", "Finding", "diagnose"]
 

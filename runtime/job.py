@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import AudioReader
 from .engines.protocol import Engine
 from .errors import EngineError, GhostnoteError, InputError
 from .events import Hit
+from .input.audio import AudioReader
+from .input.source import Source
 from .interrupt import Interruption
-from .source import Source
-from .stream import FILE_TOKENS_PER_CALL, StreamingTranscriber, silenced_text
-from .writers import Sink
+from .output.writers import Sink
+from .streams.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber, silenced_text
 
 __all__ = ["Report", "run", "transcribe_file"]
 

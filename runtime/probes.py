@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .cuda_driver import probe_driver
 from .doctor import LINE
+from .engines.cuda_driver import probe_driver
 from .engines.opening import model_file, open_engine
 from .engines.protocol import zero_arrays
 from .errors import GhostnoteError

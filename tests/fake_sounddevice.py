@@ -1,4 +1,4 @@
-"""`sounddevice` without hardware: what runtime/capture.py uses of it.
+"""`sounddevice` without hardware: what runtime/live/capture.py uses of it.
 
 Its stream calls back from a thread of its own at the pace of the clock, with times as PortAudio gives them.
 """

@@ -26,12 +26,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from ghostnote.runtime import Engine
-from ghostnote.runtime.pool import StreamPool
+from ghostnote.runtime.output.writers import json_fields
 from ghostnote.runtime.serve.command import configure
 from ghostnote.runtime.serve.metrics import Metrics
 from ghostnote.runtime.serve.settings import Settings
-from ghostnote.runtime.stream import StreamingTranscriber
-from ghostnote.runtime.writers import json_fields
+from ghostnote.runtime.streams.pool import StreamPool
+from ghostnote.runtime.streams.stream import StreamingTranscriber
 
 Message = dict[str, Any]
 

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from hypothesis import strategies as st
 
-from ghostnote.runtime.tempo import Anchor, Meter, TempoMap
+from ghostnote.runtime.output.tempo import Anchor, Meter, TempoMap
 
 meters = st.builds(Meter, st.integers(1, 13), st.sampled_from((2, 4, 8, 16)))
 _steps = st.tuples(st.floats(0.02, 40), st.floats(10, 1000), st.none() | meters)

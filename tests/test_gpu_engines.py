@@ -20,7 +20,7 @@ from ghostnote.export.parity import TOLERANCES, check_parity, trials
 from ghostnote.export.request import Request
 from ghostnote.export.tensorrt_plan import build_plan
 from ghostnote.runtime import Engine, EngineError, OnnxRuntimeEngine, StreamingTranscriber, open_engine
-from ghostnote.runtime.cuda_driver import probe_driver
+from ghostnote.runtime.engines.cuda_driver import probe_driver
 from ghostnote.runtime.engines.flavours import FLAVOURS, dotted
 from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.errors import GhostnoteError

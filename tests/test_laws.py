@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tiny import tokens_of_audio
 
 from ghostnote.runtime.engines.protocol import Engine
-from ghostnote.runtime.stream import StreamingTranscriber
+from ghostnote.runtime.streams.stream import StreamingTranscriber
 
 TOKENS = 160  # 3.2 s; the tiny model reaches back 2 layers of 16 tokens, and the convolutions
 TOKEN = 882  # samples

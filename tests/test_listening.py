@@ -34,8 +34,8 @@ from ghostnote.models.evaluation.listening_command import listen
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.errors import InputError, OutputError, UsageError
 from ghostnote.runtime.events import Hit
+from ghostnote.runtime.output.writers import write_hits
 from ghostnote.runtime.vocabulary import CODES
-from ghostnote.runtime.writers import write_hits
 
 ENDING = {"midi": ".mid", "jsonl": ".jsonl", "csv": ".csv", "labels": ".labels", "txt": ".txt"}
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

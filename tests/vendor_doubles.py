@@ -16,7 +16,7 @@ from typing import Any
 
 from host_device import GraphExecution, GraphPlan, HostDevice
 
-from ghostnote.runtime.cuda_driver import Device, Driver
+from ghostnote.runtime.engines.cuda_driver import Device, Driver
 from ghostnote.runtime.engines.device import DeviceError
 from ghostnote.runtime.engines.sidecar import this_platform
 from ghostnote.runtime.manifest import Manifest

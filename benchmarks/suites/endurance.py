@@ -19,7 +19,7 @@ from ...runtime.errors import UsageError
 from ...runtime.events import Hit
 from ...runtime.manifest import Manifest
 from ...runtime.pairing import same_hits
-from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
+from ...runtime.streams.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from ..measuring import Figure, resident_mb
 
 __all__ = ["endurance"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...export.signals import drum_like
 from ...runtime.engines.protocol import Engine
-from ...runtime.stream import StreamingTranscriber
+from ...runtime.streams.stream import StreamingTranscriber
 from ..measuring import TRANSCRIBE, Figure, first_line_s, matrix_product_gflops, median, percentiles, write_wav
 from .arithmetic import gflop_per_second
 from .throughput import BATCHES, step_time_s

@@ -20,9 +20,9 @@ from ...export.signals import drum_like
 from ...runtime.engines.protocol import Engine, State, StepOutput
 from ...runtime.events import Hit
 from ...runtime.pairing import paired
-from ...runtime.pool import StreamPool
-from ...runtime.pooled_stream import PooledStream
-from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
+from ...runtime.streams.pool import StreamPool
+from ...runtime.streams.pooled_stream import PooledStream
+from ...runtime.streams.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from ..measuring import Figure
 from ..pauses import PAUSE_S, watching
 

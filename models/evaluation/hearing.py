@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...runtime.decoder import decode
 from ...runtime.engines.protocol import HEADS, Engine, State, StepOutput
 from ...runtime.manifest import Manifest
-from ...runtime.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
+from ...runtime.streams.stream import FILE_TOKENS_PER_CALL, StreamingTranscriber
 from .notes import Note, in_order, note_of
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _blocks(source: Source, rate: int) -> Iterator[Floats]:
     if not isinstance(source, Path):
         yield source
         return
-    from ...runtime.audio import AudioReader
+    from ...runtime.input.audio import AudioReader
 
     with AudioReader(source, rate) as reader:
         yield from reader

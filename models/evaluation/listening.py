@@ -22,8 +22,8 @@ import numpy as np
 
 from ...runtime.errors import InputError, UsageError
 from ...runtime.events import Hit
+from ...runtime.output.writers import format_for
 from ...runtime.pairing import same_hits
-from ...runtime.writers import format_for
 from ..data.drums.synthesiser import ATTACK_SAMPLE, Layers, synthesise_kit
 from .notes import read_notes
 from .scores import code_of_label

@@ -25,7 +25,7 @@ def listen(
     seed: Annotated[int, typer.Option(min=0, help="Draws the excerpts and the kit.")] = 0,
 ) -> None:
     """Write a page for listeners: excerpts in random order, versions unnamed, answers saved as JSON."""
-    from ...runtime.audio import read_audio
+    from ...runtime.input.audio import read_audio
     from .listening import MODES, SAMPLE_RATE, page, read_hits
 
     if mode not in (*MODES, "both"):

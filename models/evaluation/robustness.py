@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.audio import read_audio
 from ...runtime.engines.protocol import Engine
+from ...runtime.input.audio import read_audio
 from .channels import Channel, Unavailable
 from .hearing import Listener, hear, notes_at
 from .notes import Note, labels_of

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cuda_driver import probe_driver
 from ..errors import EngineError
+from .cuda_driver import probe_driver
 from .onnxruntime_engine import OnnxRuntimeEngine, first_line, open_session
 from .protocol import HEADS, Floats, State, select_rows, zero_arrays
 

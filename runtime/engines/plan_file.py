@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cuda_driver import Driver, probe_driver
 from ..errors import EngineError, InputError
 from .cuda_device import CudaDevice, load_cuda
+from .cuda_driver import Driver, probe_driver
 from .flavours import FLAVOURS, Flavour, dotted
 from .plan_engine import PlanEngine
 from .sidecar import Sidecar, read_sidecar, sidecar_of, this_platform

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..events import Hit
+from ..input.source import Source
 from ..manifest import Manifest
-from ..source import Source
 from ..terminal import is_terminal, plain, shows_unicode
 from ..vocabulary import NAME_OF
 from .meter import Meter

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import OutputError
+from ..input.pcm import PcmFormat
+from ..input.source import Source
 from ..manifest import Manifest
-from ..pcm import PcmFormat
-from ..sinks import Sinks
-from ..source import Source
-from ..stream import StreamingTranscriber
+from ..output.sinks import Sinks
+from ..streams.stream import StreamingTranscriber
 from ..terminal import is_terminal
 from .meter import MeasuredSink, Meter
 from .options import LiveOptions
@@ -34,16 +34,16 @@ class Stage:
 def open_source(options: LiveOptions, source: str | None, sample_rate: int, raw: PcmFormat | None) -> Source:
     """A device, a growing file, a file or a pipe. Raises InputError."""
     if options.live:
-        from ..capture import BLOCK_MS, CaptureReader
+        from .capture import BLOCK_MS, CaptureReader
 
         block_ms = options.block_ms or BLOCK_MS
         return CaptureReader(sample_rate, device=options.input_device, inputs=options.inputs, block_ms=block_ms)
     assert source is not None  # `LiveOptions.check`
     if options.follow:
-        from ..follow import follow
+        from .follow import follow
 
         return follow(Path(source), sample_rate, raw=raw, timeout_s=options.follow_timeout)
-    from ..audio import AudioReader
+    from ..input.audio import AudioReader
 
     return AudioReader(source, sample_rate, raw=raw)
 
@@ -92,7 +92,7 @@ def _add_players(sinks: Sinks, options: LiveOptions, note_of: Mapping[str, int])
 
 def describe_devices() -> Iterator[str]:
     """MIDI ports and input devices, in lines. Raises InputError in the end where there is no input device."""
-    from ..capture import describe_devices as describe_inputs
+    from .capture import describe_devices as describe_inputs
     from .midi_port import output_names
 
     try:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..events import Hit
-from ..source import Source
-from ..writers import Sink
+from ..input.source import Source
+from ..output.writers import Sink
 
 __all__ = ["MeasuredSink", "Meter", "Quantiles"]
 

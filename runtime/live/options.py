@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..input.raw_options import RawOptions
 from ..number import check_finite, whole
-from ..raw_options import RawOptions
 
 __all__ = ["LiveOptions"]
 

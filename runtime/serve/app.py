@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from ... import __version__
 from ..errors import GhostnoteError, InputError, OutputError, UsageError
-from ..pool import PoolFullError, StreamPool
+from ..streams.pool import PoolFullError, StreamPool
 from . import frames, uploads
 from .draining import Draining
 from .metrics import Metrics

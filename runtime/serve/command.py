@@ -63,7 +63,7 @@ def serve(
     130.
     """
     from ..engines.opening import open_engines
-    from ..pool import StreamPool
+    from ..streams.pool import StreamPool
     from .app import create_app
     from .metrics import MeteredEngine, Metrics
     from .settings import Settings, is_loopback, parse_origin

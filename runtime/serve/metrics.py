@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from ..engines.protocol import Engine, Floats, State, StepOutput
 from ..manifest import Manifest
-from ..pool import StreamPool
+from ..streams.pool import StreamPool
 
 __all__ = ["MeteredEngine", "Metrics"]
 

@@ -9,11 +9,11 @@ from enum import Enum
 from typing import Any
 
 from ..events import Hit
+from ..input.pcm import PcmFormat
+from ..input.source import HIGHEST_RATE, LOWEST_RATE
 from ..manifest import Manifest
-from ..pcm import PcmFormat
-from ..source import HIGHEST_RATE, LOWEST_RATE
+from ..output.writers import json_fields
 from ..vocabulary import NAME_OF
-from ..writers import json_fields
 
 __all__ = [
     "Command",

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ..pcm import PcmFormat, to_float
-from ..source import Conditioner
+from ..input.pcm import PcmFormat, to_float
+from ..input.source import Conditioner
 
 __all__ = ["Arrivals", "PcmDecoder"]
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..asynchronous import AsyncStream
 from ..errors import EngineError, UsageError
 from ..events import Hit
-from ..pool import PoolFullError, StreamPool
+from ..streams.asynchronous import AsyncStream
+from ..streams.pool import PoolFullError, StreamPool
 from .metrics import Metrics
 from .protocol import (
     Command,

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio import AudioReader
 from ..errors import GhostnoteError, InputError, OutputError
 from ..events import Hit
-from ..pooled_stream import PooledStream
-from ..stream import silenced_text
-from ..writers import json_fields
+from ..input.audio import AudioReader
+from ..output.writers import json_fields
+from ..streams.pooled_stream import PooledStream
+from ..streams.stream import silenced_text
 
 __all__ = ["TooLargeError", "TooSlowError", "Transcript", "check_announced", "folder", "save", "transcribe"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from ghostnote.benchmarks import attention_graphs
 from ghostnote.export.tensorrt_builder import load_flavour
-from ghostnote.runtime.cuda_driver import probe_driver
+from ghostnote.runtime.engines.cuda_driver import probe_driver
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed (extra `dev`, Linux on x86-64)")
 

@@ -21,9 +21,9 @@ from ghostnote.models.evaluation.notes import in_order, note_of
 from ghostnote.models.evaluation.opening import engine_for
 from ghostnote.models.evaluation.robustness_command import robustness
 from ghostnote.models.whole_file import whole_outputs
-from ghostnote.runtime.audio import AudioReader
 from ghostnote.runtime.decoder import decode
 from ghostnote.runtime.errors import UsageError
+from ghostnote.runtime.input.audio import AudioReader
 
 pytest.importorskip("mir_eval")
 pytest.importorskip("matplotlib")

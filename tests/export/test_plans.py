@@ -17,8 +17,8 @@ from tiny import write_tiny_checkpoint
 from ghostnote.export import pipeline, tensorrt_plan
 from ghostnote.export.request import Request
 from ghostnote.export.tensorrt_builder import Profile
-from ghostnote.runtime.cuda_driver import Device, Driver
 from ghostnote.runtime.engines import plan_file
+from ghostnote.runtime.engines.cuda_driver import Device, Driver
 from ghostnote.runtime.engines.device import DeviceError
 from ghostnote.runtime.engines.flavours import FLAVOURS
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine

@@ -24,7 +24,7 @@ from ghostnote.export.pipeline import reduce
 from ghostnote.export.tensorrt_builder import Graph, Options, Profile, build, load_flavour
 from ghostnote.export.tensorrt_plan import PlanReport, build_plan, inspect_plan
 from ghostnote.models.checkpoint import Checkpoint
-from ghostnote.runtime.cuda_driver import Device, Driver, probe_driver
+from ghostnote.runtime.engines.cuda_driver import Device, Driver, probe_driver
 from ghostnote.runtime.engines.flavours import FLAVOURS, dotted
 from ghostnote.runtime.engines.opening import model_file
 from ghostnote.runtime.errors import EngineError, InputError, OutputError, UsageError

@@ -26,7 +26,7 @@ from ghostnote.runtime.engines.protocol import Engine
 from ghostnote.runtime.errors import EngineError
 from ghostnote.runtime.events import Hit
 from ghostnote.runtime.job import transcribe_file
-from ghostnote.runtime.stream import StreamingTranscriber
+from ghostnote.runtime.streams.stream import StreamingTranscriber
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODEL = "small"

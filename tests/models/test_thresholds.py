@@ -14,7 +14,7 @@ from ghostnote.models.data.dataset import RenderedBatches, Sources
 from ghostnote.models.torch_engine import TorchEngine
 from ghostnote.models.whole_file import whole_outputs
 from ghostnote.runtime.events import Hit
-from ghostnote.runtime.stream import StreamingTranscriber
+from ghostnote.runtime.streams.stream import StreamingTranscriber
 from ghostnote.runtime.vocabulary import PARENTS
 
 RATE = 44100

@@ -59,7 +59,7 @@ def test_wheel_holds_every_module_and_the_bundled_model(wheel: Path, tracked: li
     assert {
         "ghostnote/runtime/assets/base.onnx",
         "ghostnote/runtime/assets/small.onnx",
-        "ghostnote/runtime/report.html",
+        "ghostnote/runtime/output/report.html",
         "ghostnote/runtime/serve/page.html",
         "ghostnote/examples/groove.flac",
         "ghostnote/benchmarks/generated/audio/clip-000.ogg",

@@ -74,7 +74,7 @@ def test_asyncio_reads_hits_that_come_with_the_end(
 def test_asyncio_hears_that_the_pool_was_closed_and_that_nobody_reads(
     click_engine: Engine, clicks: Clicks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ghostnote.runtime.pool_schedule._UNREAD_HITS", 10)
+    monkeypatch.setattr("ghostnote.runtime.streams.schedule._UNREAD_HITS", 10)
 
     async def go() -> None:
         pool = StreamPool(click_engine)

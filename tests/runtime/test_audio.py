@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from ghostnote.runtime import AudioReader, Engine, Hit, InputError, StreamingTranscriber, transcribe_file
-from ghostnote.runtime.pcm import RAW_FORMATS, PcmFormat
+from ghostnote.runtime.input.pcm import RAW_FORMATS, PcmFormat
 
 RATE = click_model.RATE
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from fake_sounddevice import FakeSounddevice
 
-from ghostnote.runtime import InputError, capture
-from ghostnote.runtime.capture import CaptureReader, describe_devices
+from ghostnote.runtime import InputError
 from ghostnote.runtime.interrupt import Interruption
 from ghostnote.runtime.job import Report, run
+from ghostnote.runtime.live import capture
+from ghostnote.runtime.live.capture import CaptureReader, describe_devices
 from ghostnote.runtime.live.meter import MeasuredSink, Meter
-from ghostnote.runtime.stream import StreamingTranscriber
+from ghostnote.runtime.streams.stream import StreamingTranscriber
 
 RATE = click_model.RATE
 Fake = Callable[..., FakeSounddevice]

@@ -20,9 +20,12 @@ import soundfile
 from click_model import Clicks
 from typer.testing import CliRunner, Result
 
-from ghostnote.runtime import command, output_options, pcm, raw_options, transcribe_file, writers
+from ghostnote.runtime import command, transcribe_file
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.engines.opening import open_engine
+from ghostnote.runtime.input import pcm, raw_options
+from ghostnote.runtime.output import options as output_options
+from ghostnote.runtime.output import writers
 
 RATE = click_model.RATE
 Start = Callable[..., "subprocess.Popen[bytes]"]

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from ghostnote.runtime import AudioReader
-from ghostnote.runtime.compressed import mp3_length
+from ghostnote.runtime.input.compressed import mp3_length
 
 RATE = click_model.RATE
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ghostnote.runtime.cuda_driver import probe_driver
 from ghostnote.runtime.engines import cuda_device
 from ghostnote.runtime.engines.cuda_device import CudaDevice, load_cuda
+from ghostnote.runtime.engines.cuda_driver import probe_driver
 from ghostnote.runtime.engines.device import DeviceError
 
 

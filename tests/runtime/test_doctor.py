@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from ghostnote import cli
 from ghostnote.runtime import doctor, doctor_command, probes
-from ghostnote.runtime.cuda_driver import Device, Driver
+from ghostnote.runtime.engines.cuda_driver import Device, Driver
 
 NO_DRIVER = Driver(None, (), "the NVIDIA driver is not installed (here)")
 HOPPER = Driver("13.0", (Device("H", (9, 0)),), None)

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ghostnote.runtime import AudioReader, InputError
-from ghostnote.runtime.follow import follow
-from ghostnote.runtime.pcm import PcmFormat
+from ghostnote.runtime.input.pcm import PcmFormat
+from ghostnote.runtime.live.follow import follow
 
 RATE = click_model.RATE
 RAW = PcmFormat("s16le", RATE, 2)
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(5, "Input/output error")
 
     (tmp_path / "a.wav").write_bytes(wav_header(0))
-    monkeypatch.setattr("ghostnote.runtime.follow.os.read", broken)
+    monkeypatch.setattr("ghostnote.runtime.live.follow.os.read", broken)
     with pytest.raises(InputError, match=r"a\.wav: cannot be read \(Input/output error\)"):
         follow(tmp_path / "a.wav", RATE)
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghostnote.runtime import Hit
+from ghostnote.runtime.input.source import Moment
 from ghostnote.runtime.live.grid import Grid, GridSink, rows_of
 from ghostnote.runtime.live.meter import Meter
-from ghostnote.runtime.source import Moment
 from ghostnote.runtime.vocabulary import CODES, PARENTS
 
 MANIFEST = click_model.make_manifest()

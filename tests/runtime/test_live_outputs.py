@@ -16,11 +16,11 @@ from fake_sounddevice import FakeSounddevice
 from typer.testing import CliRunner
 
 from ghostnote.runtime import Hit, OutputError, UsageError, command
+from ghostnote.runtime.input.source import Moment
 from ghostnote.runtime.live import meter, midi_port
 from ghostnote.runtime.live.meter import MeasuredSink, Meter
 from ghostnote.runtime.live.midi_port import MidiPortSink
 from ghostnote.runtime.live.osc import OscSink, parse_target
-from ghostnote.runtime.source import Moment
 
 NOTE_OF = click_model.make_manifest().note_of
 HITS = [Hit(0.5, "BD", 0.9, 0.8), Hit(0.75, "CHH", 0.25, 0.7)]

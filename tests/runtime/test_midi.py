@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tempo_maps import tempo_maps
 
 from ghostnote.runtime.events import Hit
-from ghostnote.runtime.midi import MidiFormat
-from ghostnote.runtime.quantise import parse_grid
-from ghostnote.runtime.tempo import TICKS_PER_QUARTER, Anchor, Meter, TempoMap
+from ghostnote.runtime.output.midi import MidiFormat
+from ghostnote.runtime.output.quantise import parse_grid
+from ghostnote.runtime.output.tempo import TICKS_PER_QUARTER, Anchor, Meter, TempoMap
 from ghostnote.runtime.vocabulary import CODES, NOTE_OF
 
 MANIFEST = click_model.make_manifest()

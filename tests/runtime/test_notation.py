@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghostnote.runtime import Hit, UsageError, write_hits
-from ghostnote.runtime.notation import MusicXmlFormat
-from ghostnote.runtime.quantise import Placement, parse_grid
-from ghostnote.runtime.rhythm import write_rhythm
-from ghostnote.runtime.tempo import Anchor, Bar, Meter, TempoMap
+from ghostnote.runtime.output.notation import MusicXmlFormat
+from ghostnote.runtime.output.quantise import Placement, parse_grid
+from ghostnote.runtime.output.rhythm import write_rhythm
+from ghostnote.runtime.output.tempo import Anchor, Bar, Meter, TempoMap
+from ghostnote.runtime.output.writers import FormatOptions
 from ghostnote.runtime.vocabulary import CODES, NOTE_OF
-from ghostnote.runtime.writers import FormatOptions
 
 MANIFEST = click_model.make_manifest()
 FITTING = [

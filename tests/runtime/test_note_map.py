@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ghostnote.runtime.errors import InputError
-from ghostnote.runtime.note_map import read_note_map
+from ghostnote.runtime.output.note_map import read_note_map
 
 CODES = ("BD", "SD", "CHH")
 

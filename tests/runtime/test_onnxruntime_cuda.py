@@ -14,8 +14,8 @@ import onnxruntime
 import pytest
 
 from ghostnote.runtime import Engine, EngineError, OnnxRuntimeEngine, open_engine
-from ghostnote.runtime.cuda_driver import Device, Driver
 from ghostnote.runtime.engines import onnxruntime_cuda
+from ghostnote.runtime.engines.cuda_driver import Device, Driver
 from ghostnote.runtime.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from ghostnote.runtime.engines.onnxruntime_engine import open_session
 

@@ -217,7 +217,7 @@ def test_a_closed_pipe_does_not_lose_the_report(start: Start, click_wav: Path, t
 
 
 def test_the_documents_table_of_classes_is_the_code() -> None:
-    from ghostnote.runtime.notation import look_of
+    from ghostnote.runtime.output.notation import look_of
     from ghostnote.runtime.vocabulary import CLASSES
 
     text = (Path(__file__).resolve().parents[2] / "docs" / "outputs.md").read_text()

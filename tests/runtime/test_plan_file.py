@@ -22,8 +22,8 @@ from vendor_doubles import GPU, VERSION, CudaDouble, TensorRTDouble, write_plan
 
 from ghostnote.runtime import Engine, EngineError, OnnxRuntimeEngine, open_engine
 from ghostnote.runtime.command import app
-from ghostnote.runtime.cuda_driver import Device, Driver
 from ghostnote.runtime.engines import plan_file
+from ghostnote.runtime.engines.cuda_driver import Device, Driver
 from ghostnote.runtime.engines.device import DeviceError
 
 REBUILD = "build it here: export-model mine.pt --target tensorrt"

@@ -124,7 +124,7 @@ def test_back_pressure(click_engine: Engine, clicks: Clicks, alone: list[list[Hi
 def test_hits_that_nobody_reads_stop_their_stream_only(
     pool: StreamPool, clicks: Clicks, alone: list[list[Hit]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ghostnote.runtime.pool_schedule._UNREAD_HITS", 10)
+    monkeypatch.setattr("ghostnote.runtime.streams.schedule._UNREAD_HITS", 10)
     deaf, other = pool.open(0), pool.open(1)
     with pytest.raises(BacklogError, match="hits wait to be read, and no more is heard until they are"):
         deaf.feed(clicks.pcm)  # without an end to its patience
@@ -171,7 +171,7 @@ def test_a_pool_whose_thread_fails_tells_everybody(
     pool: StreamPool, clicks: Clicks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mistake of ours outside the engine: nobody waits for ever."""
-    monkeypatch.setattr("ghostnote.runtime.pool_lane.settle", lambda *_: 1 / 0)
+    monkeypatch.setattr("ghostnote.runtime.streams.lane.settle", lambda *_: 1 / 0)
     streams = [pool.open(), pool.open()]
     streams[0].feed(clicks.pcm[: 2 * TOKEN])
     for stream in streams:

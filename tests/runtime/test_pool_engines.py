@@ -24,9 +24,9 @@ from ghostnote.runtime import (
     UsageError,
     open_engine,
 )
-from ghostnote.runtime import pool as pool_module
 from ghostnote.runtime.engines.protocol import State, StepOutput
-from ghostnote.runtime.pool_schedule import Schedule
+from ghostnote.runtime.streams import pool as pool_module
+from ghostnote.runtime.streams.schedule import Schedule
 
 
 def test_several_engines_share_the_streams(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click_model import TOKEN, make_manifest
 
-from ghostnote.runtime import pool_schedule
 from ghostnote.runtime.engines.protocol import StepOutput
-from ghostnote.runtime.pool_schedule import Member, Schedule
-from ghostnote.runtime.stream import Stream
+from ghostnote.runtime.streams import schedule as pool_schedule
+from ghostnote.runtime.streams.schedule import Member, Schedule
+from ghostnote.runtime.streams.stream import Stream
 
 WAIT_S = 0.010
 

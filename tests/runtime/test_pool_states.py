@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ghostnote.runtime.pool_states import gather, settle
+from ghostnote.runtime.streams.states import gather, settle
 
 
 class Rows(np.ndarray):

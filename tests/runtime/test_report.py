@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghostnote.runtime.events import Hit
-from ghostnote.runtime.report import ReportFacts, ReportSink
-from ghostnote.runtime.soundtrack import Outline, Soundtrack, omission
+from ghostnote.runtime.output.report import ReportFacts, ReportSink
+from ghostnote.runtime.output.soundtrack import Outline, Soundtrack, omission
 
 RATE = click_model.RATE
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghostnote.runtime.ring import RingBuffer
+from ghostnote.runtime.live.ring import RingBuffer
 
 _STEPS = st.lists(
     st.one_of(

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from ghostnote.runtime import Hit, OutputError
-from ghostnote.runtime.sinks import Sinks
-from ghostnote.runtime.writers import Sink
+from ghostnote.runtime.output.sinks import Sinks
+from ghostnote.runtime.output.writers import Sink
 
 HITS = [Hit(0.5, "BD", 0.9, 0.8), Hit(0.75, "CHH", 0.25, 0.7)]
 FULL, GONE = OutputError("it: cannot be written (full)"), BrokenPipeError()

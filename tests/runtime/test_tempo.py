@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tempo_maps import anchors, tempo_maps
 
 from ghostnote.runtime.errors import InputError, UsageError
-from ghostnote.runtime.tempo import TICKS_PER_QUARTER, Anchor, Meter, TempoChange, TempoMap
-from ghostnote.runtime.tempo_files import parse_meter, read_tempo
+from ghostnote.runtime.output.tempo import TICKS_PER_QUARTER, Anchor, Meter, TempoChange, TempoMap
+from ghostnote.runtime.output.tempo_files import parse_meter, read_tempo
 
 
 def tick_s(tempo: TempoMap, tick: int) -> float:

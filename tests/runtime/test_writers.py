@@ -18,9 +18,17 @@ import numpy as np
 import pytest
 
 from ghostnote.runtime import Hit, OutputError, UsageError, write_hits
-from ghostnote.runtime.quantise import parse_grid
-from ghostnote.runtime.tempo import TempoMap
-from ghostnote.runtime.writers import FORMATS, FileSink, FormatOptions, StreamSink, TextFormat, format_for, make_format
+from ghostnote.runtime.output.quantise import parse_grid
+from ghostnote.runtime.output.tempo import TempoMap
+from ghostnote.runtime.output.writers import (
+    FORMATS,
+    FileSink,
+    FormatOptions,
+    StreamSink,
+    TextFormat,
+    format_for,
+    make_format,
+)
 
 MANIFEST = click_model.make_manifest()
 

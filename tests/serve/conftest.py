@@ -10,7 +10,7 @@ import click_model
 import pytest
 
 from ghostnote.runtime import Engine, open_engine
-from ghostnote.runtime.pool import StreamPool
+from ghostnote.runtime.streams.pool import StreamPool
 
 if TYPE_CHECKING:
     from serving import Serving

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serving import Serving, alone, clicks, converse, hits_of, said, start_message
 
 from ghostnote.runtime import Engine
-from ghostnote.runtime.pcm import PcmFormat
+from ghostnote.runtime.input.pcm import PcmFormat
 from ghostnote.runtime.serve.protocol import Problem, SessionError, parse_command, parse_start
 from ghostnote.runtime.serve.receiving import Arrivals, PcmDecoder
 

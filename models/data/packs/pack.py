@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ....runtime.audio import AudioReader
 from ....runtime.errors import OutputError
 from ....runtime.files import make_folder, text_file
+from ....runtime.input.audio import AudioReader
 from ..drums.kits import ATTACK_SAMPLE, kit_rows
 from ..drums.synthesiser import ATTACK_DB
 from ..packed import SAMPLE_RATE

@@ -9,8 +9,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .errors import UsageError
-from .events import Hit
+from ..errors import UsageError
+from ..events import Hit
 from .tempo import TICKS_PER_WHOLE, TempoMap
 
 __all__ = ["GRIDS", "Grid", "Placement", "parse_grid"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from .engines.protocol import Engine, State
+from ..engines.protocol import Engine, State
 
 __all__ = ["Block", "Place", "Placed", "gather", "settle"]
 

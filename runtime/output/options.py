@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .errors import UsageError
-from .terminal import is_terminal
+from ..errors import UsageError
+from ..terminal import is_terminal
 
 if TYPE_CHECKING:
-    from .manifest import Manifest
+    from ..manifest import Manifest
     from .writers import FormatOptions
 
 __all__ = ["FormatName", "MidiTracks", "OutputOptions", "OutputRequest", "ScoreOptions"]

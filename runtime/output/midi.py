@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from mido import MetaMessage
 from mido.midifiles.meta import encode_variable_int
 
-from .events import Hit
+from ..events import Hit
+from ..vocabulary import NAME_OF
 from .quantise import Grid, Placement
 from .tempo import TICKS_PER_QUARTER, TempoMap
-from .vocabulary import NAME_OF
 
 __all__ = ["MidiFormat"]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from .errors import OutputError, UsageError
-from .events import Hit
-from .files import AtomicFile
-from .manifest import Manifest
-from .salvage import keep_elsewhere, keep_whole_lines
+from ..errors import OutputError, UsageError
+from ..events import Hit
+from ..files import AtomicFile
+from ..manifest import Manifest
+from ..salvage import keep_elsewhere, keep_whole_lines
 
 if TYPE_CHECKING:
     from .quantise import Grid

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
-from .errors import OutputError
-from .events import Hit
+from ..errors import OutputError
+from ..events import Hit
 from .writers import Sink
 
 __all__ = ["Sinks"]

@@ -20,10 +20,10 @@ from functools import reduce
 from operator import add
 from types import TracebackType
 
-from .engines.protocol import Engine
-from .errors import EngineError, GhostnoteError, UsageError
-from .number import check_finite
-from .pool_lane import Lane, PoolStats
+from ..engines.protocol import Engine
+from ..errors import EngineError, GhostnoteError, UsageError
+from ..number import check_finite
+from .lane import Lane, PoolStats
 from .pooled_stream import PooledStream
 from .stream import Stream
 

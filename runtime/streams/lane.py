@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines.protocol import Engine, StepOutput
-from .errors import EngineError, GhostnoteError
-from .pool_schedule import Member, Schedule
-from .pool_states import gather, settle
+from ..engines.protocol import Engine, StepOutput
+from ..errors import EngineError, GhostnoteError
+from .schedule import Member, Schedule
+from .states import gather, settle
 from .stream import FILE_TOKENS_PER_CALL
 
 __all__ = ["Lane", "PoolStats"]

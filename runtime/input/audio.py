@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .compressed import Mp3Length, is_chained_ogg, mp3_length
-from .errors import InputError
 from .pcm import ByteStream, PcmFormat, WavHeader, make_blocking, read_pcm, read_wav_header
 from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, UsageError
+from ..errors import InputError, UsageError
 from .tempo import FASTEST_BPM, SLOWEST_BPM, TICKS_PER_QUARTER, TICKS_PER_WHOLE, Anchor, Meter, TempoChange, TempoMap
 
 __all__ = ["parse_meter", "read_tempo", "tempo_file"]

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .events import Hit
-from .files import AtomicFile
+from ..events import Hit
+from ..files import AtomicFile
+from ..vocabulary import NAME_OF
 from .soundtrack import Soundtrack
-from .vocabulary import NAME_OF
 
 if TYPE_CHECKING:
-    from .engines.protocol import Engine
-    from .output_options import OutputRequest
-    from .source import Source
-    from .stream import StreamingTranscriber
+    from ..engines.protocol import Engine
+    from ..input.source import Source
+    from ..streams.stream import StreamingTranscriber
+    from .options import OutputRequest
 
 __all__ = ["ReportFacts", "ReportSink", "facts_of"]
 

@@ -10,9 +10,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import GhostnoteError
-from .events import Hit
-from .pool_schedule import Member, Schedule
+from ..errors import GhostnoteError
+from ..events import Hit
+from .schedule import Member, Schedule
 from .stream import check_pcm
 
 __all__ = ["BacklogError", "PooledStream"]

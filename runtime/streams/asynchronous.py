@@ -20,7 +20,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from .events import Hit
+from ..events import Hit
 from .pool import StreamPool
 from .stream import check_pcm
 

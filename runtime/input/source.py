@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .stream import silence_non_finite
+from ..streams.stream import silence_non_finite
 
 __all__ = ["HIGHEST_RATE", "LOWEST_RATE", "Conditioner", "Moment", "Source", "downmix"]
 

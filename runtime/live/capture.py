@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
-from .number import whole
+from ..errors import InputError
+from ..input.source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
+from ..number import whole
 from .ring import RingBuffer
-from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
 __all__ = ["BLOCK_MS", "CaptureReader", "describe_devices"]
 

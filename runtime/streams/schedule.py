@@ -14,10 +14,10 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines.protocol import StepOutput
-from .errors import EngineError, GhostnoteError
-from .events import Hit
-from .pool_states import Block, Place
+from ..engines.protocol import StepOutput
+from ..errors import EngineError, GhostnoteError
+from ..events import Hit
+from .states import Block, Place
 from .stream import Stream
 
 __all__ = ["Member", "Schedule"]

@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .decoder import StreamingDecoder
-from .engines.protocol import Engine
-from .errors import UsageError
-from .events import Hit
-from .manifest import Manifest
+from ..decoder import StreamingDecoder
+from ..engines.protocol import Engine
+from ..errors import UsageError
+from ..events import Hit
+from ..manifest import Manifest
 
 __all__ = ["FILE_TOKENS_PER_CALL", "Stream", "StreamingTranscriber", "check_pcm", "silence_non_finite", "silenced_text"]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .errors import InputError
+from ..errors import InputError
 
 __all__ = ["read_note_map"]
 

@@ -6,9 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from .audio import AudioReader
-from .errors import InputError
-from .pcm import PcmFormat, read_wav_header
+from ..errors import InputError
+from ..input.audio import AudioReader
+from ..input.pcm import PcmFormat, read_wav_header
 
 __all__ = ["GrowingFile", "follow"]
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from .errors import UsageError
-from .events import Hit
+from ..errors import UsageError
+from ..events import Hit
+from ..vocabulary import NAME_OF
 from .quantise import Grid, Placement
 from .rhythm import Event, beats_of, write_rhythm
 from .tempo import TICKS_PER_QUARTER, Bar, TempoChange, TempoMap
-from .vocabulary import NAME_OF
 
 __all__ = ["Look", "MusicXmlFormat", "look_of"]
 

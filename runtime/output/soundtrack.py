@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .stream import silence_non_finite
+from ..streams.stream import silence_non_finite
 
 __all__ = ["LONGEST_AUDIO_S", "Outline", "Soundtrack", "omission"]
 

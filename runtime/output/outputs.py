@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OutputError
-from .output_options import OutputRequest
-from .pcm import make_blocking
+from ..errors import OutputError
+from ..input.pcm import make_blocking
+from ..terminal import TerminalSink, is_terminal
+from .options import OutputRequest
 from .sinks import Sinks
-from .terminal import TerminalSink, is_terminal
 from .writers import TIMED_FORMATS, FileSink, FormatOptions, OrderedFormat, Sink, StreamSink, make_format
 
 if TYPE_CHECKING:
-    from .engines.protocol import Engine
-    from .manifest import Manifest
-    from .source import Source
-    from .stream import StreamingTranscriber
+    from ..engines.protocol import Engine
+    from ..input.source import Source
+    from ..manifest import Manifest
+    from ..streams.stream import StreamingTranscriber
 
 __all__ = ["open_outputs"]
 

@@ -1,0 +1,1 @@
+"""Audio to hits: one stream, and many that share an engine."""
