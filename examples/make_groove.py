@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from ghostnote.models.data.drums.kits import SAMPLE_RATE, KitShelf
+from ghostnote.models.data.drums.kits import KitShelf
+from ghostnote.models.data.packed import SAMPLE_RATE
 from ghostnote.models.data.performances.performance import Performance
 from ghostnote.models.data.renderer import PREROLL_S, Renderer
 from ghostnote.runtime.vocabulary import index_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ghostnote.models.data.drums.kits import ATTACK_SAMPLE
 from ghostnote.models.data.drums.synthesiser import synthesise_kit
+from ghostnote.models.data.packed import ATTACK_SAMPLE
 
 RATE = 44100
 CODES = ("BD", "SD", "CHH", "CRC")

@@ -1,6 +1,7 @@
 """Recorded sounds of a folder, decoded once into one array that all processes map from a cache.
 
-Samples are int16, mono (the first channel), 44.1 kHz.
+Samples are int16, mono (the first channel), 44.1 kHz; the attack of a drum or a note lies at `ATTACK_SAMPLE`, as the
+tools that cut the kits left it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ...runtime.errors import InputError
 from ...runtime.files import make_folder
 
 __all__ = [
+    "ATTACK_SAMPLE",
     "SAMPLE_RATE",
     "Columns",
     "at_speed",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 SAMPLE_RATE = 44100
+ATTACK_SAMPLE = 220  # 5 ms of silence, then the attack
 Columns = Mapping[str, Callable[[str], object]]  # what reads the values of each
 
 

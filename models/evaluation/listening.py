@@ -24,7 +24,8 @@ from ...runtime.errors import InputError, UsageError
 from ...runtime.events import Hit
 from ...runtime.output.writers import format_for
 from ...runtime.pairing import same_hits
-from ..data.drums.synthesiser import ATTACK_SAMPLE, Layers, synthesise_kit
+from ..data.drums.synthesiser import Layers, synthesise_kit
+from ..data.packed import ATTACK_SAMPLE
 from .notes import read_notes
 from .scores import code_of_label
 

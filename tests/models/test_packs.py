@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ghostnote.cli import app
-from ghostnote.models.data.drums.kits import ATTACK_SAMPLE, KitShelf, kit_rows
+from ghostnote.models.data.drums.kits import KitShelf, kit_rows
 from ghostnote.models.data.music.instruments import backing_rows, load_instruments
+from ghostnote.models.data.packed import ATTACK_SAMPLE
 from ghostnote.models.data.packs.hydrogen import hydrogen_sounds
 from ghostnote.models.data.packs.pack import Recordings, cut_out, write_pack
 from ghostnote.models.data.packs.soundfont import DRUM_BANK, SoundFont, drum_sounds, instrument_notes

@@ -14,9 +14,10 @@ from ghostnote.models.config import PRESETS
 from ghostnote.models.data import effects
 from ghostnote.models.data.dataset import RenderedBatches, Sources
 from ghostnote.models.data.drums.audibility import Heard
-from ghostnote.models.data.drums.kits import ATTACK_SAMPLE, Kit, KitShelf, Sound
+from ghostnote.models.data.drums.kits import Kit, KitShelf, Sound
 from ghostnote.models.data.drums.pieces import _lag
 from ghostnote.models.data.music.backing import BackingShelf
+from ghostnote.models.data.packed import ATTACK_SAMPLE
 from ghostnote.models.data.performances.mixture import sample_drummers
 from ghostnote.models.data.performances.performance import Performance
 from ghostnote.models.data.recipe import RECIPES, Draws, RenderRecipe

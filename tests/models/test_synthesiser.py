@@ -5,8 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ghostnote.models.data.drums.synthesiser import ATTACK_SAMPLE, synthesise_kit
+from ghostnote.models.data.drums.synthesiser import synthesise_kit
 from ghostnote.models.data.music.accompaniment import synthesise_backing
+from ghostnote.models.data.packed import ATTACK_SAMPLE
 from ghostnote.runtime.vocabulary import CODES
 
 RATE = 44100

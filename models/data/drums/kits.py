@@ -1,7 +1,4 @@
-"""Drum sounds: a folder of one-shots with `kits.csv`, kits from our synthesiser, and the choice of a kit for a clip.
-
-A sound's attack lies at sample `ATTACK_SAMPLE` of its file (5 ms), as the tools that cut the kits left it.
-"""
+"""Drum sounds: a folder of one-shots with `kits.csv`, kits from our synthesiser, and the choice of a kit for a clip."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ import numpy as np
 
 from ....runtime.errors import InputError
 from ....runtime.vocabulary import CODES
-from ..packed import SAMPLE_RATE, Columns, packed, read_table, to_int16, zero_to_one
+from ..packed import Columns, packed, read_table, to_int16, zero_to_one
 from ..recipe import Draws, RenderRecipe
-from .synthesiser import ATTACK_SAMPLE, synthesise_kit
+from .synthesiser import synthesise_kit
 
-__all__ = ["ATTACK_SAMPLE", "OTHER", "SAMPLE_RATE", "Kit", "KitShelf", "Sound", "kit_rows"]
+__all__ = ["OTHER", "Kit", "KitShelf", "Sound", "kit_rows"]
 
 OTHER = "OTHER"  # percussion that is no target: rendered, never labelled
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..packed import SAMPLE_RATE
+from ..packed import ATTACK_SAMPLE, SAMPLE_RATE
 from ..recipe import Draws, RenderRecipe, within
 from .audibility import WINDOW
-from .kits import ATTACK_SAMPLE, Sound
+from .kits import Sound
 
 __all__ = ["CYMBALS", "Piece", "Voice", "make_piece"]
 

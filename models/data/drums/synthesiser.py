@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..packed import ATTACK_SAMPLE
 from .resonators import (
     Bench,
     add,
@@ -25,9 +26,8 @@ from .resonators import (
     ring,
 )
 
-__all__ = ["ATTACK_DB", "ATTACK_SAMPLE", "synthesise_kit"]
+__all__ = ["ATTACK_DB", "synthesise_kit"]
 
-ATTACK_SAMPLE = 220  # as in the recorded kits: 5 ms of silence, then the attack
 ATTACK_DB = -30.0  # the first sample above this level (re the peak) is the attack, as in the recorded kits
 
 Layers = list[tuple[float, np.ndarray]]  # (velocity rank 0..1, waveform [n])

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..packed import SAMPLE_RATE, Columns, packed, read_table, zero_to, zero_to_one
+from ..packed import ATTACK_SAMPLE, SAMPLE_RATE, Columns, packed, read_table, zero_to, zero_to_one
 from .band import Note
 from .outboard import binomial
 from .passages import passage_rows
 
 __all__ = ["Blown", "Instrument", "Pluck", "Tone", "backing_rows", "load_instruments", "played"]
 
-ATTACK_SAMPLE = 220
 PITCHLESS = {"sonicpi_bass": 36, "sonicpi_guitar": 40, "sonicpi_ambient": 60}  # notes named after a C or E
 UNKNOWN_PITCH = 48
 HIGHEST_HZ = 18000.0  # of a synthesised harmonic: beyond half the sample rate they would come back as other tones

@@ -20,9 +20,9 @@ import numpy as np
 from ....runtime.errors import OutputError
 from ....runtime.files import make_folder, text_file
 from ....runtime.input.audio import AudioReader
-from ..drums.kits import ATTACK_SAMPLE, kit_rows
+from ..drums.kits import kit_rows
 from ..drums.synthesiser import ATTACK_DB
-from ..packed import SAMPLE_RATE
+from ..packed import ATTACK_SAMPLE, SAMPLE_RATE
 
 __all__ = ["Cut", "Recordings", "cut_out", "longest_s", "read_mono", "slug", "write_pack"]
 
