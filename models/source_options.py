@@ -24,7 +24,7 @@ class SourceOptions:
 
     kits: Annotated[Path | None, typer.Option(help="Kits folder with kits.csv; none: synthesised drums only.")] = None
     grooves: Annotated[Path | None, typer.Option(help="Folder of MIDI grooves; none: stress patterns only.")] = None
-    backing: Annotated[Path | None, typer.Option(help="Notes of other instruments with backing.csv.")] = None
+    backing: Annotated[Path | None, typer.Option(help="Folder of other music; none: a synthesised band.")] = None
     recipe: Annotated[str, typer.Option(help="Render recipe: plain, solo, production, or a TOML file.")] = "production"
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded sounds and MIDI.")] = None
 

@@ -52,7 +52,7 @@ RECORDED_SHARE = {"pad": 0.6, "organ": 0.5, "horns": 0.6}
 class BackingShelf:
     """Bands to draw from: the recorded notes and passages of a folder; synthesised instruments alone where it is None.
 
-    Raises InputError where the folder has no `backing.csv`.
+    Raises InputError where the folder has neither `backing.csv` nor `passages.csv`, or cannot read them.
     """
 
     def __init__(self, folder: Path | None, cache: Path | None = None):
