@@ -70,10 +70,12 @@ GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
 
 # RECORDINGS holds drums, mix and annotations of tracks to read thresholds off; none: validation renders.
 CALIBRATION := $(if $(RECORDINGS),$(foreach kind,drums mix,--audio $(RECORDINGS)/$(kind)) --labels $(RECORDINGS)/annotations,$(RENDERS))
-# Of the later courses: the same folders with the sounds of three more packs, which PACKS holds (docs/training.md).
+# Of the later courses: the same folders with the sounds of more packs, which PACKS holds (docs/training.md).
 PACKS ?= packs
 SOUNDS := runs/sounds
+SPOKEN := runs/sounds-and-speech
 RICHER := $(call SOUNDS_OF,$(SOUNDS)) $(KEPT)
+RICHEST := $(call SOUNDS_OF,$(SPOKEN)) $(KEPT)
 # Courses on stems and mixes: the later ones hear other renders (--seed) and begin at one delay.
 FIRST := $(TRAINING) --distinct 2000
 SECOND := $(TRAINING) --distinct 3000 --seed 1
@@ -94,6 +96,7 @@ FOURTEENTH := $(TRAINING) --distinct 4000 --seed 13 --margin-ms 1.5
 FIFTEENTH := $(TRAINING) --distinct 1800 --seed 15 --margin-ms 1.5
 SIXTEENTH := $(TRAINING) --distinct 2600 --seed 16 --margin-ms 1.5
 SEVENTEENTH := $(RICHER) --distinct 1300 --seed 17 --margin-ms 1.5
+EIGHTEENTH := $(RICHEST) --distinct 1300 --seed 18 --margin-ms 1.5
 # Both begin narrower and are widened for their later courses.
 SLIM := --preset slim
 NARROW := --preset narrow --teacher
@@ -105,7 +108,19 @@ $(SOUNDS)/.imported: $(TEST_VENV)/.installed
 	$(GHOSTNOTE) import-sounds $(PACKS)/MuseScore_General_Full.sf2 $(SOUNDS) --name musescore --licence MIT
 	touch $@
 
-models: $(TEST_VENV)/.installed $(SOUNDS)/.imported  ## Train, calibrate and export the bundled models (hours)
+$(SPOKEN)/.imported: $(SOUNDS)/.imported
+	rm -rf $(SPOKEN) && cp -r $(SOUNDS) $(SPOKEN)
+	$(GHOSTNOTE) import-sounds $(PACKS)/OPL-3_FM_128M.sf2 $(SPOKEN) --name opl3 --licence "CC BY-SA 4.0"
+	$(GHOSTNOTE) import-sounds $(PACKS)/sf_GMbank.sf2 $(SPOKEN) --name gmbank --licence "public domain"
+	for voices in asterisk_en asterisk_es asterisk_fr 0ad_voices; do \
+		$(GHOSTNOTE) import-sounds $(PACKS)/$$voices $(SPOKEN) --name $$voices --licence "CC BY-SA 3.0" || exit; \
+	done
+	for voices in asterisk_it asterisk_ru; do \
+		$(GHOSTNOTE) import-sounds $(PACKS)/$$voices $(SPOKEN) --name $$voices --licence "CC BY 3.0" || exit; \
+	done
+	touch $@
+
+models: $(TEST_VENV)/.installed $(SPOKEN)/.imported  ## Train, calibrate and export the bundled models (hours)
 	$(GHOSTNOTE) train runs/base-1 $(SLIM) $(TRAINING) --recipe solo --steps 1200 --distinct 600
 	$(GHOSTNOTE) train runs/base-2 $(SLIM) $(FIRST) --init runs/base-1/best.pt --steps 8000
 	$(GHOSTNOTE) train runs/base-3 $(SLIM) $(SECOND) --init runs/base-2/best.pt --steps 6000 --one-delay-steps 2000
