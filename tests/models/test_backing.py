@@ -8,23 +8,15 @@ import pytest
 import soundfile
 
 from ghostnote.models.data import packed
-from ghostnote.models.data.music import backing, band, instruments
+from ghostnote.models.data.music import band, instruments
 from ghostnote.models.data.music.backing import BackingShelf
 from ghostnote.models.data.music.voice import synthesise_voice
 from ghostnote.runtime.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("small_pool")
+
 RATE = 44100
 BEAT = [(k * 0.25, code) for k in range(16) for code in (("BD", "CHH") if k % 4 == 0 else ("CHH",))]
-
-
-@pytest.fixture(autouse=True)
-def small_pool(monkeypatch):
-    """Two pieces of a second per kind, where the pool has hundreds of twelve."""
-    monkeypatch.setattr(backing, "POOL", dict.fromkeys(backing.POOL, 2))
-    monkeypatch.setattr(backing, "PIECE_SAMPLES", RATE)
-    backing._pool_piece.cache_clear()
-    yield
-    backing._pool_piece.cache_clear()
 
 
 @pytest.fixture

@@ -89,6 +89,17 @@ def test_a_font_is_played_by_the_renderer_beside_what_was_there(tmp_path: Path) 
     assert not any(cut.row["kit"] == "third_000_one" for cut in drum_sounds(Toy(), "third", Recordings(tmp_path)))
 
 
+def test_a_font_whose_kit_stands_where_the_piano_should() -> None:
+    """Its strokes would be notes of a piano, in a band in which nobody labels drums."""
+
+    class Kit(Toy):
+        def presets(self) -> dict[tuple[int, int], str]:
+            return {(0, 0): "Four Pieces"}
+
+    with pytest.raises(InputError, match=r"no drum kit in bank 128 among 1 preset\(s\); expected a General MIDI"):
+        next(drum_sounds(Kit(), "toy", Recordings()))
+
+
 def test_notes_of_instruments_but_no_effects(tmp_path: Path) -> None:
     write_pack(tmp_path, "backing.csv", instrument_notes(Toy(), "toy"), "MIT")
     rows = backing_rows(tmp_path)

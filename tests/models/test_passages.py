@@ -96,11 +96,9 @@ def test_any_passage_is_what_its_seed_says(folder: Path, seed: int, n_samples: i
     np.testing.assert_array_equal(*waves)
 
 
-def test_the_band_has_them_as_a_part_or_instead(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("small_pool")
+def test_the_band_has_them_as_a_part_or_instead(folder: Path) -> None:
     """A folder of passages alone is a backing folder: the other parts are synthesised."""
-    monkeypatch.setattr(backing, "POOL", dict.fromkeys(backing.POOL, 2))
-    monkeypatch.setattr(backing, "PIECE_SAMPLES", RATE)
-    backing._pool_piece.cache_clear()
     shelf, without = BackingShelf(folder), BackingShelf(None)
     drawn = [shelf._drawn_parts(np.random.default_rng(seed)) for seed in range(400)]
     withs = [parts for parts in drawn if backing.PASSAGE in parts]
@@ -111,7 +109,6 @@ def test_the_band_has_them_as_a_part_or_instead(folder: Path, tmp_path: Path, mo
         wave = shelf.play(np.random.default_rng(seed), [], 2 * RATE)
         assert np.isfinite(wave).all()
         assert wave.any()
-    backing._pool_piece.cache_clear()
 
 
 def test_kept_renders_know_the_passages(folder: Path, tmp_path: Path) -> None:

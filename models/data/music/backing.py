@@ -38,7 +38,8 @@ PARTS = {
     "horns": (0.15, -3),
 }  # fmt: skip
 MOST_PARTS = 5
-PASSAGE, PASSAGE_DB = "passage", -1  # a passage of a recording, where the folder has some, as a part of a band
+PASSAGE = "passage"  # of a recording, where the folder has some: a part of a band
+LEVEL_DB = {part: level for part, (_, level) in PARTS.items()} | {PASSAGE: -1}
 PASSAGE_SHARE, ALONE_SHARE = 0.3, 0.2  # of clips, and of these: it sounds without a band
 FAMILIES = {
     "bass": ("bass",), "chords": ("piano", "epiano", "guitar", "organ"), "arpeggio": ("piano", "epiano", "guitar"),
@@ -68,8 +69,7 @@ class BackingShelf:
         mix = np.zeros(n_samples, dtype=np.float32)
         for part in self._drawn_parts(rng):
             bus = outboard.strip(rng, self._part(rng, part, song, n_samples))
-            level_db = PASSAGE_DB if part == PASSAGE else PARTS[part][1]
-            gain = 10 ** ((level_db + rng.uniform(-6, 6)) / 20) / max(outboard.loudness(bus), 1e-6)
+            gain = 10 ** ((LEVEL_DB[part] + rng.uniform(-6, 6)) / 20) / max(outboard.loudness(bus), 1e-6)
             bus *= np.float32(gain)
             mix += bus
         if rng.random() < ROOM_SHARE:
@@ -160,7 +160,7 @@ def _sung_in_time(
     bus = np.zeros(n_samples, dtype=np.float32)
     density = rng.uniform(0.2, 0.9)
     times = song.moments(rng, (density, density, 0.7 * density, rng.choice([0.0, density])), 0.14, on_changes=True)
-    fade = np.linspace(0, 1, int(0.006 * SAMPLE_RATE), dtype=np.float32)
+    edge = int(0.006 * SAMPLE_RATE)
     k = int(rng.integers(len(syllables)))
     ends = np.append(syllables[1:, 0], len(piece))
     # The vowel or its consonant falls on the beat. A phrase goes on through the piece; a moment that comes too early
@@ -173,9 +173,8 @@ def _sung_in_time(
         skipped = max(int(syllables[k, mark]) - first - start, 0)
         place = start - int(syllables[k, mark]) + first + skipped
         cut = cut[skipped : skipped + n_samples - place]
-        if len(cut) > 2 * len(fade):
-            cut[: len(fade)] *= fade
-            cut[-len(fade) :] *= fade[::-1]
+        if len(cut) > 2 * edge:
+            outboard.fade_edges(cut, edge)
             bus[place : place + len(cut)] += cut
     return bus
 
@@ -194,9 +193,7 @@ def _pool_rng(kind: str, number: int) -> np.random.Generator:
 def _pool_piece(kind: str, number: int) -> np.ndarray:
     """12 s of a synthesised part, int16, by its kind and number alone: clip i is the same on every machine."""
     piece = _MAKERS[kind](_pool_rng(kind, number), PIECE_SAMPLES)
-    fade = np.linspace(0, 1, 1000, dtype=np.float32)  # its end is followed by its beginning
-    piece[: len(fade)] *= fade
-    piece[-len(fade) :] *= fade[::-1]
+    outboard.fade_edges(piece, 1000)  # its end is followed by its beginning
     return to_int16(piece)
 
 

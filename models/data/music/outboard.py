@@ -14,7 +14,7 @@ import torch
 from ..effects import compression, smooth_size
 from ..packed import SAMPLE_RATE
 
-__all__ = ["amplified", "binomial", "echoed", "in_a_hall", "in_a_room", "loudness", "strip", "tilted"]
+__all__ = ["amplified", "binomial", "echoed", "fade_edges", "in_a_hall", "in_a_room", "loudness", "strip", "tilted"]
 
 COLOUR_SHARE = 0.7  # of parts: resonances of a body, a loudspeaker, a microphone near a wall
 DRIVE_SHARE = 0.15
@@ -46,6 +46,13 @@ def strip(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:
     if rng.random() < PULSE_SHARE:
         bus = bus * _tremolo(rng, len(bus))
     return bus
+
+
+def fade_edges(wave: np.ndarray, samples: int) -> None:
+    """Fade the first and the last samples, at most half of the wave each, in place."""
+    ramp = np.linspace(0, 1, min(samples, len(wave) // 2), dtype=np.float32)
+    wave[: len(ramp)] *= ramp
+    wave[len(wave) - len(ramp) :] *= ramp[::-1]
 
 
 def tilted(rng: np.random.Generator, bus: np.ndarray) -> np.ndarray:

@@ -5,14 +5,14 @@ Waveforms are float32 mono at 44.1 kHz.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from ..packed import SAMPLE_RATE, Columns, at_speed, packed, read_table
+from .outboard import fade_edges
 
-__all__ = ["Passages", "passage_rows"]
+__all__ = ["TABLE", "Passages", "passage_rows"]
 
 TABLE = "passages.csv"
 SPEED = (0.8, 1.25)
@@ -28,10 +28,11 @@ class Passages:
         self._recordings = packed(folder, rows, "passages", cache)
         lengths = np.array([len(samples) for samples in self._recordings], dtype=np.float64)
         self._shares = lengths / lengths.sum()
-        members = defaultdict(list)
-        for k, row in enumerate(rows):
-            members[row["source"]].append(k)
-        self._of_same_source = [np.array(members[row["source"]]) for row in rows]
+        self._sources = [row["source"] for row in rows]
+        members = {source: np.flatnonzero(np.array(self._sources) == source) for source in set(self._sources)}
+        self._of_source = {
+            source: (own, self._shares[own] / self._shares[own].sum()) for source, own in members.items()
+        }
 
     def __bool__(self) -> bool:
         return bool(self._recordings)
@@ -48,11 +49,11 @@ class Passages:
         while place < n_samples:
             left = n_samples - place
             wave = at_speed(self._recordings[k][first : first + int(left * speed) + 2], speed)[:left]
-            _fade_edges(wave)
+            fade_edges(wave, int(EDGE_S * SAMPLE_RATE))
             bus[place : place + len(wave)] = wave
             place += len(wave) + int(rng.uniform(*PAUSE_S) * SAMPLE_RATE)
-            same = self._of_same_source[k]
-            k, first = int(rng.choice(same, p=self._shares[same] / self._shares[same].sum())), 0
+            same, shares = self._of_source[self._sources[k]]
+            k, first = int(rng.choice(same, p=shares)), 0
         return bus
 
 
@@ -60,10 +61,3 @@ def passage_rows(folder: Path) -> list[dict[str, str]]:
     """The rows of a folder's `passages.csv`, if it has one. Raises InputError where they cannot be read."""
     columns: Columns = {"path": str, "source": str}
     return read_table(folder / TABLE, "backing", columns) if (folder / TABLE).exists() else []
-
-
-def _fade_edges(wave: np.ndarray) -> None:
-    """In place."""
-    ramp = np.linspace(0, 1, min(int(EDGE_S * SAMPLE_RATE), len(wave) // 2), dtype=np.float32)
-    wave[: len(ramp)] *= ramp
-    wave[len(wave) - len(ramp) :] *= ramp[::-1]

@@ -27,13 +27,14 @@ def import_sounds(
 
     Drum sounds that the folder holds already are left out: fonts share recordings.
     """
-    from .hydrogen import TABLE, hydrogen_sounds
+    from ..music.passages import TABLE
+    from .hydrogen import KIT_FILE, hydrogen_sounds
     from .pack import Recordings, write_pack
     from .passages import passages
 
     kits, backing = out_dir / "kits", out_dir / "backing"
-    if source.is_dir() and not (source / TABLE).exists():
-        count = write_pack(backing, "passages.csv", passages(source, name), licence)
+    if source.is_dir() and not (source / KIT_FILE).exists():
+        count = write_pack(backing, TABLE, passages(source, name), licence)
         typer.echo(f"{count} recordings without drums in {out_dir}")
         return
     recordings, notes = Recordings(kits), 0

@@ -14,9 +14,9 @@ from ....runtime.errors import InputError
 from ..packed import zero_to_one
 from .pack import Cut, Recordings, cut_out, longest_s, read_mono, slug
 
-__all__ = ["TABLE", "hydrogen_sounds"]
+__all__ = ["KIT_FILE", "hydrogen_sounds"]
 
-TABLE = "drumkit.xml"
+KIT_FILE = "drumkit.xml"
 
 # The first that is found in a name counts; None: several strokes in one recording.
 CLASS_OF_NAME = (
@@ -29,7 +29,7 @@ CLASS_OF_NAME = (
 
 def hydrogen_sounds(folder: Path, name: str, recordings: Recordings) -> Iterator[Cut]:
     """Every recording of the instruments that are drums, as rows of `kits.csv`. Raises InputError."""
-    for instrument, file, loudest in _layers(folder / TABLE):
+    for instrument, file, loudest in _layers(folder / KIT_FILE):
         code = next((code for pattern, code in CLASS_OF_NAME if re.search(pattern, instrument.lower())), None)
         if code is None:
             continue

@@ -9,6 +9,7 @@ import numpy as np
 
 from ....runtime.errors import InputError
 from ...corpora.folders import AUDIO_SUFFIXES
+from .hydrogen import KIT_FILE
 from .pack import SILENT, Cut, read_mono, slug
 
 __all__ = ["passages"]
@@ -19,7 +20,7 @@ def passages(folder: Path, name: str) -> Iterator[Cut]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         known = ", ".join(sorted(AUDIO_SUFFIXES))
-        raise InputError(f"{folder}: neither a drum kit of Hydrogen (drumkit.xml) nor a recording ({known})")
+        raise InputError(f"{folder}: neither a drum kit of Hydrogen ({KIT_FILE}) nor a recording ({known})")
     for file in files:
         samples = read_mono(file)
         if np.abs(samples).max(initial=0.0) >= SILENT:

@@ -115,8 +115,17 @@ def instrument_notes(synth: Synth, name: str) -> Iterator[Cut]:
 
 
 def drum_sounds(synth: Synth, name: str, recordings: Recordings) -> Iterator[Cut]:
-    """Strokes of every drum kit, as rows of `kits.csv`, each recording once: the renderer borrows what a kit lacks."""
-    for (bank, program), preset in synth.presets().items():
+    """Strokes of every drum kit, as rows of `kits.csv`, each recording once: the renderer borrows what a kit lacks.
+
+    Raises InputError where there is none: fonts of a single drum kit have it among the pianos of General MIDI.
+    """
+    presets = synth.presets()
+    if not any(bank == DRUM_BANK for bank, _ in presets):
+        raise InputError(
+            f"no drum kit in bank {DRUM_BANK} among {len(presets)} preset(s); expected a General MIDI SoundFont, where "
+            "a program says which instrument it is"
+        )
+    for (bank, program), preset in presets.items():
         if bank != DRUM_BANK or program > LAST_KIT:
             continue
         kit = f"{name}_{program:03d}_{slug(preset)}"

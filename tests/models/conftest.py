@@ -1,0 +1,19 @@
+"""What tests of rendered music share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ghostnote.models.data.music import backing
+
+
+@pytest.fixture
+def small_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two pieces of a second per kind, where the pool of synthesised parts has hundreds of twelve."""
+    monkeypatch.setattr(backing, "POOL", dict.fromkeys(backing.POOL, 2))
+    monkeypatch.setattr(backing, "PIECE_SAMPLES", 44100)
+    backing._pool_piece.cache_clear()
+    yield
+    backing._pool_piece.cache_clear()
