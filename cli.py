@@ -44,6 +44,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "import-sounds": Subcommand(
         "models.data.packs.command", "import_sounds", "Add others' sounds to what training renders."
     ),
+    "label-recordings": Subcommand(
+        "models.labelling.command", "label_recordings", "Label recordings by a model, to train on."
+    ),
     "preview-data": Subcommand("models.data.preview_command", "preview_data", "Hear and see what training renders."),
     "sweep": Subcommand("models.sweep.command", "sweep", "Search training settings with many short runs."),
     "ablate": Subcommand(

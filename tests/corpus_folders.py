@@ -112,6 +112,14 @@ def make_beside(folder: Path) -> Path:
     return folder / "drums"
 
 
+def make_heard(folder: Path) -> Path:
+    write_audio(folder / "one.flac")
+    write_text(folder / "heard.json", '{"licence": "CC0", "labelled_by": "a model"}\n')
+    rows = ["time,class,note,velocity,confidence", "0.05,BD,36,0.6,0.9", "0.1,OHH,46,0.3,0.2", "0.15,OHH,46,0.3,0.7"]
+    write_text(folder / "one.csv", "\n".join(rows) + "\n")
+    return folder
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "a2md": make_a2md,
     "adtof": make_adtof,
@@ -119,6 +127,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "enst": make_enst,
     "folder": make_beside,
     "gmd": make_gmd,
+    "heard": make_heard,
     "idmt": make_idmt,
     "mdb": make_mdb,
 }

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...runtime.errors import InputError, UsageError
-from . import a2md, adtof, beside, enst, groove, idmt, mdb
+from . import a2md, adtof, beside, enst, groove, heard, idmt, mdb
 from .recording import Label, Recording, Source
 
 __all__ = ["READERS", "Label", "Reader", "Recording", "Source", "corpus_folder", "open_corpus"]
@@ -25,6 +25,7 @@ READERS: dict[str, Reader] = {
     "enst": enst.read,
     "folder": beside.read,
     "gmd": groove.read_gmd,
+    "heard": heard.read,
     "idmt": idmt.read,
     "mdb": mdb.read,
 }

@@ -30,11 +30,14 @@ MEMBERS: dict[str, frozenset[str]] = {
 
 
 class Label(NamedTuple):
-    """One hit; `velocity` is None where the corpus has none."""
+    """One hit; `velocity` is None where the corpus has none. One that is not `certain` may have been struck or not, or
+    another of its kind was.
+    """
 
     time_s: float
     name: str
     velocity: float | None = None
+    certain: bool = True
 
 
 class Source(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .packed import SAMPLE_RATE
-from .recipe import Settings, within
+from .recipe import Draws, RenderRecipe, Settings, within
 from .separation import low_bit_rate
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "band_limits",
     "bleed",
     "brighten",
+    "channel",
     "codec",
     "compress",
     "compression",
@@ -203,6 +204,14 @@ def _peak_db(rng: np.random.Generator, settings: Settings) -> float:
 
 # The file's way, in order, by the recipe's stage.
 CHANNEL = {"codec": codec, "band_limits": band_limits, "noise": noise}
+
+
+def channel(audio: Tensor, draws: Sequence[Draws], recipe: RenderRecipe) -> Tensor:
+    """What the file's format and its noise do to [B, N], as far as the recipe has the stages."""
+    for stage, effect in CHANNEL.items():
+        if stage in recipe:
+            audio = effect(audio, [d[stage] for d in draws], recipe[stage])
+    return audio
 
 
 def normalised(audio: Tensor) -> Tensor:

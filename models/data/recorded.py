@@ -25,14 +25,17 @@ from ...runtime.vocabulary import five_class
 from ..config import FrameGrid
 from ..corpora.audio import duration_s, load_audio
 from ..corpora.recording import MEMBERS, Label, Recording
+from . import effects
 from .dataset import Batch, draw_delays, draw_view
-from .recipe import Draws
+from .recipe import Draws, RenderRecipe
+from .reuse import heard_again
 
 __all__ = ["MixedBatches", "RecordedClips"]
 
 _STREAM, _MIXED_STREAM = 2, 3  # apart from the seeds of rendered clips: training 0, validation 1
 
 Hit = tuple[float, int, float, bool]  # seconds from the clip's start, class, velocity, ignored
+Crop = tuple[np.ndarray, list[Hit], Recording]  # audio [N]
 
 
 class RecordedClips(Dataset[Batch]):
@@ -40,7 +43,8 @@ class RecordedClips(Dataset[Batch]):
 
     Audio [B, N] mono at the model's rate; times, classes, velocities, ignored [B, M]; labelled [B, C]; exact [B];
     delay [B, 1]; dropped_view [B]. Recordings shorter than a clip are followed by zeros. `kinds` are those of
-    `Recording.audio` that are used; a recording with both is drawn twice as often.
+    `Recording.audio` that are used; a recording with both is drawn twice as often. With a `recipe`, its stages `reuse`
+    and those of the file (codec, band limits, noise, level) change what is heard.
     Raises UsageError for recordings that may not be trained on; InputError where no recording has audio of these kinds,
     or a file cannot be read.
     """
@@ -58,13 +62,14 @@ class RecordedClips(Dataset[Batch]):
         world: int = 1,
         device: str = "cpu",
         one_delay: int = 0,
+        recipe: RenderRecipe | None = None,
     ):
         refused = next((recording for recording in recordings if recording.evaluation_only), None)
         if refused:
             raise UsageError(f"{refused.name} is for evaluation only ({refused.licence}); train on another corpus")
         if clips % world:
             raise UsageError(f"a batch of {clips} clips cannot be shared by {world} processes; give a multiple of it")
-        self.config, self.tokens, self.device = config, tokens, device
+        self.config, self.tokens, self.device, self.recipe = config, tokens, device, recipe
         self.clips, self.rank, self.world, self.seed, self.one_delay = clips, rank, world, seed, one_delay
         self.takes = [(r, r.audio[kind]) for r in recordings for kind in kinds if kind in r.audio]
         if not self.takes:
@@ -75,9 +80,9 @@ class RecordedClips(Dataset[Batch]):
         share = self.clips // self.world
         first = index * self.clips + self.rank * share
         draws = [Draws(self.seed, _STREAM, first + i) for i in range(share)]
-        crops = [self._crop(d["recording"]) for d in draws]
+        crops = [self._played_differently(self._crop(d["recording"]), d) for d in draws]
         batch = {
-            "audio": torch.from_numpy(np.stack([audio for audio, _, _ in crops])),
+            "audio": self._sent(torch.from_numpy(np.stack([audio for audio, _, _ in crops])), draws),
             **_padded([hits for _, hits, _ in crops]),
             "labelled": torch.from_numpy(np.stack([_labelled(recording, self.config) for _, _, recording in crops])),
             "exact": torch.zeros(share, dtype=torch.bool),
@@ -86,7 +91,7 @@ class RecordedClips(Dataset[Batch]):
         }
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
-    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, list[Hit], Recording]:
+    def _crop(self, rng: np.random.Generator) -> Crop:
         """A random take's audio [N] and hits inside a random window."""
         rate, samples = self.config.sample_rate, self.tokens * self.config.samples_per_token
         chosen = rng.choice(len(self.takes), p=self._durations_s / self._durations_s.sum())
@@ -95,6 +100,25 @@ class RecordedClips(Dataset[Batch]):
         start = int(rng.integers(room + 1)) if room > 0 else 0
         audio = load_audio(sources, rate, start, samples)
         return audio, _hits(recording, start / rate, samples / rate, self.config), recording
+
+    def _sent(self, audio: torch.Tensor, draws: list[Draws]) -> torch.Tensor:
+        """[B, N] through codecs and band limits, with noise and at another level, as renders are."""
+        if self.recipe is None:
+            return audio
+        audio = effects.channel(audio, draws, self.recipe)
+        if "level" in self.recipe:
+            audio = effects.level(audio, [d["level"] for d in draws], self.recipe["level"])
+        return audio
+
+    def _played_differently(self, crop: Crop, draws: Draws) -> Crop:
+        """A crop at another speed and through another equaliser, as kept renders are heard again."""
+        if self.recipe is None or "reuse" not in self.recipe:
+            return crop
+        audio, hits, recording = crop
+        changed, stretch, start_s = heard_again(torch.from_numpy(audio), draws["reuse"], self.recipe["reuse"])
+        seconds = len(audio) / self.config.sample_rate
+        moved = [(stretch * time_s - start_s, code, velocity, ignored) for time_s, code, velocity, ignored in hits]
+        return changed.numpy(), [hit for hit in moved if 0 <= hit[0] < seconds], recording
 
 
 class MixedBatches(Dataset[Batch]):
@@ -141,9 +165,10 @@ def _hits(recording: Recording, start_s: float, length_s: float, config: FrameGr
 
 def _readings(label: Label, labelled: frozenset[str]) -> tuple[str | None, frozenset[str]]:
     """The code that was certainly struck, and the codes that may have been."""
-    if label.name in MEMBERS:
-        return None, MEMBERS[label.name]
-    return label.name, MEMBERS.get(five_class(label.name) or "", frozenset()) - labelled - {label.name}
+    members = MEMBERS.get(label.name) or MEMBERS.get(five_class(label.name) or "", frozenset())
+    if label.name in MEMBERS or not label.certain:
+        return None, members or frozenset({label.name})
+    return label.name, members - labelled - {label.name}
 
 
 def _padded(clips: list[list[Hit]]) -> Batch:

@@ -88,7 +88,7 @@ class Renderer:
         takes = [self._take(drummers, d, total) for drummers, d in zip(performances, draws, strict=True)]
         bus = self._bus(torch.stack([take.buses for take in takes]), draws)
         bus, mix = self._with_others(bus, performances, draws)
-        final = self._channel(mix, draws)
+        final = effects.channel(mix, draws, self.recipe)
         kept = []
         for take, clip_bus, clip_final in zip(takes, bus, final, strict=True):
             learnt = self._learnt(take, clip_bus, clip_final)
@@ -236,13 +236,6 @@ class Renderer:
         # A clip without a single hit has no level of its own: the backing gets a usual one.
         rms = rms if rms > 1e-4 else torch.full_like(rms, 0.1)
         return other * (rms / other_rms.clamp(min=1e-6) * 10 ** (-drums_db / 20))
-
-    def _channel(self, audio: Tensor, draws: list[Draws]) -> Tensor:
-        """What the file's format and its noise do."""
-        for stage, effect in effects.CHANNEL.items():
-            if stage in self.recipe:
-                audio = effect(audio, [d[stage] for d in draws], self.recipe[stage])
-        return audio
 
     def _learnt(self, take: Take, bus: Tensor, final: Tensor) -> list[bool]:
         """Which hits the model should find: all that can be heard, and those that can be told from these."""

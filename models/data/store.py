@@ -12,7 +12,6 @@ The digest covers the recipe, the renderer's code, and what is in the folders of
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -20,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...runtime.errors import UsageError
@@ -32,8 +30,9 @@ from .music.instruments import backing_rows
 from .music.passages import passage_rows
 from .packed import SAMPLE_RATE, fingerprint
 from .performances.grooves import groove_files
-from .recipe import Draws, Settings
+from .recipe import Draws
 from .renderer import Clips
+from .reuse import heard_again
 
 __all__ = ["Filling", "StoredBatches"]
 
@@ -77,7 +76,7 @@ class StoredBatches(Dataset[Batch]):
         audio, times, classes = clips.audio.clone(), clips.times.clone(), clips.classes.clone()
         seconds = audio.shape[1] / SAMPLE_RATE
         for row, d in enumerate(draws):
-            audio[row], stretch, start_s = _heard_again(audio[row], d["reuse"], settings)
+            audio[row], stretch, start_s = heard_again(audio[row], d["reuse"], settings)
             times[row] = times[row] * stretch - start_s
             classes[row][(times[row] < 0) | (times[row] >= seconds)] = -1
         if "level" in self.recipe:
@@ -97,34 +96,6 @@ class Filling(Dataset[int]):
     def __getitem__(self, index: int) -> int:
         self.batches.keep(index)
         return index
-
-
-def _heard_again(clip: Tensor, rng: np.random.Generator, settings: Settings) -> tuple[Tensor, float, float]:
-    """[N] played slower, filtered, and cut -> [N], how much slower, and the seconds cut off at the start.
-
-    One Fourier transform does both: a spectrum with zeros above it is the same sound at a higher rate.
-    """
-    samples = len(clip)
-    sizes = _sizes(samples, int(samples * settings["slowest"]))
-    size = sizes[int(rng.integers(len(sizes)))]
-    spectrum = torch.fft.rfft(clip)
-    curve = effects.equaliser_curve(rng, settings["spread_db"], settings["tilt_db"])
-    spectrum = spectrum * effects.resized(curve, len(spectrum), clip.device) * float(rng.choice([-1, 1]))
-    start = int(rng.integers(size - samples + 1))
-    return torch.fft.irfft(spectrum, n=size)[start : start + samples], size / samples, start / SAMPLE_RATE
-
-
-@functools.cache
-def _sizes(lowest: int, highest: int) -> list[int]:
-    """Lengths that Fourier transforms are fast at."""
-    return [size for size in range(lowest + lowest % 2, highest + 1, 2) if _is_smooth(size)] or [lowest]
-
-
-def _is_smooth(size: int) -> bool:
-    for factor in (2, 3, 5, 7):
-        while size % factor == 0:
-            size //= factor
-    return size == 1
 
 
 def _save(path: Path, clips: Clips) -> None:

@@ -168,7 +168,14 @@ class Trainer:
         if not recordings:
             return None
         one_delay = self.recipe.one_delay_steps
-        return RecordedClips(self.config, recordings, seed=self.recipe.seed, one_delay=one_delay, **self._shares())
+        return RecordedClips(
+            self.config,
+            recordings,
+            seed=self.recipe.seed,
+            one_delay=one_delay,
+            recipe=self.sources.recipe,
+            **self._shares(),
+        )
 
     def _shares(self) -> dict[str, Any]:
         """This process's share of every batch."""

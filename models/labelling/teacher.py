@@ -1,0 +1,36 @@
+"""A model that hears a recording three times, as it is and with its drums brought forward, with its longest delay."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...runtime.decoder import decode
+from ...runtime.events import Hit
+from ..checkpoint import Checkpoint
+from ..evaluation.hearing import at_threshold
+from ..whole_file import whole_outputs
+from .percussive import BEFORE, ROUND, percussive
+
+__all__ = ["LOWEST_CONFIDENCE", "Teacher"]
+
+LOWEST_CONFIDENCE = 0.1  # hits down to here are told: below it, nothing was struck
+
+
+class Teacher:
+    """Hits of whole recordings, certain and doubtful."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.manifest = checkpoint.manifest()
+        self._model = checkpoint.model()
+        self._delay = len(checkpoint.config.delays_ms) - 1
+        self._rule = at_threshold(self.manifest, LOWEST_CONFIDENCE)
+
+    def hits(self, audio: np.ndarray) -> list[Hit]:
+        """All hits of mono samples [N] at the model's rate, from `LOWEST_CONFIDENCE` up, in order of time."""
+        heard = torch.from_numpy(audio)
+        versions = [heard, percussive(heard, ROUND), percussive(heard, BEFORE)]
+        outputs = [whole_outputs(self._model, version[None], self._delay)[0] for version in versions]
+        onset_logits, velocity, offset = (np.mean(head, axis=0) for head in zip(*outputs, strict=True))
+        duration_s = len(audio) / self.manifest.sample_rate
+        return decode(onset_logits, velocity, offset, self._rule, self._delay, duration_s)

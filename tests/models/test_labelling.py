@@ -1,0 +1,138 @@
+"""A model's labels: drums brought forward without being moved, labels beside recordings, and what of them is learnt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from corpus_folders import MAKERS, write_text
+from tiny import tokens_of_audio, write_tiny_checkpoint
+from typer.testing import CliRunner
+
+from ghostnote import cli
+from ghostnote.models.config import PRESETS
+from ghostnote.models.corpora import Label, open_corpus
+from ghostnote.models.data.recipe import RenderRecipe
+from ghostnote.models.data.recorded import RecordedClips
+from ghostnote.models.labelling.percussive import BEFORE, FLOOR, ROUND, Medians, percussive
+from ghostnote.models.training.loss import make_targets
+from ghostnote.runtime.errors import InputError
+from ghostnote.runtime.vocabulary import index_of
+
+RATE = 44100
+CONFIG = PRESETS["tiny"]
+TOKENS = CONFIG.layers * CONFIG.window_tokens + 8
+
+
+def tone(seconds: float) -> torch.Tensor:
+    return 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(round(seconds * RATE)) / RATE)
+
+
+def strokes(times_s: list[float], seconds: float) -> torch.Tensor:
+    noise = torch.randn(round(0.03 * RATE), generator=torch.Generator().manual_seed(1)) * 0.3
+    audio = torch.zeros(round(seconds * RATE))
+    for time_s in times_s:
+        start = round(time_s * RATE)
+        audio[start : start + len(noise)] += noise
+    return audio
+
+
+def level_db(audio: torch.Tensor) -> float:
+    return float(10 * audio.square().mean().log10())
+
+
+@pytest.mark.parametrize("medians", [ROUND, BEFORE])
+def test_what_sustains_is_softer_and_strokes_are_not(medians: Medians) -> None:
+    middle = slice(RATE, 2 * RATE)
+    softer = level_db(percussive(tone(3.0), medians)[middle]) - level_db(tone(3.0)[middle])
+    assert softer == pytest.approx(20 * np.log10(FLOOR), abs=2)
+    struck = strokes([1.2, 1.5, 1.8], 3.0)
+    assert abs(level_db(percussive(struck, medians)[middle]) - level_db(struck[middle])) < 2
+
+
+@pytest.mark.parametrize("medians", [ROUND, BEFORE])
+def test_nothing_is_moved(medians: Medians) -> None:
+    struck = strokes([1.5], 3.0)
+    changed = percussive(struck + tone(3.0), medians)
+    lags = np.correlate(changed[RATE : 2 * RATE].numpy(), struck[RATE + 200 : 2 * RATE - 200].numpy(), "valid")
+    assert int(np.argmax(lags)) == 200
+
+
+@pytest.mark.parametrize("samples", [0, 1, 500, 2048, 5000])
+def test_any_length(samples: int) -> None:
+    for medians in (ROUND, BEFORE):
+        assert percussive(torch.ones(samples), medians).shape == (samples,)
+
+
+def test_the_command_labels_what_has_no_labels(tmp_path: Path) -> None:
+    teacher, folder = write_tiny_checkpoint(tmp_path / "teacher.pt"), tmp_path / "music"
+    folder.mkdir()
+    for name in ("one", "two"):
+        soundfile.write(folder / f"{name}.wav", tokens_of_audio(100)[0], RATE)
+    write_text(folder / "two.csv", "time,class,note,velocity,confidence\n")
+    given = ["label-recordings", str(teacher), str(folder), "--licence", "CC0"]
+    result = CliRunner().invoke(cli.app, given)
+    assert result.exit_code == 0, result.output
+    assert "one: " in result.output
+    assert "two: " not in result.output
+    assert json.loads((folder / "heard.json").read_text())["licence"] == "CC0"
+    one, two = open_corpus("heard", folder)
+    assert (one.licence, len(two.labels)) == ("CC0", 0)
+    assert any(not label.certain for label in one.labels)
+    written = (folder / "one.csv").read_bytes()
+    assert CliRunner().invoke(cli.app, given).exit_code == 0
+    assert (folder / "one.csv").read_bytes() == written
+
+
+def test_a_folder_without_recordings(tmp_path: Path) -> None:
+    teacher = write_tiny_checkpoint(tmp_path / "teacher.pt")
+    (tmp_path / "empty").mkdir()
+    given = ["label-recordings", str(teacher), str(tmp_path / "empty"), "--licence", "CC0"]
+    result = CliRunner().invoke(cli.app, given)
+    assert isinstance(result.exception, InputError) or result.exit_code != 0
+
+
+def test_certain_hits_are_learnt_and_doubtful_ones_are_not(tmp_path: Path) -> None:
+    (recording,) = open_corpus("heard", MAKERS["heard"](tmp_path))
+    certain = [(label.time_s, label.name) for label in recording.labels if label.certain]
+    assert certain == [(0.05, "BD"), (0.15, "OHH")]
+    assert Label(0.1, "OHH", certain=False) in recording.labels
+    batch = {**RecordedClips(CONFIG, [recording], clips=1, tokens=TOKENS)[0]}
+    batch["delay"] = torch.zeros_like(batch["delay"])
+    targets = make_targets(batch, CONFIG, TOKENS * CONFIG.frames_per_token)
+    frame = {t: int((1000 * t + CONFIG.delays_ms[0]) / CONFIG.frame_ms) for t in (0.05, 0.1, 0.15)}
+    opened, closed, kick = (index_of(code) for code in ("OHH", "CHH", "BD"))
+    assert targets.onset[0, frame[0.15], opened] == 1
+    assert targets.weight[0, frame[0.15], opened] > 0
+    assert targets.weight[0, frame[0.15], closed] == 0
+    assert targets.onset[0, frame[0.1]].sum() == 0
+    assert targets.weight[0, frame[0.1], opened] == targets.weight[0, frame[0.1], closed] == 0
+    assert targets.weight[0, frame[0.1], kick] > 0
+
+
+def test_labels_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = MAKERS["heard"](tmp_path)
+    write_text(folder / "one.csv", "time,class\n1.0,BD\n")
+    with pytest.raises(InputError, match=r"one\.csv: not hits"):
+        open_corpus("heard", folder)[0].labels  # noqa: B018 - read when first asked for
+    write_text(folder / "heard.json", "[]")
+    with pytest.raises(InputError, match=r"heard\.json: not what"):
+        open_corpus("heard", folder)
+
+
+def test_recordings_are_heard_differently_and_their_labels_move_along(tmp_path: Path) -> None:
+    (recording,) = open_corpus("heard", MAKERS["heard"](tmp_path))
+    recipe = RenderRecipe.load("production")
+    plain = RecordedClips(CONFIG, [recording], clips=8, tokens=TOKENS)[0]
+    changed = RecordedClips(CONFIG, [recording], clips=8, tokens=TOKENS, recipe=recipe)[0]
+    assert changed["audio"].shape == plain["audio"].shape
+    assert not torch.equal(changed["audio"], plain["audio"])
+    kicks = [batch["times"][batch["classes"] == index_of("BD")] for batch in (plain, changed)]
+    assert torch.allclose(kicks[0], torch.tensor(0.05), atol=0.03)
+    slowest = recipe["reuse"]["slowest"]
+    assert (kicks[1] <= 0.08 * slowest).all()
+    assert (kicks[1] >= 0).all()
