@@ -165,7 +165,12 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) train runs/base-18 $(SEVENTEENTH) --init runs/base-1314151617.pt --steps 2550 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-1314151617.pt runs/base-18/best.pt -o runs/base-131415161718.pt
 	$(GHOSTNOTE) train runs/base-19 $(EIGHTEENTH) --init runs/base-131415161718.pt --steps 2500 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-131415161718.pt runs/base-19/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-131415161718.pt runs/base-19/best.pt -o runs/base-13141516171819.pt
+	mkdir -p $(HEARD) && for source in $(MUSIC); do cp -rn $(PACKS)/$$source $(HEARD)/ || exit; \
+		$(GHOSTNOTE) label-recordings runs/base-13141516171819.pt $(HEARD)/$$source --licence "see NOTICE" || exit; \
+	done
+	$(GHOSTNOTE) train runs/base-20 $(NINETEENTH) --init runs/base-13141516171819.pt --steps 2900 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-13141516171819.pt runs/base-20/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -194,7 +199,9 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) train runs/small-20 $(SEVENTEENTH) --preset small --teacher runs/base-1314151617.pt --init runs/small-1819.pt --steps 1900 --learning-rate 1.2e-3
 	$(GHOSTNOTE) average runs/small-1819.pt runs/small-20/best.pt runs/small-20/best.pt runs/small-20/best.pt -o runs/small-181920.pt
 	$(GHOSTNOTE) train runs/small-21 $(EIGHTEENTH) --preset small --teacher runs/base-131415161718.pt --init runs/small-181920.pt --steps 1850 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/small-181920.pt runs/small-21/best.pt runs/small-21/best.pt runs/small-21/best.pt -o runs/small.pt
+	$(GHOSTNOTE) average runs/small-181920.pt runs/small-21/best.pt runs/small-21/best.pt runs/small-21/best.pt -o runs/small-18192021.pt
+	$(GHOSTNOTE) train runs/small-22 $(NINETEENTH) --preset small --teacher runs/base-13141516171819.pt --init runs/small-18192021.pt --steps 2500 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/small-18192021.pt runs/small-22/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets

@@ -89,6 +89,7 @@ _EXTRA_OF_SUBCOMMAND = {
     "export": "export",
     "inspect": "export",
     "import-sounds": "soundfonts,train",
+    "label-recordings": "train",
     "preview-data": "eval,train",
     "render-data": "train",
     "robustness": "eval,train",

@@ -93,7 +93,8 @@ def test_a_folder_without_recordings(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     given = ["label-recordings", str(teacher), str(tmp_path / "empty"), "--licence", "CC0"]
     result = CliRunner().invoke(cli.app, given)
-    assert isinstance(result.exception, InputError) or result.exit_code != 0
+    assert isinstance(result.exception, InputError)
+    assert "holds no recordings" in str(result.exception)
 
 
 def test_certain_hits_are_learnt_and_doubtful_ones_are_not(tmp_path: Path) -> None:
