@@ -5,8 +5,8 @@
 
 Hits of a confidence of `CERTAIN` and more are learnt; about softer claims the model that made them does not know, and
 they are doubtful. Where a hit is certain, its kind is, but not which of the kind: no tom is a negative where another
-tom was heard, nor hi-hats and cymbals. Velocities are not learnt: they are guesses of a model
-about sounds that it never heard.
+tom was heard, nor hi-hats and cymbals. Velocities are not learnt: they are guesses of a model about sounds that it
+never heard.
 """
 
 from __future__ import annotations
@@ -27,19 +27,23 @@ __all__ = ["CERTAIN", "FACTS_FILE", "read"]
 FACTS_FILE = "heard.json"
 CERTAIN = 0.5
 TOLERANCE_S = 0.01
+_WHAT = "recordings that a model labelled"
 
 
 def read(folder: Path, split: str | None = None) -> list[Recording]:
     """All recordings with labels; there are no splits. Raises InputError where there is none."""
     facts = folder / FACTS_FILE
     if not facts.exists():
-        raise wrong_folder(folder, "recordings that a model labelled", f"{FACTS_FILE}, of ghostnote label-recordings")
+        raise wrong_folder(folder, _WHAT, f"{FACTS_FILE}, of ghostnote label-recordings")
     licence = _licence(facts)
-    return [
+    recordings = [
         Recording(stem, {"mix": (Source(path),)}, partial(_labels, labels), covering(*CODES), TOLERANCE_S, licence)
         for stem, path in audio_by_stem(folder).items()
         if of_split(None, split) and (labels := folder / f"{stem}.csv").exists()
     ]
+    if not recordings and split is None:
+        raise wrong_folder(folder, _WHAT, "NAME.csv beside NAME.flac, of ghostnote label-recordings")
+    return recordings
 
 
 def _licence(facts: Path) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...runtime.errors import InputError
 from .hearing import Source
 from .notes import Note
+
+if TYPE_CHECKING:
+    from ..corpora import Recording
 
 __all__ = ["CorpusTracks", "corpus_tracks"]
 
@@ -56,8 +60,13 @@ def corpus_tracks(
             samples = max(round(duration_s(source.path) * SAMPLE_RATE) for source in sources)
             audio[name] = load_audio(sources, SAMPLE_RATE, 0, samples)
     return CorpusTracks(
-        {name: [Note(*label) for label in recording.labels] for name, recording in recordings.items()},
+        {name: _notes(recording) for name, recording in recordings.items()},
         audio,
         tuple(sorted(frozenset.intersection(*(recording.labelled for recording in recordings.values())))),
         any(recording.adtof for recording in recordings.values()),
     )
+
+
+def _notes(recording: Recording) -> list[Note]:
+    """What certainly was struck. Estimates of doubtful hits count as mistakes: only a model's own labels have such."""
+    return [Note(label.time_s, label.name, label.velocity) for label in recording.labels if label.certain]

@@ -18,6 +18,7 @@ from ghostnote.models.config import PRESETS
 from ghostnote.models.corpora import Label, open_corpus
 from ghostnote.models.data.recipe import RenderRecipe
 from ghostnote.models.data.recorded import RecordedClips
+from ghostnote.models.evaluation.corpus_tracks import corpus_tracks
 from ghostnote.models.labelling.percussive import BEFORE, FLOOR, ROUND, Medians, percussive
 from ghostnote.models.training.loss import make_targets
 from ghostnote.runtime.errors import InputError
@@ -113,6 +114,17 @@ def test_certain_hits_are_learnt_and_doubtful_ones_are_not(tmp_path: Path) -> No
     assert targets.onset[0, frame[0.1]].sum() == 0
     assert targets.weight[0, frame[0.1], opened] == targets.weight[0, frame[0.1], closed] == 0
     assert targets.weight[0, frame[0.1], kick] > 0
+
+
+def test_doubtful_hits_are_no_references(tmp_path: Path) -> None:
+    found = corpus_tracks(f"heard={MAKERS['heard'](tmp_path)}", kind="mix")
+    assert [(note.time_s, note.label, note.reported_s) for note in found.references["one"]] == [
+        (0.05, "BD", None),
+        (0.15, "OHH", None),
+    ]
+    (tmp_path / "one.csv").unlink()
+    with pytest.raises(InputError, match=r"expected NAME\.csv beside"):
+        open_corpus("heard", tmp_path)
 
 
 def test_labels_that_cannot_be_read(tmp_path: Path) -> None:
