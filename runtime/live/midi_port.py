@@ -45,11 +45,11 @@ class MidiPortSink:
         """Notes on. Raises OutputError where the port is gone."""
         for hit in hits:
             note, velocity = self._note_of[hit.code], min(127, max(1, round(127 * hit.velocity)))
-            end = time.monotonic() + _NOTE_S
             with self._lock:
                 if note in self._ends_at:
                     self._send("note_off", note=note, velocity=0)
                 self._send("note_on", note=note, velocity=velocity)
+                end = time.monotonic() + _NOTE_S  # counted from what was sent, however long the lock and the port took
                 self._ends_at[note] = end
             self._ends.put((end, note))
 
