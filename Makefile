@@ -166,9 +166,12 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) average runs/base-1314151617.pt runs/base-18/best.pt -o runs/base-131415161718.pt
 	$(GHOSTNOTE) train runs/base-19 $(EIGHTEENTH) --init runs/base-131415161718.pt --steps 2500 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-131415161718.pt runs/base-19/best.pt -o runs/base-13141516171819.pt
-	mkdir -p $(HEARD) && for source in $(MUSIC); do cp -rn $(PACKS)/$$source $(HEARD)/ || exit; \
-		$(GHOSTNOTE) label-recordings runs/base-13141516171819.pt $(HEARD)/$$source --licence "see NOTICE" || exit; \
+	mkdir -p $(HEARD) && for source in $(MUSIC); do [ -d $(HEARD)/$$source ] || cp -r $(PACKS)/$$source $(HEARD)/ || exit; done
+	for source in muldjord redeclipse; do \
+		$(GHOSTNOTE) label-recordings runs/base-13141516171819.pt $(HEARD)/$$source --licence "CC BY-SA 3.0" || exit; \
 	done
+	$(GHOSTNOTE) label-recordings runs/base-13141516171819.pt $(HEARD)/sectoid --licence MIT
+	$(GHOSTNOTE) label-recordings runs/base-13141516171819.pt $(HEARD)/supertuxkart --licence "CC BY-SA 3.0 and 4.0"
 	$(GHOSTNOTE) train runs/base-20 $(NINETEENTH) --init runs/base-13141516171819.pt --steps 2900 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-13141516171819.pt runs/base-20/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
