@@ -7,7 +7,7 @@ N samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ from .separation import low_bit_rate
 __all__ = [
     "CHANNEL",
     "CURVE_POINTS",
+    "LEVEL",
     "Rngs",
     "band_limits",
     "bleed",
     "brighten",
-    "channel",
     "codec",
     "compress",
     "compression",
@@ -37,12 +37,14 @@ __all__ = [
     "room_response",
     "saturate",
     "smooth_size",
+    "through",
 ]
 
 CURVE_POINTS = 2049  # about 11 Hz apart: finer than any curve drawn here
 BLOCK = 220  # samples per gain value of the compressor: 5 ms
 
 Rngs = Sequence[np.random.Generator]
+Effect = Callable[[Tensor, Rngs, Settings], Tensor]
 
 
 def frequencies() -> np.ndarray:
@@ -206,9 +208,12 @@ def _peak_db(rng: np.random.Generator, settings: Settings) -> float:
 CHANNEL = {"codec": codec, "band_limits": band_limits, "noise": noise}
 
 
-def channel(audio: Tensor, draws: Sequence[Draws], recipe: RenderRecipe) -> Tensor:
-    """What the file's format and its noise do to [B, N], as far as the recipe has the stages."""
-    for stage, effect in CHANNEL.items():
+LEVEL = {"level": level}
+
+
+def through(stages: Mapping[str, Effect], audio: Tensor, draws: Sequence[Draws], recipe: RenderRecipe) -> Tensor:
+    """[B, N] through those of the stages that the recipe has, e.g. `CHANNEL`: what the file's format and noise do."""
+    for stage, effect in stages.items():
         if stage in recipe:
             audio = effect(audio, [d[stage] for d in draws], recipe[stage])
     return audio

@@ -103,12 +103,8 @@ class RecordedClips(Dataset[Batch]):
 
     def _sent(self, audio: torch.Tensor, draws: list[Draws]) -> torch.Tensor:
         """[B, N] through codecs and band limits, with noise and at another level, as renders are."""
-        if self.recipe is None:
-            return audio
-        audio = effects.channel(audio, draws, self.recipe)
-        if "level" in self.recipe:
-            audio = effects.level(audio, [d["level"] for d in draws], self.recipe["level"])
-        return audio
+        stages = {**effects.CHANNEL, **effects.LEVEL}
+        return effects.through(stages, audio, draws, self.recipe) if self.recipe else audio
 
     def _played_differently(self, crop: Crop, draws: Draws) -> Crop:
         """A crop at another speed and through another equaliser, as kept renders are heard again."""

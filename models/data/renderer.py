@@ -88,14 +88,12 @@ class Renderer:
         takes = [self._take(drummers, d, total) for drummers, d in zip(performances, draws, strict=True)]
         bus = self._bus(torch.stack([take.buses for take in takes]), draws)
         bus, mix = self._with_others(bus, performances, draws)
-        final = effects.channel(mix, draws, self.recipe)
+        final = effects.through(effects.CHANNEL, mix, draws, self.recipe)
         kept = []
         for take, clip_bus, clip_final in zip(takes, bus, final, strict=True):
             learnt = self._learnt(take, clip_bus, clip_final)
             kept.append([(s - before, c, v, not known) for (s, c, v), known in zip(take.labels, learnt, strict=True)])
-        audio = final[:, before:]
-        if "level" in self.recipe:
-            audio = effects.level(audio, [d["level"] for d in draws], self.recipe["level"])
+        audio = effects.through(effects.LEVEL, final[:, before:], draws, self.recipe)
         return Clips(audio, *_pad_labels(kept, self.device))
 
     # --- drums ---

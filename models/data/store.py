@@ -79,8 +79,7 @@ class StoredBatches(Dataset[Batch]):
             audio[row], stretch, start_s = heard_again(audio[row], d["reuse"], settings)
             times[row] = times[row] * stretch - start_s
             classes[row][(times[row] < 0) | (times[row] >= seconds)] = -1
-        if "level" in self.recipe:
-            audio = effects.level(audio, [d["level"] for d in draws], self.recipe["level"])
+        audio = effects.through(effects.LEVEL, audio, draws, self.recipe)
         return clips._replace(audio=audio, times=times, classes=classes)
 
 
