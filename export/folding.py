@@ -29,7 +29,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..models.frontend import LEVEL_SCALE, AttackView, ToneView, View, WaveView, level_offset, tail_samples
+from ..models.frontend import (
+    LEVEL_SCALE,
+    AttackView,
+    ToneView,
+    View,
+    WaveView,
+    faded_sums,
+    level_offset,
+    tail_samples,
+)
 from ..models.transformer import Block, ConcatenatedViews, CrossViewFusion, DrumTransformer, StepOutput, ViewEncoder
 
 __all__ = ["folded"]
@@ -122,25 +131,38 @@ class _Tone(nn.Module):
 
 
 class _Attack(nn.Module):
-    """`AttackView` as natural logarithms: heard [B, 1, 1, tail + samples] -> [N, features]."""
+    """`AttackView` as natural logarithms: heard [B, 1, 1, tail + samples], state [B, 2, K] -> [N, features], state."""
 
     def __init__(self, view: AttackView):
         super().__init__()
         c = view.config
         self.features, self.hop, self.half_window = view.features, c.attack_hop, c.attack_window // 2
-        self.skip = tail_samples(c) - c.attack_window
+        self.per_token, self.softening, self.share = view.per_token, c.softening, 1 / c.softening_tokens
+        self.skip = tail_samples(c) - (c.attack_window - c.attack_hop)
         self.hann, self.same, self.opposite, self.odd = (
             _constant(x) for x in (view.hann, view.same, view.opposite, view.odd)
         )
-        self.bands = _bands(view.bands, c.power_floor)
+        self.bands = _constant(view.bands.double() / c.power_floor)
 
-    def forward(self, heard: Tensor) -> Tensor:
+    def forward(self, heard: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         b, first, second = heard.shape[0], *self._halves(heard)
         first, second = first * self.hann[: self.half_window], second * self.hann[self.half_window :]
         early, late = (first + second).chunk(2, dim=1)
         folds = (early + late, self.same), (early - late, self.opposite), (first - second, self.odd)
         power = torch.cat([_power(samples @ fourier) for samples, fourier in folds], dim=1)
-        return _with_rise(_log_bands(power, self.bands), b, self.features)
+        bands = (power @ self.bands).reshape(b, -1, self.per_token, state.shape[2])
+        before, last = state.chunk(2, dim=1)
+        softened, sums = self._softened(bands, before)
+        level = torch.cat([last, torch.log(softened + 1).flatten(1, 2)], dim=1)
+        rows = level.reshape(-1, level.shape[2])
+        return _with_rise(rows, b, self.features), torch.cat([sums, level[:, -1:]], dim=1)
+
+    def _softened(self, bands: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, per_token, K] and the faded sum before [B, 1, K] -> the same softened, and the sum after."""
+        sums = faded_sums(torch.cat([before, bands.mean(2)], dim=1), 1 - self.share)
+        background = (sums[:, :-1] * self.share).unsqueeze(2)
+        gain = self.softening + (1 - self.softening) * (bands / (bands + background + 1))
+        return bands * (gain * gain), sums[:, -1:]
 
     def _halves(self, heard: Tensor) -> tuple[Tensor, Tensor]:
         """First and second half of every window, [n, half] each. A half is shorter than a hop: no overlap to copy."""
@@ -171,7 +193,7 @@ _VIEWS: dict[type[View], Callable[[Any], nn.Module]] = {ToneView: _Tone, AttackV
 
 
 class _Encoder(nn.Module):
-    """A view and the two products of its encoder: heard -> [N, E], before the normalisation."""
+    """A view and the two products of its encoder: heard, state -> [N, E], before the normalisation, and the state."""
 
     def __init__(self, view: View, encoder: ViewEncoder, power_floor: float):
         super().__init__()
@@ -183,8 +205,15 @@ class _Encoder(nn.Module):
         self.first = _Product(LEVEL_SCALE * weight, bias + level_offset(power_floor) * levels.sum(0))
         self.second = _Product(*_centred_outputs(*_linear(_known(nn.Linear, second))))
 
-    def forward(self, heard: Tensor) -> Tensor:
-        return self.second(nn.functional.gelu(self.first(self.view(heard))))
+    def forward(self, heard: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Only the view of attacks has a state."""
+        if state:
+            features, following = self.view(heard, *state)
+            return self._latents(features), following
+        return (self._latents(self.view(heard)),)
+
+    def _latents(self, features: Tensor) -> Tensor:
+        return self.second(nn.functional.gelu(self.first(features)))
 
 
 class _HeadSoftmax(nn.Module):
@@ -291,11 +320,17 @@ class _Step(nn.Module):
 
     def forward(self, audio: Tensor, delay: Tensor, *states: Tensor) -> StepOutput:
         c, b = self.config, audio.shape[0]
-        state_audio, state_taps, *past = states
+        state_audio, state_attack, state_taps, *past = states
         heard = torch.cat([state_audio, audio], dim=1)
         windows = heard.reshape(b, 1, 1, -1)
-        latents = torch.cat([encoder(windows) for encoder in self.encoders.values()], dim=1)
-        x = self.fusion(self.view_norm(latents.reshape(-1, len(c.views), c.view_width)))
+        latents = []
+        for name, encoder in self.encoders.items():
+            if name == "attack":
+                latent, state_attack = encoder(windows, state_attack)
+            else:
+                (latent,) = encoder(windows)
+            latents.append(latent)
+        x = self.fusion(self.view_norm(torch.cat(latents, dim=1).reshape(-1, len(c.views), c.view_width)))
         x = (x.reshape(b, -1, c.width) + self.delay_embedding(delay)).reshape(-1, c.width)
         biases = self.bias(delay).reshape(b, c.layers * c.heads, 1, c.window_tokens + 1).split(c.heads, dim=1)
         cache, taps = [], []
@@ -305,7 +340,7 @@ class _Step(nn.Module):
             cache += [keys, values]
             taps.append(tap)
         tail = heard[:, -state_audio.shape[1] :]
-        return StepOutput(*self._heads(x, b), (tail, torch.cat(taps, dim=1), *cache))
+        return StepOutput(*self._heads(x, b), (tail, state_attack, torch.cat(taps, dim=1), *cache))
 
     def _heads(self, x: Tensor, b: int) -> tuple[Tensor, Tensor, Tensor]:
         """[N, D] -> onset logits, velocity and offset, [B, F, C] each."""

@@ -63,7 +63,7 @@ __all__ = [
 LONG_S = 600.0  # of the long stream, on engines that are faster than real time
 REFERENCE_LONG_S, REFERENCE_REAL_S = 60.0, 10.0  # on ONNX's reference evaluator
 
-KEPT_STATES = ("state_audio",)  # samples, of which the front-end takes logarithms of powers 90 dB apart
+KEPT_STATES = ("state_audio", "state_attack")  # the front-end takes logarithms of powers 90 dB apart
 
 Say = Callable[[str], None]
 

@@ -95,6 +95,9 @@ class ModelConfig(FrameGrid):
     attack_window: int = 512
     attack_hop: int = 294
     attack_bands: int = 64
+    # What is left of a band's amplitude where it was louder over the last 260 ms; 1: nothing is softened.
+    softening: float = 0.3
+    softening_tokens: int = 13
     # `wave` view: learned filters on the waveform, envelope every 1.4 ms.
     wave_filters: int = 24
     wave_taps: int = 64
@@ -112,6 +115,13 @@ class ModelConfig(FrameGrid):
             raise ValueError(f"views {self.views} must be some of {VIEWS}, in this order")
         if self.fusion not in FUSIONS:
             raise ValueError(f"fusion {self.fusion!r} must be one of {FUSIONS}")
+        if not 0 < self.softening <= 1:
+            raise ValueError(f"softening {self.softening} must be above 0, and at most 1")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """As of every grid."""
+        return super().from_dict({"softening": 1.0, **values})  # what it was before it was written down
 
 
 PRESETS: dict[str, ModelConfig] = {

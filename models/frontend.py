@@ -1,6 +1,6 @@
 """Three views of the same audio, as constant or learned matrix products that every exporter takes (no DFT operator).
 
-Letters: B streams, N samples, T tokens, V features of a view per token.
+Letters: B streams, N samples, T tokens, V features of a view per token, K bands.
 Every window ends at or before the end of its token, so a view of token t depends on no later sample.
 """
 
@@ -19,6 +19,7 @@ __all__ = [
     "ToneView",
     "View",
     "WaveView",
+    "faded_sums",
     "level_offset",
     "mel_bands",
     "scaled_log",
@@ -55,7 +56,10 @@ def frames(x: Tensor, window: int, hop: int, skip: int = 0) -> Tensor:
 
 
 class View(nn.Module):
-    """What the views share. `forward` turns [B, tail + T * samples_per_token] into [B, T, V], V = `features`."""
+    """What the views share. `forward` turns [B, tail + T * samples_per_token] into [B, T, V], V = `features`.
+
+    `AttackView` has a state besides.
+    """
 
     per_token: int  # windows
     features: int
@@ -101,7 +105,13 @@ class ToneView(View):
 
 
 class AttackView(View):
-    """When: log-mel bands up to 18 kHz of 11.6 ms windows, three per token, and their increase since the last."""
+    """When: log-mel bands up to 18 kHz of 11.6 ms windows, three per token, and their increase since the last.
+
+    What sustains is softened first: a band's amplitude is multiplied by softening + (1 - softening) P / (P + H + floor),
+    P being its power and H the mean power of the tokens before, which fades by 1 / softening_tokens per token. It is
+    the mask of median filtering (FitzGerald 2010), with a mean of the past for the median: strokes stay as they are,
+    chords and tails lose up to 1 / softening of their amplitude.
+    """
 
     hann: Tensor
     same: Tensor
@@ -126,18 +136,34 @@ class AttackView(View):
         self.register_buffer("hann", _hann(config.attack_window).float(), persistent=False)
         self.register_buffer("bands", torch.cat([bands[kind] for kind in kinds.values()]), persistent=False)
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """[B, tail + T * samples_per_token] -> [B, T, V]."""
+    def forward(self, audio: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, tail + T * samples_per_token] and state [B, 2, K] -> [B, T, V] and the state after it.
+
+        The state is the faded sum of the powers before and the logarithm of the last window's softened power, both
+        over `power_floor`; zeros are silence.
+        """
         c = self.config
-        # The windows needed are those of the new tokens and one before (for the increase).
-        skip = tail_samples(c) - c.attack_window
+        skip = tail_samples(c) - (c.attack_window - c.attack_hop)
         windows = frames(audio, c.attack_window, c.attack_hop, skip) * self.hann
         # Samples whose phases are the same, or the opposite, share a product.
         first, second = windows.chunk(2, dim=2)
         early, late = (first + second).chunk(2, dim=2)
         folds = (early + late, self.same), (early - late, self.opposite), (first - second, self.odd)
         power = torch.cat([_power(torch.matmul(samples, fourier)) for samples, fourier in folds], dim=2)
-        return _with_rise(scaled_log(torch.matmul(power, self.bands), c.power_floor), self.per_token)
+        bands = torch.matmul(power, self.bands) * (1 / c.power_floor)
+        softened, background = self._softened(bands.unflatten(1, (-1, self.per_token)), state[:, :1])
+        level = torch.cat([state[:, 1:], torch.log(softened.flatten(1, 2) + 1)], dim=1)
+        features = _with_rise(level * LEVEL_SCALE + level_offset(c.power_floor), self.per_token)
+        return features, torch.cat([background, level[:, -1:]], dim=1)
+
+    def _softened(self, bands: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, windows, K] and the faded sum before [B, 1, K] -> the same softened, and the sum after."""
+        share = 1 / self.config.softening_tokens
+        sums = faded_sums(torch.cat([before, bands.mean(2)], dim=1), 1 - share)
+        background = (sums[:, :-1] * share).unsqueeze(2)
+        floor = self.config.softening
+        gain = floor + (1 - floor) * bands / (bands + background + 1)
+        return bands * gain.square(), sums[:, -1:]
 
 
 class WaveView(View):
@@ -163,6 +189,14 @@ def scaled_log(power: Tensor, floor: float) -> Tensor:
     """Log power with silence near -2 and full scale near +1.7: every view enters the network at a like scale."""
     # log(power + floor), but with an addend of 1: graph optimisers take one of 1e-8 for zero, and drop it.
     return torch.log(power * (1 / floor) + 1) * LEVEL_SCALE + level_offset(floor)
+
+
+def faded_sums(x: Tensor, fading: float) -> Tensor:
+    """[B, T, K] -> [B, T, K]: y[t] = x[t] + fading * y[t - 1], as one product with a triangular matrix."""
+    steps = torch.arange(x.shape[1], device=x.device)
+    distance = steps[:, None] - steps[None, :]
+    weight = torch.exp(distance.clamp(min=0).to(x.dtype) * math.log(fading))
+    return torch.matmul(torch.where(distance >= 0, weight, 0.0), x)
 
 
 def level_offset(floor: float) -> float:

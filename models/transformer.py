@@ -178,28 +178,36 @@ class DrumTransformer(Transcriber):
 
     def step(self, audio: Tensor, delay: Tensor, *states: Tensor) -> StepOutput:
         """audio [B, T * samples_per_token], delay [B, 1] int64 and states -> outputs and states."""
-        latents, tail = self.encode(audio, states[0])
-        return self.read(latents, delay, tail, *states[1:])
+        state_audio, state_attack, *others = states
+        latents, *front_end = self.encode(audio, state_audio, state_attack)
+        output = self.read(latents, delay, *others)
+        return output._replace(states=(*front_end, *output.states))
 
     def forward(self, audio: Tensor, delay: Tensor, *states: Tensor) -> StepOutput:
         return self.step(audio, delay, *states)
 
-    def encode(self, audio: Tensor, state_audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Views of every token: [B, T * samples_per_token] -> latents [B, T, V, E] and the new audio tail."""
+    def encode(self, audio: Tensor, state_audio: Tensor, state_attack: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Views of every token: [B, T * samples_per_token] -> latents [B, T, V, E] and the two states after it."""
         heard = torch.cat([state_audio, audio], dim=1)
-        latents = torch.stack([self.encoders[name](self.views[name](heard)) for name in self.config.views], dim=2)
-        return latents, heard[:, -state_audio.shape[1] :]
+        latents = []
+        for name in self.config.views:
+            view = self.views[name]
+            if name == "attack":
+                features, state_attack = view(heard, state_attack)
+            else:
+                features = view(heard)
+            latents.append(self.encoders[name](features))
+        return torch.stack(latents, dim=2), heard[:, -state_audio.shape[1] :], state_attack
 
     def read(
         self,
         latents: Tensor,
         delay: Tensor,
-        tail: Tensor,
         taps: Tensor,
         *cache: Tensor,
         in_windows: bool = False,
     ) -> StepOutput:
-        """Fuse the views and read the rhythm: latents [B, T, V, E] and the states behind the audio's tail -> outputs.
+        """Fuse the views and read the rhythm: latents [B, T, V, E], taps and cache -> outputs, and these two after it.
 
         `in_windows` is for training on whole clips, T a multiple of window_tokens: the same numbers, and no product of
         queries with keys out of their reach.
@@ -218,7 +226,7 @@ class DrumTransformer(Transcriber):
         onset, velocity, offset = out.unbind(2)
         velocity = torch.sigmoid(velocity)
         offset = 0.5 + torch.tanh(offset) if c.subframe else torch.zeros_like(offset)
-        return StepOutput(onset, velocity, offset, (tail, torch.stack(later_taps, 1), *following))
+        return StepOutput(onset, velocity, offset, (torch.stack(later_taps, 1), *following))
 
     def whole(self, audio: Tensor, delay: int, chunk_tokens: int = 96) -> Outputs:
         """A whole clip [B, T * samples_per_token] from zero state, in large chunks."""
@@ -248,6 +256,7 @@ def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     cache = {f"state_{kind}_{layer:02}": keys for layer in range(config.layers) for kind in ("keys", "values")}
     return {
         "state_audio": (tail_samples(config),),
+        "state_attack": (2, config.attack_bands),
         "state_taps": (config.layers, config.conv_tokens - 1, config.width),
         **cache,
     }

@@ -1,4 +1,4 @@
-"""A model that hears a recording three times, as it is and with its drums brought forward, with its longest delay."""
+"""A model that hears a recording twice, as it is and with its drums brought forward, with its longest delay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...runtime.events import Hit
 from ..checkpoint import Checkpoint
 from ..evaluation.hearing import at_threshold
 from ..whole_file import whole_outputs
-from .percussive import BEFORE, ROUND, percussive
+from .percussive import percussive
 
 __all__ = ["LOWEST_CONFIDENCE", "Teacher"]
 
@@ -29,7 +29,7 @@ class Teacher:
     def hits(self, audio: np.ndarray) -> list[Hit]:
         """All hits of mono samples [N] at the model's rate, from `LOWEST_CONFIDENCE` up, in order of time."""
         heard = torch.from_numpy(audio)
-        versions = [heard, percussive(heard, ROUND), percussive(heard, BEFORE)]
+        versions = [heard, percussive(heard)]
         outputs = [whole_outputs(self._model, version[None], self._delay)[0] for version in versions]
         onset_logits, velocity, offset = (np.mean(head, axis=0) for head in zip(*outputs, strict=True))
         duration_s = len(audio) / self.manifest.sample_rate

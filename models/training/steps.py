@@ -38,7 +38,7 @@ class Recipe:
     ema_decay: float = 0.998
     precision: str = "no"  # or "bf16", "fp16": what the model computes in; front-end and loss stay in float32
     parent_weight: float = 0.5
-    velocity_weight: float = 25.0
+    velocity_weight: float = 40.0
     offset_weight: float = 3.0
     alignment_weight: float = 0.05
     distillation_weight: float = 1.0  # counts only with a teacher
@@ -100,7 +100,7 @@ class TrainingStep(Step):
     def outputs(self, batch: Mapping[str, Tensor]) -> tuple[Outputs, dict[str, Tensor]]:
         model = self.model
         with in_float32(batch["audio"]):  # log power of near silence is lost in half precision
-            latents, _ = model.encode(batch["audio"], model.zero_state(len(batch["audio"]))[0])
+            latents, *_ = model.encode(batch["audio"], *model.zero_state(len(batch["audio"]))[:2])
             parts = {"alignment": self._alignment(latents)} if self.align else {}
         views = model.config.views
         if self.recipe.view_dropout and len(views) > 1:
@@ -113,7 +113,7 @@ class TrainingStep(Step):
         """The whole clip from zero state: the same numbers as a stream (tested)."""
         in_windows = latents.shape[1] % self.model.config.window_tokens == 0
         return Outputs(
-            *self.model.read(latents, delay, *self.model.zero_state(len(latents)), in_windows=in_windows)[:3]
+            *self.model.read(latents, delay, *self.model.zero_state(len(latents))[2:], in_windows=in_windows)[:3]
         )
 
     def _alignment(self, latents: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ CPU_WORKERS = 2  # processes that render, where the network trains on the CPU
 # What may be another when a run goes on: how long it is, its pace, and how it is watched. All else decides what is
 # learnt from which batch, and half a run of each would be neither.
 FREE = {"steps", "warmup_steps", "learning_rate", "validation_every", "validation_batches"}
+SHAPELESS = {"name", "softening"}  # of a configuration: weights fit whatever these are
 
 OnValidation = Callable[[int, dict[str, float]], None]
 
@@ -379,7 +380,7 @@ def _start_from(module: Step, parent: Checkpoint, config: FrameGrid) -> None:
 def _fitting(parent: Checkpoint, config: FrameGrid) -> dict[str, Tensor]:
     """The parent's weights in the shape of `config`. Raises UsageError where they cannot have it."""
     ours, theirs = config.to_dict(), parent.config.to_dict()
-    different = [key for key in ours if key != "name" and ours[key] != theirs[key]]
+    different = [key for key in ours if key not in SHAPELESS and ours[key] != theirs[key]]
     if not different:
         return parent.weights
     if isinstance(config, ModelConfig) and isinstance(parent.config, ModelConfig) and can_widen(parent.config, config):

@@ -166,10 +166,11 @@ def test_a_silenced_view_is_what_view_dropout_trains(tmp_path):
     import torch
 
     audio = drum_like(3, 1.0)[: 40 * 882].astype(np.float32)
-    latents, tail = model.encode(torch.from_numpy(audio)[None], model.zero_state(1)[0])
+    state_audio, state_attack, *others = model.zero_state(1)
+    latents, *_ = model.encode(torch.from_numpy(audio)[None], state_audio, state_attack)
     for i, (view, engine) in enumerate(blinded.items()):
         kept = torch.arange(3) != i
-        expected = model.read(latents * kept[:, None], torch.tensor([[2]]), tail, *model.zero_state(1)[1:])
+        expected = model.read(latents * kept[:, None], torch.tensor([[2]]), *others)
         found = engine.step(audio[None], np.array([[2]]), engine.zero_state(1))
         assert np.allclose(found.onset_logits, expected.onset_logits.detach().numpy(), atol=1e-5), view
     whole = TorchEngine.of(loaded).step(audio[None], np.array([[2]]), engine.zero_state(1))

@@ -113,7 +113,7 @@ def test_half_states_are_halves_outside_too(small: Path, tmp_path: Path, monkeyp
     path = tmp_path / "small.fp16-states.onnx"
     half, single = OnnxRuntimeEngine(path), OnnxRuntimeEngine(small)
     assert (half.manifest.verified, half.manifest.precision) == (True, "float16")
-    halves = dict.fromkeys(single.manifest.states, "float16") | {"state_audio": "float32"}
+    halves = dict.fromkeys(single.manifest.states, "float16") | dict.fromkeys(pipeline.KEPT_STATES, "float32")
     assert half.manifest.states == single.manifest.states
     assert {name: half.manifest.state_type(name) for name in half.manifest.states} == halves
     report = parity.check_parity(

@@ -19,7 +19,7 @@ from ghostnote.models.corpora import Label, open_corpus
 from ghostnote.models.data.recipe import RenderRecipe
 from ghostnote.models.data.recorded import RecordedClips
 from ghostnote.models.evaluation.corpus_tracks import corpus_tracks
-from ghostnote.models.labelling.percussive import BEFORE, FLOOR, ROUND, Medians, percussive
+from ghostnote.models.labelling.percussive import FLOOR, percussive
 from ghostnote.models.training.loss import make_targets
 from ghostnote.runtime.errors import InputError
 from ghostnote.runtime.vocabulary import index_of
@@ -46,27 +46,24 @@ def level_db(audio: torch.Tensor) -> float:
     return float(10 * audio.square().mean().log10())
 
 
-@pytest.mark.parametrize("medians", [ROUND, BEFORE])
-def test_what_sustains_is_softer_and_strokes_are_not(medians: Medians) -> None:
+def test_what_sustains_is_softer_and_strokes_are_not() -> None:
     middle = slice(RATE, 2 * RATE)
-    softer = level_db(percussive(tone(3.0), medians)[middle]) - level_db(tone(3.0)[middle])
+    softer = level_db(percussive(tone(3.0))[middle]) - level_db(tone(3.0)[middle])
     assert softer == pytest.approx(20 * np.log10(FLOOR), abs=2)
     struck = strokes([1.2, 1.5, 1.8], 3.0)
-    assert abs(level_db(percussive(struck, medians)[middle]) - level_db(struck[middle])) < 2
+    assert abs(level_db(percussive(struck)[middle]) - level_db(struck[middle])) < 2
 
 
-@pytest.mark.parametrize("medians", [ROUND, BEFORE])
-def test_nothing_is_moved(medians: Medians) -> None:
+def test_nothing_is_moved() -> None:
     struck = strokes([1.5], 3.0)
-    changed = percussive(struck + tone(3.0), medians)
+    changed = percussive(struck + tone(3.0))
     lags = np.correlate(changed[RATE : 2 * RATE].numpy(), struck[RATE + 200 : 2 * RATE - 200].numpy(), "valid")
     assert int(np.argmax(lags)) == 200
 
 
 @pytest.mark.parametrize("samples", [0, 1, 500, 2048, 5000])
 def test_any_length(samples: int) -> None:
-    for medians in (ROUND, BEFORE):
-        assert percussive(torch.ones(samples), medians).shape == (samples,)
+    assert percussive(torch.ones(samples)).shape == (samples,)
 
 
 def test_the_command_labels_what_has_no_labels(tmp_path: Path) -> None:

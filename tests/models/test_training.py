@@ -456,7 +456,7 @@ def test_a_stop_does_not_choose_the_best_weights(tmp_path, unrendered, monkeypat
     [
         ({"seed": 9}, "seed 0 instead of 9"),
         ({"clips": 1, "margin_ms": 1.5}, r"clips 2 instead of 1, margin_ms 0\.0 instead of 1\.5"),
-        ({"velocity_weight": 1.0}, "velocity_weight 25.0 instead of 1.0"),
+        ({"velocity_weight": 1.0}, "velocity_weight 40.0 instead of 1.0"),
     ],
 )
 def test_a_run_goes_on_as_it_began(tmp_path, unrendered, changes, message):

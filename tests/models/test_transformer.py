@@ -1,11 +1,22 @@
 """The network: shapes, budgets, what depends on what. The streaming laws are in tests/test_laws.py."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from ghostnote.models.arithmetic import gflop_per_second
 from ghostnote.models.config import PRESETS, ModelConfig
-from ghostnote.models.frontend import AttackView, ToneView, WaveView, frames, tail_samples
+from ghostnote.models.frontend import (
+    LEVEL_SCALE,
+    AttackView,
+    ToneView,
+    WaveView,
+    faded_sums,
+    frames,
+    tail_samples,
+)
 from ghostnote.models.transformer import VIEWS, DrumTransformer, state_shapes
 
 
@@ -61,8 +72,48 @@ def test_a_view_hears_its_own_token_and_no_later_one(view):
     silence = torch.zeros(1, tail_samples(config) + 3 * config.samples_per_token)
     changed = silence.clone()
     changed[0, -2 * config.samples_per_token + 400] = 1.0  # in token 1 of 0..2
-    moved = (layer(changed) - layer(silence)).abs().amax(2)[0] > 1e-4
+    state = [torch.zeros(1, 2, config.attack_bands)] if view is AttackView else []
+    quiet, struck = (layer(audio, *state) for audio in (silence, changed))
+    if state:
+        (quiet, _), (struck, _) = quiet, struck
+    moved = (struck - quiet).abs().amax(2)[0] > 1e-4
     assert moved.tolist()[:2] == [False, True]
+
+
+def test_faded_sums_are_those_of_a_loop():
+    x = torch.rand(2, 9, 3)
+    expected = [x[:, 0]]
+    for t in range(1, 9):
+        expected.append(x[:, t] + 0.8 * expected[-1])
+    assert torch.allclose(faded_sums(x, 0.8), torch.stack(expected, 1), atol=1e-6)
+    # Long past where powers of the fading could be divided by.
+    assert faded_sums(torch.ones(1, 3000, 1), 0.8)[0, -1] == pytest.approx(5)
+
+
+def attack_levels(softening: float, audio: torch.Tensor) -> torch.Tensor:
+    """Levels of the attack view from silence on, scaled as they enter the network: [T, windows, bands]."""
+    config = replace(PRESETS["tiny"], softening=softening)
+    layer = AttackView(config)
+    heard = torch.nn.functional.pad(audio, (tail_samples(config), 0))[None]
+    features, _ = layer(heard, torch.zeros(1, 2, config.attack_bands))
+    return features[0].unflatten(1, (layer.per_token, 2, -1))[:, :, 0]
+
+
+def test_what_sustains_is_softened_in_the_attack_view_and_strokes_are_not():
+    t = torch.arange(60 * 882) / 44100
+    tone = 0.3 * torch.sin(2 * torch.pi * 1000 * t)
+    stroke = torch.zeros_like(tone)
+    stroke[50 * 882 + 300 : 50 * 882 + 700] = torch.randn(400, generator=torch.Generator().manual_seed(0)) * 0.3
+    for audio, least_db, most_db in ((tone, 3.3, 4.2), (stroke, -0.1, 0.1)):
+        plain, softened = (attack_levels(softening, audio)[50].max() for softening in (1.0, 0.3))
+        assert least_db < (plain - softened) / LEVEL_SCALE * 10 / math.log(10) < most_db
+
+
+def test_a_model_that_was_trained_without_softening_hears_as_it_did():
+    older = {key: value for key, value in PRESETS["tiny"].to_dict().items() if key != "softening"}
+    assert ModelConfig.from_dict(older).softening == 1.0
+    with pytest.raises(ValueError, match="softening 0 must be above 0"):
+        replace(PRESETS["tiny"], softening=0)
 
 
 def test_tone_view_finds_the_frequency():
@@ -102,11 +153,11 @@ def test_the_delay_matters(model):
 @pytest.mark.parametrize("view", range(3))
 def test_every_view_matters(model, view):
     audio = torch.randn(1, 10 * 882) * 0.1
-    states = model.zero_state(1)
-    latents, tail = model.encode(audio, states[0])
+    state_audio, state_attack, *others = model.zero_state(1)
+    latents, *_ = model.encode(audio, state_audio, state_attack)
     kept = torch.ones(1, 1, 3, 1)
     kept[0, 0, view] = 0
-    full, without = (model.read(x, torch.tensor([[3]]), tail, *states[1:]) for x in (latents, latents * kept))
+    full, without = (model.read(x, torch.tensor([[3]]), *others) for x in (latents, latents * kept))
     assert not torch.allclose(full.onset_logits, without.onset_logits, atol=1e-4)
 
 
@@ -115,7 +166,7 @@ def test_a_clip_read_in_windows_gives_the_numbers_of_a_stream(model):
     config = model.config
     tokens = 3 * config.window_tokens
     latents = torch.randn(2, tokens, len(VIEWS), config.view_width)
-    delay, state = torch.tensor([[0], [1]]), model.zero_state(2)
+    delay, state = torch.tensor([[0], [1]]), model.zero_state(2)[2:]
     with torch.inference_mode():
         whole = model.read(latents, delay, *state, in_windows=True)
         outputs = []
