@@ -77,9 +77,25 @@ SPOKEN := runs/sounds-and-speech
 RICHER := $(call SOUNDS_OF,$(SOUNDS)) $(KEPT)
 RICHEST := $(call SOUNDS_OF,$(SPOKEN)) $(KEPT)
 STRUMMED := runs/sounds-speech-and-guitars
-# Music that nobody labelled, a folder of PACKS for each source: HEARD holds it with labels of the model so far.
+# Music that nobody labelled, a folder of PACKS for each source: HEARD and HEARD_AGAIN hold it with labels of the model
+# so far.
 HEARD := runs/heard
+HEARD_AGAIN := runs/heard-again
 MUSIC := muldjord sectoid redeclipse supertuxkart
+MORE_MUSIC := $(MUSIC) marsshooter blobwars naev ufoai
+LICENCE_muldjord := CC BY-SA 3.0
+LICENCE_sectoid := MIT
+LICENCE_redeclipse := CC BY-SA 3.0
+LICENCE_supertuxkart := CC BY-SA 3.0 and 4.0
+LICENCE_marsshooter := CC BY-SA 3.0
+LICENCE_blobwars := CC BY-SA 3.0 and CC BY 3.0
+LICENCE_naev := CC BY-SA 3.0 and CC BY 3.0
+LICENCE_ufoai := CC BY-SA 3.0, CC BY 3.0 and public domain
+# $(call labelled,FOLDER,SOURCES,MODEL): copies of the sources, labelled by the model; $(call heard,FOLDER,SOURCES): the
+# options to train on them.
+labelled = mkdir -p $(1) $(foreach source,$(2),&& { [ -d $(1)/$(source) ] || cp -r $(PACKS)/$(source) $(1)/; } \
+	&& $(GHOSTNOTE) label-recordings $(3) $(1)/$(source) --licence "$(LICENCE_$(source))")
+heard = $(foreach source,$(2),--corpus heard=$(1)/$(source)) --corpus-share 0.25
 # Courses on stems and mixes: the later ones hear other renders (--seed) and begin at one delay.
 FIRST := $(TRAINING) --distinct 2000
 SECOND := $(TRAINING) --distinct 3000 --seed 1
@@ -101,8 +117,8 @@ FIFTEENTH := $(TRAINING) --distinct 1800 --seed 15 --margin-ms 1.5
 SIXTEENTH := $(TRAINING) --distinct 2600 --seed 16 --margin-ms 1.5
 SEVENTEENTH := $(RICHER) --distinct 1300 --seed 17 --margin-ms 1.5
 EIGHTEENTH := $(RICHEST) --distinct 1300 --seed 18 --margin-ms 1.5
-NINETEENTH := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 1300 --seed 19 --margin-ms 1.5 \
-	$(foreach source,$(MUSIC),--corpus heard=$(HEARD)/$(source)) --corpus-share 0.25
+NINETEENTH := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 1300 --seed 19 --margin-ms 1.5 $(call heard,$(HEARD),$(MUSIC))
+TWENTIETH := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 800 --seed 20 --margin-ms 1.5 $(call heard,$(HEARD_AGAIN),$(MORE_MUSIC))
 # Both begin narrower and are widened for their later courses.
 SLIM := --preset slim
 NARROW := --preset narrow --teacher
@@ -166,14 +182,12 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) average runs/base-1314151617.pt runs/base-18/best.pt -o runs/base-131415161718.pt
 	$(GHOSTNOTE) train runs/base-19 $(EIGHTEENTH) --init runs/base-131415161718.pt --steps 2500 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-131415161718.pt runs/base-19/best.pt -o runs/base-13141516171819.pt
-	mkdir -p $(HEARD) && for source in $(MUSIC); do [ -d $(HEARD)/$$source ] || cp -r $(PACKS)/$$source $(HEARD)/ || exit; done
-	for source in muldjord redeclipse; do \
-		$(GHOSTNOTE) label-recordings runs/base-13141516171819.pt $(HEARD)/$$source --licence "CC BY-SA 3.0" || exit; \
-	done
-	$(GHOSTNOTE) label-recordings runs/base-13141516171819.pt $(HEARD)/sectoid --licence MIT
-	$(GHOSTNOTE) label-recordings runs/base-13141516171819.pt $(HEARD)/supertuxkart --licence "CC BY-SA 3.0 and 4.0"
+	$(call labelled,$(HEARD),$(MUSIC),runs/base-13141516171819.pt)
 	$(GHOSTNOTE) train runs/base-20 $(NINETEENTH) --init runs/base-13141516171819.pt --steps 2900 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-13141516171819.pt runs/base-20/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-13141516171819.pt runs/base-20/best.pt -o runs/base-1314151617181920.pt
+	$(call labelled,$(HEARD_AGAIN),$(MORE_MUSIC),runs/base-1314151617181920.pt)
+	$(GHOSTNOTE) train runs/base-21 $(TWENTIETH) --init runs/base-1314151617181920.pt --steps 2000 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-1314151617181920.pt runs/base-21/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -204,7 +218,9 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) train runs/small-21 $(EIGHTEENTH) --preset small --teacher runs/base-131415161718.pt --init runs/small-181920.pt --steps 1850 --learning-rate 1.2e-3
 	$(GHOSTNOTE) average runs/small-181920.pt runs/small-21/best.pt runs/small-21/best.pt runs/small-21/best.pt -o runs/small-18192021.pt
 	$(GHOSTNOTE) train runs/small-22 $(NINETEENTH) --preset small --teacher runs/base-13141516171819.pt --init runs/small-18192021.pt --steps 2500 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/small-18192021.pt runs/small-22/best.pt -o runs/small.pt
+	$(GHOSTNOTE) average runs/small-18192021.pt runs/small-22/best.pt -o runs/small-1819202122.pt
+	$(GHOSTNOTE) train runs/small-23 $(TWENTIETH) --preset small --teacher runs/base-1314151617181920.pt --init runs/small-1819202122.pt --steps 1500 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/small-1819202122.pt runs/small-23/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets

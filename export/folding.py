@@ -127,7 +127,8 @@ class _Tone(nn.Module):
         b = heard.shape[0]
         low = self.decimate(heard, self.stride).reshape(b, 1, 1, -1)
         spectrum = _convolved(low, self.dft, self.hop)
-        return _with_rise(_log_bands(_power(spectrum), self.bands), b, self.features)
+        level = _log_bands(_power(spectrum), self.bands)
+        return _with_rise(level.reshape(b, -1, level.shape[1]), self.features)
 
 
 class _Attack(nn.Module):
@@ -142,6 +143,7 @@ class _Attack(nn.Module):
         self.hann, self.same, self.opposite, self.odd = (
             _constant(x) for x in (view.hann, view.same, view.opposite, view.odd)
         )
+        self.floor = c.power_floor
         self.bands = _constant(view.bands.double() / c.power_floor)
 
     def forward(self, heard: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,10 +154,9 @@ class _Attack(nn.Module):
         power = torch.cat([_power(samples @ fourier) for samples, fourier in folds], dim=1)
         bands = (power @ self.bands).reshape(b, -1, self.per_token, state.shape[2])
         before, last = state.chunk(2, dim=1)
-        softened, sums = self._softened(bands, before)
+        softened, sums = self._softened(bands, before * (1 / self.floor))
         level = torch.cat([last, torch.log(softened + 1).flatten(1, 2)], dim=1)
-        rows = level.reshape(-1, level.shape[2])
-        return _with_rise(rows, b, self.features), torch.cat([sums, level[:, -1:]], dim=1)
+        return _with_rise(level, self.features), torch.cat([sums * self.floor, level[:, -1:]], dim=1)
 
     def _softened(self, bands: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T, per_token, K] and the faded sum before [B, 1, K] -> the same softened, and the sum after."""
@@ -365,9 +366,8 @@ def _log_bands(power: Tensor, bands: _Product) -> Tensor:
     return torch.log(bands(power))
 
 
-def _with_rise(level: Tensor, b: int, features: int) -> Tensor:
-    """[B * (1 + T * per_token), bands] -> [N, 2 * per_token * bands]: levels and their positive differences."""
-    level = level.reshape(b, -1, level.shape[1])
+def _with_rise(level: Tensor, features: int) -> Tensor:
+    """[B, 1 + T * per_token, bands] -> [N, 2 * per_token * bands]: levels and their positive differences."""
     now = level[:, 1:]
     return torch.cat([now, torch.relu(now - level[:, :-1])], dim=2).reshape(-1, features)
 

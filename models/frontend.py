@@ -139,8 +139,8 @@ class AttackView(View):
     def forward(self, audio: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """[B, tail + T * samples_per_token] and state [B, 2, K] -> [B, T, V] and the state after it.
 
-        The state is the faded sum of the powers before and the logarithm of the last window's softened power, both
-        over `power_floor`; zeros are silence.
+        The state is the faded sum of the powers before, and the logarithm of the last window's softened power over
+        `power_floor`; zeros are silence.
         """
         c = self.config
         skip = tail_samples(c) - (c.attack_window - c.attack_hop)
@@ -151,10 +151,10 @@ class AttackView(View):
         folds = (early + late, self.same), (early - late, self.opposite), (first - second, self.odd)
         power = torch.cat([_power(torch.matmul(samples, fourier)) for samples, fourier in folds], dim=2)
         bands = torch.matmul(power, self.bands) * (1 / c.power_floor)
-        softened, background = self._softened(bands.unflatten(1, (-1, self.per_token)), state[:, :1])
+        softened, sums = self._softened(bands.unflatten(1, (-1, self.per_token)), state[:, :1] * (1 / c.power_floor))
         level = torch.cat([state[:, 1:], torch.log(softened.flatten(1, 2) + 1)], dim=1)
         features = _with_rise(level * LEVEL_SCALE + level_offset(c.power_floor), self.per_token)
-        return features, torch.cat([background, level[:, -1:]], dim=1)
+        return features, torch.cat([sums * c.power_floor, level[:, -1:]], dim=1)
 
     def _softened(self, bands: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T, windows, K] and the faded sum before [B, 1, K] -> the same softened, and the sum after."""
@@ -193,10 +193,9 @@ def scaled_log(power: Tensor, floor: float) -> Tensor:
 
 def faded_sums(x: Tensor, fading: float) -> Tensor:
     """[B, T, K] -> [B, T, K]: y[t] = x[t] + fading * y[t - 1], as one product with a triangular matrix."""
-    steps = torch.arange(x.shape[1], device=x.device)
-    distance = steps[:, None] - steps[None, :]
-    weight = torch.exp(distance.clamp(min=0).to(x.dtype) * math.log(fading))
-    return torch.matmul(torch.where(distance >= 0, weight, 0.0), x)
+    steps = torch.arange(x.shape[1], device=x.device, dtype=x.dtype)
+    weights = torch.exp((steps[:, None] - steps) * math.log(fading))
+    return torch.matmul(torch.tril(weights), x)
 
 
 def level_offset(floor: float) -> float:

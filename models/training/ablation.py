@@ -57,6 +57,7 @@ VARIANTS: dict[str, Variant] = {
     "attack-only": Variant("the attack view alone", {"views": ("attack",)}),
     "wave-only": Variant("the wave view alone", {"views": ("wave",)}),
     "concatenation": Variant("views concatenated instead of cross-view attention", {"fusion": "concatenation"}),
+    "no-softening": Variant("no softening of what sustains in the attack view", {"softening": 1.0}),
     "no-alignment": Variant("no alignment of the views", course={"alignment_weight": 0.0}),
     "no-view-dropout": Variant("no view dropout", course={"view_dropout": False}),
     "no-subframe": Variant("no sub-frame head: hits at the centre of their frame", {"subframe": False}),
