@@ -108,9 +108,9 @@ class AttackView(View):
     """When: log-mel bands up to 18 kHz of 11.6 ms windows, three per token, and their increase since the last.
 
     What sustains is softened first: a band's amplitude is multiplied by softening + (1 - softening) P / (P + H + floor),
-    P being its power and H the mean power of the tokens before, which fades by 1 / softening_tokens per token. It is
-    the mask of median filtering (FitzGerald 2010), with a mean of the past for the median: strokes stay as they are,
-    chords and tails lose up to 1 / softening of their amplitude.
+    P its power and H the mean power of the tokens before, which fades by 1 / softening_tokens per token: the mask of
+    median filtering (FitzGerald 2010) with a mean of the past for the median. Strokes stay as they are; of chords and
+    tails less is left, `softening` at least.
     """
 
     hann: Tensor
