@@ -186,7 +186,7 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) train runs/base-20 $(NINETEENTH) --init runs/base-13141516171819.pt --steps 2900 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-13141516171819.pt runs/base-20/best.pt -o runs/base-1314151617181920.pt
 	$(call labelled,$(HEARD_AGAIN),$(MORE_MUSIC),runs/base-1314151617181920.pt)
-	$(GHOSTNOTE) train runs/base-21 $(TWENTIETH) --init runs/base-1314151617181920.pt --steps 2000 --learning-rate 1.5e-3
+	$(GHOSTNOTE) train runs/base-21 $(TWENTIETH) --init runs/base-1314151617181920.pt --steps 1500 --learning-rate 1.5e-3
 	$(GHOSTNOTE) average runs/base-1314151617181920.pt runs/base-21/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
@@ -219,8 +219,8 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) average runs/small-181920.pt runs/small-21/best.pt runs/small-21/best.pt runs/small-21/best.pt -o runs/small-18192021.pt
 	$(GHOSTNOTE) train runs/small-22 $(NINETEENTH) --preset small --teacher runs/base-13141516171819.pt --init runs/small-18192021.pt --steps 2500 --learning-rate 1.2e-3
 	$(GHOSTNOTE) average runs/small-18192021.pt runs/small-22/best.pt -o runs/small-1819202122.pt
-	$(GHOSTNOTE) train runs/small-23 $(TWENTIETH) --preset small --teacher runs/base-1314151617181920.pt --init runs/small-1819202122.pt --steps 1500 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/small-1819202122.pt runs/small-23/best.pt -o runs/small.pt
+	$(GHOSTNOTE) train runs/small-23 $(TWENTIETH) --preset small --teacher runs/base-1314151617181920.pt --init runs/small-1819202122.pt --steps 1200 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/small-1819202122.pt runs/small-23/best.pt runs/small-23/best.pt runs/small-23/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
