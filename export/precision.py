@@ -54,6 +54,7 @@ _FLOATS = {
     "float16": (TensorProto.FLOAT16, np.dtype(np.float16)),
     "bfloat16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
 }
+_SINGLE = frozenset({"Range"})  # ONNX has none of these in 16 bits
 _RESIDUAL = ("Add", "Sub", "ReduceMean", "Reshape", "Transpose", "Conv", "Concat")
 
 
@@ -73,7 +74,8 @@ def retype(
     nodes = list(proto.graph.node)
     del proto.graph.node[:]
     for node in nodes:
-        retyper.place(node, TensorProto.FLOAT if node.name in kept else element)
+        single = node.name in kept or node.op_type in _SINGLE
+        retyper.place(node, TensorProto.FLOAT if single else element)
     retyper.finish()
     return _tidied(proto)
 

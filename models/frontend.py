@@ -107,8 +107,8 @@ class ToneView(View):
 class AttackView(View):
     """When: log-mel bands up to 18 kHz of 11.6 ms windows, three per token, and their increase since the last.
 
-    What sustains is softened first: a band's amplitude is multiplied by softening + (1 - softening) P / (P + H + floor),
-    P its power and H the mean power of the tokens before, which fades by 1 / softening_tokens per token: the mask of
+    What sustains is softened first: a band's amplitude times softening + (1 - softening) P / (P + H + floor), P being
+    its power and H the mean power of the tokens before, which fades by 1 / softening_tokens per token: the mask of
     median filtering (FitzGerald 2010) with a mean of the past for the median. Strokes stay as they are; of chords and
     tails less is left, `softening` at least.
     """

@@ -128,11 +128,13 @@ def test_streams_that_take_turns_join_and_leave_are_as_each_alone(click_path: Pa
     engine.close()
 
 
-def test_half_states_lie_on_the_device_as_halves(tiny_onnx: Path, tmp_path: Path, audio: np.ndarray) -> None:
+def test_half_states_lie_on_the_device_as_halves(tiny_onnx: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.onnx"
+    # As many streams as a bucket holds: with rows that only fill it up, some processors round the others otherwise.
+    audio, delays = tokens_of_audio(TOKENS, streams=4, seed=7), [*DELAYS, 3]
     onnx.save(reduce(*read_graph(tiny_onnx), Precision.FP16, StatePrecision.FP16), path)
     engine, other = plan_engine(path), OnnxRuntimeEngine(path)
-    found, expected = (laws.run_engine(one, audio, DELAYS, laws.every(3)) for one in (engine, other))
+    found, expected = (laws.run_engine(one, audio, delays, laws.every(3)) for one in (engine, other))
     laws.assert_same_heads(found, expected, 0.0, "half states")
     assert close_to(dict(found.state), expected.state, 0.0)
     assert {name: value.dtype.name for name, value in found.state.items()}["state_keys_00"] == "float16"
