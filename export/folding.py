@@ -35,8 +35,8 @@ from ..models.frontend import (
     ToneView,
     View,
     WaveView,
-    faded_sums,
     level_offset,
+    softened,
     tail_samples,
 )
 from ..models.transformer import Block, ConcatenatedViews, CrossViewFusion, DrumTransformer, StepOutput, ViewEncoder
@@ -138,12 +138,11 @@ class _Attack(nn.Module):
         super().__init__()
         c = view.config
         self.features, self.hop, self.half_window = view.features, c.attack_hop, c.attack_window // 2
-        self.per_token, self.softening, self.share = view.per_token, c.softening, 1 / c.softening_tokens
+        self.config, self.per_token = c, view.per_token
         self.skip = tail_samples(c) - (c.attack_window - c.attack_hop)
         self.hann, self.same, self.opposite, self.odd = (
             _constant(x) for x in (view.hann, view.same, view.opposite, view.odd)
         )
-        self.floor = c.power_floor
         self.bands = _constant(view.bands.double() / c.power_floor)
 
     def forward(self, heard: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,16 +153,9 @@ class _Attack(nn.Module):
         power = torch.cat([_power(samples @ fourier) for samples, fourier in folds], dim=1)
         bands = (power @ self.bands).reshape(b, -1, self.per_token, state.shape[2])
         before, last = state.chunk(2, dim=1)
-        softened, sums = self._softened(bands, before * (1 / self.floor))
-        level = torch.cat([last, torch.log(softened + 1).flatten(1, 2)], dim=1)
-        return _with_rise(level, self.features), torch.cat([sums * self.floor, level[:, -1:]], dim=1)
-
-    def _softened(self, bands: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, T, per_token, K] and the faded sum before [B, 1, K] -> the same softened, and the sum after."""
-        sums = faded_sums(torch.cat([before, bands.mean(2)], dim=1), 1 - self.share)
-        background = (sums[:, :-1] * self.share).unsqueeze(2)
-        gain = self.softening + (1 - self.softening) * (bands / (bands + background + 1))
-        return bands * (gain * gain), sums[:, -1:]
+        bands, sums = softened(bands, before * (1 / self.config.power_floor), self.config)
+        level = torch.cat([last, torch.log(bands + 1).flatten(1, 2)], dim=1)
+        return _with_rise(level, self.features), torch.cat([sums * self.config.power_floor, level[:, -1:]], dim=1)
 
     def _halves(self, heard: Tensor) -> tuple[Tensor, Tensor]:
         """First and second half of every window, [n, half] each. A half is shorter than a hop: no overlap to copy."""

@@ -23,6 +23,7 @@ __all__ = [
     "level_offset",
     "mel_bands",
     "scaled_log",
+    "softened",
     "tail_samples",
 ]
 
@@ -151,19 +152,10 @@ class AttackView(View):
         folds = (early + late, self.same), (early - late, self.opposite), (first - second, self.odd)
         power = torch.cat([_power(torch.matmul(samples, fourier)) for samples, fourier in folds], dim=2)
         bands = torch.matmul(power, self.bands) * (1 / c.power_floor)
-        softened, sums = self._softened(bands.unflatten(1, (-1, self.per_token)), state[:, :1] * (1 / c.power_floor))
-        level = torch.cat([state[:, 1:], torch.log(softened.flatten(1, 2) + 1)], dim=1)
+        heard, sums = softened(bands.unflatten(1, (-1, self.per_token)), state[:, :1] * (1 / c.power_floor), c)
+        level = torch.cat([state[:, 1:], torch.log(heard.flatten(1, 2) + 1)], dim=1)
         features = _with_rise(level * LEVEL_SCALE + level_offset(c.power_floor), self.per_token)
         return features, torch.cat([sums * c.power_floor, level[:, -1:]], dim=1)
-
-    def _softened(self, bands: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, T, windows, K] and the faded sum before [B, 1, K] -> the same softened, and the sum after."""
-        share = 1 / self.config.softening_tokens
-        sums = faded_sums(torch.cat([before, bands.mean(2)], dim=1), 1 - share)
-        background = (sums[:, :-1] * share).unsqueeze(2)
-        floor = self.config.softening
-        gain = floor + (1 - floor) * bands / (bands + background + 1)
-        return bands * gain.square(), sums[:, -1:]
 
 
 class WaveView(View):
@@ -189,6 +181,18 @@ def scaled_log(power: Tensor, floor: float) -> Tensor:
     """Log power with silence near -2 and full scale near +1.7: every view enters the network at a like scale."""
     # log(power + floor), but with an addend of 1: graph optimisers take one of 1e-8 for zero, and drop it.
     return torch.log(power * (1 / floor) + 1) * LEVEL_SCALE + level_offset(floor)
+
+
+def softened(bands: Tensor, before: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """What `AttackView` does to what sustains, in powers over `power_floor`.
+
+    [B, T, windows, K] and the faded sum of the tokens before [B, 1, K] -> the same softened, and the sum after.
+    """
+    share = 1 / config.softening_tokens
+    sums = faded_sums(torch.cat([before, bands.mean(2)], dim=1), 1 - share)
+    background = (sums[:, :-1] * share).unsqueeze(2)
+    gain = config.softening + (1 - config.softening) * (bands / (bands + background + 1))
+    return bands * (gain * gain), sums[:, -1:]
 
 
 def faded_sums(x: Tensor, fading: float) -> Tensor:
