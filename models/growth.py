@@ -22,8 +22,11 @@ __all__ = ["can_widen", "widened"]
 
 
 def can_widen(narrow: ModelConfig, wide: ModelConfig) -> bool:
-    """Whether they differ in width and heads only, and the wide one has more heads of the same size."""
-    same = replace(narrow, name=wide.name, width=wide.width, heads=wide.heads) == wide
+    """Whether they differ in width and heads only, and the wide one has more heads of the same size.
+
+    How much the `attack` view softens has no weights: it may be another.
+    """
+    same = replace(narrow, name=wide.name, width=wide.width, heads=wide.heads, softening=wide.softening) == wide
     return same and wide.heads > narrow.heads and wide.width * narrow.heads == narrow.width * wide.heads
 
 

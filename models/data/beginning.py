@@ -12,13 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .packed import SAMPLE_RATE
 from .recipe import Draws, Settings, within
 from .renderer import Clips
 
-__all__ = ["begun_at_attacks"]
+__all__ = ["beginning", "begun_at_attacks"]
 
 ALONE_S = 0.05  # no hit so long before the attack: the cut takes away the label of what still sounds like one
 
@@ -27,22 +26,30 @@ def begun_at_attacks(clips: Clips, draws: Sequence[Draws], settings: Settings) -
     """A `share` of the clips, cut `lead_ms` before one of their attacks within `latest_s`; silence fills their ends."""
     audio, times, classes = clips.audio.clone(), clips.times.clone(), clips.classes.clone()
     for row, d in enumerate(draws):
-        rng = d["beginning"]
-        if rng.random() >= settings["share"]:
+        struck = classes[row] >= 0
+        known, covered = (values[row][struck].cpu().numpy() for values in (times, clips.ignored))
+        start = beginning(known, covered, d["beginning"], settings)
+        if not start:
             continue
-        attacks = _attacks(times[row], classes[row], clips.ignored[row], settings["latest_s"])
-        if not len(attacks):
-            continue
-        start = max(0, round((float(rng.choice(attacks)) - within(rng, settings["lead_ms"]) / 1000) * SAMPLE_RATE))
         audio[row] = torch.nn.functional.pad(audio[row, start:], (0, start))
         times[row] -= start / SAMPLE_RATE
         classes[row][times[row] < 0] = -1
     return clips._replace(audio=audio, times=times, classes=classes)
 
 
-def _attacks(times: Tensor, classes: Tensor, ignored: Tensor, latest_s: float) -> np.ndarray:
-    """Times of the audible hits up to `latest_s`, of those [M] that no other comes shortly before."""
-    order = torch.argsort(times[classes >= 0])
-    known, covered = (values[classes >= 0][order].cpu().numpy() for values in (times, ignored))
+def beginning(times: np.ndarray, ignored: np.ndarray, rng: np.random.Generator, settings: Settings) -> int:
+    """The sample at which a clip with hits at `times` [H] (seconds, in any order) shall begin; 0: as it does."""
+    if rng.random() >= settings["share"]:
+        return 0
+    attacks = _attacks(times, ignored, settings["latest_s"])
+    if not len(attacks):
+        return 0
+    return max(0, round((float(rng.choice(attacks)) - within(rng, settings["lead_ms"]) / 1000) * SAMPLE_RATE))
+
+
+def _attacks(times: np.ndarray, ignored: np.ndarray, latest_s: float) -> np.ndarray:
+    """Those of the hits [H] up to `latest_s` that are to be found and that no other comes shortly before."""
+    order = np.argsort(times, kind="stable")
+    known, covered = times[order], ignored[order]
     first = np.diff(known, prepend=0.0) > ALONE_S
     return known[first & ~covered & (known <= latest_s)]

@@ -26,6 +26,7 @@ from ..config import FrameGrid
 from ..corpora.audio import duration_s, load_audio
 from ..corpora.recording import MEMBERS, Label, Recording
 from . import effects
+from .beginning import beginning
 from .dataset import Batch, draw_delays, draw_view
 from .recipe import Draws, RenderRecipe
 from .reuse import heard_again
@@ -44,7 +45,7 @@ class RecordedClips(Dataset[Batch]):
     Audio [B, N] mono at the model's rate; times, classes, velocities, ignored [B, M]; labelled [B, C]; exact [B];
     delay [B, 1]; dropped_view [B]. Recordings shorter than a clip are followed by zeros. `kinds` are those of
     `Recording.audio` that are used; a recording with both is drawn twice as often. With a `recipe`, its stages `reuse`
-    and those of the file (codec, band limits, noise, level) change what is heard.
+    and those of the file (codec, band limits, noise, level) change what is heard, and `beginning` where it begins.
     Raises UsageError for recordings that may not be trained on; InputError where no recording has audio of these kinds,
     or a file cannot be read.
     """
@@ -80,7 +81,7 @@ class RecordedClips(Dataset[Batch]):
         share = self.clips // self.world
         first = index * self.clips + self.rank * share
         draws = [Draws(self.seed, _STREAM, first + i) for i in range(share)]
-        crops = [self._played_differently(self._crop(d["recording"]), d) for d in draws]
+        crops = [self._begun(self._played_differently(self._crop(d["recording"]), d), d) for d in draws]
         batch = {
             "audio": self._sent(torch.from_numpy(np.stack([audio for audio, _, _ in crops])), draws),
             **_padded([hits for _, hits, _ in crops]),
@@ -115,6 +116,18 @@ class RecordedClips(Dataset[Batch]):
         seconds = len(audio) / self.config.sample_rate
         moved = [(stretch * time_s - start_s, code, velocity, ignored) for time_s, code, velocity, ignored in hits]
         return changed.numpy(), [hit for hit in moved if 0 <= hit[0] < seconds], recording
+
+    def _begun(self, crop: Crop, draws: Draws) -> Crop:
+        """A crop that may begin at an attack, as renders may; labels before it are gone, silence fills its end."""
+        if self.recipe is None or "beginning" not in self.recipe:
+            return crop
+        audio, hits, recording = crop
+        # What is ignored here lies around the hits themselves: it is nothing that came before them.
+        times = np.array([time_s for time_s, _, _, ignored in hits if not ignored])
+        start = beginning(times, np.zeros(len(times), bool), draws["beginning"], self.recipe["beginning"])
+        begun = np.pad(audio[start:], (0, start))
+        start_s = start / self.config.sample_rate
+        return begun, [(hit[0] - start_s, *hit[1:]) for hit in hits if hit[0] >= start_s], recording
 
 
 class MixedBatches(Dataset[Batch]):

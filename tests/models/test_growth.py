@@ -80,3 +80,10 @@ def test_what_is_not_more_heads_is_refused(config):
     assert not can_widen(NARROW, config)
     with pytest.raises(ValueError, match="more heads"):
         widened(DrumTransformer(NARROW).state_dict(), NARROW, config)
+
+
+def test_a_narrow_model_that_softens_less_is_widened_all_the_same():
+    older = replace(NARROW, softening=1.0)
+    assert can_widen(older, WIDE)
+    weights = DrumTransformer(older).state_dict()
+    assert widened(weights, older, WIDE).keys() == weights.keys()

@@ -17,6 +17,7 @@ from ghostnote.models.config import PRESETS
 from ghostnote.models.corpora import Label, Recording, Source, open_corpus
 from ghostnote.models.corpora.audio import load_audio
 from ghostnote.models.corpora.recording import covering
+from ghostnote.models.data.recipe import RenderRecipe
 from ghostnote.models.data.recorded import MixedBatches, RecordedClips
 from ghostnote.models.training.loss import make_targets
 from ghostnote.runtime.errors import InputError, UsageError
@@ -62,6 +63,21 @@ def test_crops_lie_where_they_say_at_every_rate(tmp_path: Path, rate: int) -> No
     after = load_audio([Source(path)], 44100, 2 * 44100 - 100, 1000)
     assert after.shape == (1000,)
     assert not after[300:].any()
+
+
+def test_crops_begin_at_attacks_where_the_recipe_says_so(tmp_path: Path) -> None:
+    times = [0.11 + 0.25 * k for k in range(40)]
+    path = clicks(tmp_path / "x.wav", times, 10.1)
+    track = recording(path, [Label(t, "SD", 0.5) for t in times], covering(*CODES))
+    stages = {"beginning": {"share": 1.0, "latest_s": 0.5, "lead_ms": [0, 3]}}
+    batch = RecordedClips(CONFIG, [track], clips=4, tokens=TOKENS, recipe=RenderRecipe("beginning", stages))[0]
+    assert batch["audio"].shape == (4, TOKENS * CONFIG.samples_per_token)
+    for audio, t, c, ignored in zip(*(batch[k] for k in ("audio", "times", "classes", "ignored")), strict=True):
+        struck = t[(c == index_of("SD")) & ~ignored]
+        heard = torch.nonzero(audio > 0.5)[:, 0] / 44100
+        torch.testing.assert_close(struck, heard.float(), atol=1e-4, rtol=0)
+        assert 0 <= struck.min() <= 0.003 + 1e-4
+        assert (t[c >= 0] >= 0).all()
 
 
 def test_labels_move_with_the_crop(tmp_path: Path) -> None:
