@@ -57,7 +57,7 @@ types: $(TEST_VENV)/.installed  ## mypy on the whole package, strict on the runt
 
 check: lint types test  ## lint, types, test: what CI runs
 
-# From data to the two bundled models, as docs/training.md explains. Every line goes on where it was stopped.
+# From data to the two bundled models, as docs/courses.md tells. Every line goes on where it was stopped.
 # DATA holds the folders kits, grooves and backing.
 DATA ?= data
 SOUNDS_OF = --kits $(1)/kits --grooves $(DATA)/grooves --backing $(1)/backing --cache runs/cache
@@ -70,7 +70,7 @@ GHOSTNOTE := OMP_NUM_THREADS=1 $(TEST_VENV)/bin/ghostnote
 
 # RECORDINGS holds drums, mix and annotations of tracks to read thresholds off; none: validation renders.
 CALIBRATION := $(if $(RECORDINGS),$(foreach kind,drums mix,--audio $(RECORDINGS)/$(kind)) --labels $(RECORDINGS)/annotations,$(RENDERS))
-# Of the later courses: the same folders with the sounds of more packs, which PACKS holds (docs/training.md).
+# Of the later courses: the same folders with the sounds of more packs, which PACKS holds (docs/courses.md).
 PACKS ?= packs
 SOUNDS := runs/sounds
 SPOKEN := runs/sounds-and-speech
@@ -154,73 +154,73 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) train runs/base-3 $(SLIM) $(SECOND) --init runs/base-2/best.pt --steps 6000 --one-delay-steps 2000
 	$(GHOSTNOTE) train runs/base-4 $(SLIM) $(SECOND) $(POLISH) --init runs/base-3/best.pt
 	$(GHOSTNOTE) train runs/base-5 $(SLIM) $(THIRD) --init runs/base-4/best.pt --steps 2000 --one-delay-steps 600
-	$(GHOSTNOTE) average runs/base-4/best.pt runs/base-5/best.pt -o runs/base-45.pt
-	$(GHOSTNOTE) train runs/base-6 $(SLIM) $(FOURTH) --init runs/base-45.pt --steps 4500 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-45.pt runs/base-6/best.pt runs/base-6/best.pt -o runs/base-456.pt
-	$(GHOSTNOTE) train runs/base-7 $(SLIM) $(FIFTH) --init runs/base-456.pt --steps 1400 --learning-rate 8e-4
-	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt -o runs/base-4567.pt
-	$(GHOSTNOTE) train runs/base-8 $(SLIM) $(SIXTH) --init runs/base-4567.pt --steps 3800 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-456.pt runs/base-7/best.pt runs/base-8/best.pt -o runs/base-678.pt
-	$(GHOSTNOTE) train runs/base-9 $(SLIM) $(SEVENTH) --init runs/base-678.pt --steps 1000 --learning-rate 8e-4
-	$(GHOSTNOTE) average runs/base-678.pt runs/base-9/best.pt -o runs/base-6789.pt
-	$(GHOSTNOTE) train runs/base-10 $(SLIM) $(EIGHTH) --init runs/base-6789.pt --steps 1400 --learning-rate 8e-4
-	$(GHOSTNOTE) average runs/base-6789.pt runs/base-10/best.pt -o runs/base-678910.pt
-	$(GHOSTNOTE) train runs/base-11 $(SLIM) $(TENTH) --init runs/base-678910.pt --steps 2400 --learning-rate 1e-3
-	$(GHOSTNOTE) average runs/base-678910.pt runs/base-11/best.pt -o runs/base-67891011.pt
-	$(GHOSTNOTE) train runs/base-12 $(SLIM) $(TWELFTH) --init runs/base-67891011.pt --steps 2600 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/base-67891011.pt runs/base-12/best.pt -o runs/base-6789101112.pt
-	$(GHOSTNOTE) train runs/base-13 $(TWELFTH) --init runs/base-6789101112.pt --steps 3400 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-4/best.pt runs/base-5/best.pt -o runs/base-mean-5.pt
+	$(GHOSTNOTE) train runs/base-6 $(SLIM) $(FOURTH) --init runs/base-mean-5.pt --steps 4500 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-mean-5.pt runs/base-6/best.pt runs/base-6/best.pt -o runs/base-mean-6.pt
+	$(GHOSTNOTE) train runs/base-7 $(SLIM) $(FIFTH) --init runs/base-mean-6.pt --steps 1400 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/base-mean-6.pt runs/base-7/best.pt -o runs/base-mean-7.pt
+	$(GHOSTNOTE) train runs/base-8 $(SLIM) $(SIXTH) --init runs/base-mean-7.pt --steps 3800 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-mean-6.pt runs/base-7/best.pt runs/base-8/best.pt -o runs/base-mean-8.pt
+	$(GHOSTNOTE) train runs/base-9 $(SLIM) $(SEVENTH) --init runs/base-mean-8.pt --steps 1000 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/base-mean-8.pt runs/base-9/best.pt -o runs/base-mean-9.pt
+	$(GHOSTNOTE) train runs/base-10 $(SLIM) $(EIGHTH) --init runs/base-mean-9.pt --steps 1400 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/base-mean-9.pt runs/base-10/best.pt -o runs/base-mean-10.pt
+	$(GHOSTNOTE) train runs/base-11 $(SLIM) $(TENTH) --init runs/base-mean-10.pt --steps 2400 --learning-rate 1e-3
+	$(GHOSTNOTE) average runs/base-mean-10.pt runs/base-11/best.pt -o runs/base-mean-11.pt
+	$(GHOSTNOTE) train runs/base-12 $(SLIM) $(TWELFTH) --init runs/base-mean-11.pt --steps 2600 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/base-mean-11.pt runs/base-12/best.pt -o runs/base-mean-12.pt
+	$(GHOSTNOTE) train runs/base-13 $(TWELFTH) --init runs/base-mean-12.pt --steps 3400 --learning-rate 1.5e-3
 	$(GHOSTNOTE) train runs/base-14 $(THIRTEENTH) --init runs/base-13/best.pt --steps 2700 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/base-13/best.pt runs/base-14/best.pt runs/base-14/best.pt runs/base-14/best.pt -o runs/base-1314.pt
-	$(GHOSTNOTE) train runs/base-15 $(FOURTEENTH) --init runs/base-1314.pt --steps 7000 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-1314.pt runs/base-15/best.pt runs/base-15/best.pt runs/base-15/best.pt -o runs/base-131415.pt
-	$(GHOSTNOTE) train runs/base-16 $(FIFTEENTH) --init runs/base-131415.pt --steps 1750 --learning-rate 7e-4
-	$(GHOSTNOTE) average runs/base-131415.pt runs/base-16/best.pt runs/base-16/best.pt runs/base-16/best.pt -o runs/base-13141516.pt
-	$(GHOSTNOTE) train runs/base-17 $(SIXTEENTH) --init runs/base-13141516.pt --steps 4800 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-13141516.pt runs/base-17/best.pt -o runs/base-1314151617.pt
-	$(GHOSTNOTE) train runs/base-18 $(SEVENTEENTH) --init runs/base-1314151617.pt --steps 2550 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-1314151617.pt runs/base-18/best.pt -o runs/base-131415161718.pt
-	$(GHOSTNOTE) train runs/base-19 $(EIGHTEENTH) --init runs/base-131415161718.pt --steps 2500 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-131415161718.pt runs/base-19/best.pt -o runs/base-13141516171819.pt
-	$(call labelled,$(HEARD),$(MUSIC),runs/base-13141516171819.pt)
-	$(GHOSTNOTE) train runs/base-20 $(NINETEENTH) --init runs/base-13141516171819.pt --steps 2900 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-13141516171819.pt runs/base-20/best.pt -o runs/base-1314151617181920.pt
-	$(call labelled,$(HEARD_AGAIN),$(MORE_MUSIC),runs/base-1314151617181920.pt)
-	$(GHOSTNOTE) train runs/base-21 $(TWENTIETH) --init runs/base-1314151617181920.pt --steps 1500 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-1314151617181920.pt runs/base-21/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-13/best.pt runs/base-14/best.pt runs/base-14/best.pt runs/base-14/best.pt -o runs/base-mean-14.pt
+	$(GHOSTNOTE) train runs/base-15 $(FOURTEENTH) --init runs/base-mean-14.pt --steps 7000 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-mean-14.pt runs/base-15/best.pt runs/base-15/best.pt runs/base-15/best.pt -o runs/base-mean-15.pt
+	$(GHOSTNOTE) train runs/base-16 $(FIFTEENTH) --init runs/base-mean-15.pt --steps 1750 --learning-rate 7e-4
+	$(GHOSTNOTE) average runs/base-mean-15.pt runs/base-16/best.pt runs/base-16/best.pt runs/base-16/best.pt -o runs/base-mean-16.pt
+	$(GHOSTNOTE) train runs/base-17 $(SIXTEENTH) --init runs/base-mean-16.pt --steps 4800 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-mean-16.pt runs/base-17/best.pt -o runs/base-mean-17.pt
+	$(GHOSTNOTE) train runs/base-18 $(SEVENTEENTH) --init runs/base-mean-17.pt --steps 2550 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-mean-17.pt runs/base-18/best.pt -o runs/base-mean-18.pt
+	$(GHOSTNOTE) train runs/base-19 $(EIGHTEENTH) --init runs/base-mean-18.pt --steps 2500 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-mean-18.pt runs/base-19/best.pt -o runs/base-mean-19.pt
+	$(call labelled,$(HEARD),$(MUSIC),runs/base-mean-19.pt)
+	$(GHOSTNOTE) train runs/base-20 $(NINETEENTH) --init runs/base-mean-19.pt --steps 2900 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-mean-19.pt runs/base-20/best.pt -o runs/base-mean-20.pt
+	$(call labelled,$(HEARD_AGAIN),$(MORE_MUSIC),runs/base-mean-20.pt)
+	$(GHOSTNOTE) train runs/base-21 $(TWENTIETH) --init runs/base-mean-20.pt --steps 1500 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-mean-20.pt runs/base-21/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
 	$(GHOSTNOTE) train runs/small-4 $(SECOND) $(NARROW) runs/base-3/best.pt $(POLISH) --init runs/small-3/best.pt
-	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(NARROW) runs/base-45.pt --init runs/small-4/best.pt --steps 900
-	$(GHOSTNOTE) train runs/small-6 $(THIRD) $(NARROW) runs/base-45.pt --init runs/small-5/best.pt --steps 4000
-	$(GHOSTNOTE) train runs/small-7 $(SECOND) $(LATE) $(NARROW) runs/base-45.pt --init runs/small-6/best.pt --steps 2800
+	$(GHOSTNOTE) train runs/small-5 $(THIRD) $(NARROW) runs/base-mean-5.pt --init runs/small-4/best.pt --steps 900
+	$(GHOSTNOTE) train runs/small-6 $(THIRD) $(NARROW) runs/base-mean-5.pt --init runs/small-5/best.pt --steps 4000
+	$(GHOSTNOTE) train runs/small-7 $(SECOND) $(LATE) $(NARROW) runs/base-mean-5.pt --init runs/small-6/best.pt --steps 2800
 	$(GHOSTNOTE) train runs/small-8 $(FOURTH) $(NARROW) runs/base-6/best.pt --init runs/small-7/best.pt --steps 3500 --learning-rate 1e-3
-	$(GHOSTNOTE) average runs/small-6/best.pt runs/small-7/best.pt -o runs/small-67.pt
-	$(GHOSTNOTE) train runs/small-9 $(SIXTH) $(NARROW) runs/base-4567.pt --init runs/small-67.pt --steps 3800 --learning-rate 1e-3
-	$(GHOSTNOTE) average runs/small-8/best.pt runs/small-9/best.pt -o runs/small-89.pt
-	$(GHOSTNOTE) train runs/small-10 $(SEVENTH) --preset small --teacher runs/base-678.pt --init runs/small-89.pt --steps 4000 --learning-rate 1.5e-3
-	$(GHOSTNOTE) train runs/small-11 $(SEVENTH) --preset small --teacher runs/base-678.pt --init runs/small-10/best.pt --steps 800 --learning-rate 8e-4
-	$(GHOSTNOTE) average runs/small-10/best.pt runs/small-11/best.pt -o runs/small-1011.pt
-	$(GHOSTNOTE) train runs/small-12 $(EIGHTH) --preset small --teacher runs/base-6789.pt --init runs/small-1011.pt --steps 2200 --learning-rate 1e-3
-	$(GHOSTNOTE) train runs/small-13 $(NINTH) --preset small --teacher runs/base-678910.pt --init runs/small-12/best.pt --steps 900 --learning-rate 6e-4
-	$(GHOSTNOTE) average runs/small-12/best.pt runs/small-13/best.pt -o runs/small-1213.pt
-	$(GHOSTNOTE) train runs/small-14 $(TENTH) --preset small --teacher runs/base-678910.pt --init runs/small-1213.pt --steps 3600 --learning-rate 1e-3
-	$(GHOSTNOTE) train runs/small-15 $(ELEVENTH) --preset small --teacher runs/base-67891011.pt --init runs/small-14/best.pt --steps 900 --learning-rate 6e-4
-	$(GHOSTNOTE) average runs/small-14/best.pt runs/small-15/best.pt -o runs/small-1415.pt
-	$(GHOSTNOTE) train runs/small-16 $(TWELFTH) --preset small --teacher runs/base-6789101112.pt --init runs/small-1415.pt --steps 2600 --learning-rate 1e-3
+	$(GHOSTNOTE) average runs/small-6/best.pt runs/small-7/best.pt -o runs/small-mean-7.pt
+	$(GHOSTNOTE) train runs/small-9 $(SIXTH) $(NARROW) runs/base-mean-7.pt --init runs/small-mean-7.pt --steps 3800 --learning-rate 1e-3
+	$(GHOSTNOTE) average runs/small-8/best.pt runs/small-9/best.pt -o runs/small-mean-9.pt
+	$(GHOSTNOTE) train runs/small-10 $(SEVENTH) --preset small --teacher runs/base-mean-8.pt --init runs/small-mean-9.pt --steps 4000 --learning-rate 1.5e-3
+	$(GHOSTNOTE) train runs/small-11 $(SEVENTH) --preset small --teacher runs/base-mean-8.pt --init runs/small-10/best.pt --steps 800 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/small-10/best.pt runs/small-11/best.pt -o runs/small-mean-11.pt
+	$(GHOSTNOTE) train runs/small-12 $(EIGHTH) --preset small --teacher runs/base-mean-9.pt --init runs/small-mean-11.pt --steps 2200 --learning-rate 1e-3
+	$(GHOSTNOTE) train runs/small-13 $(NINTH) --preset small --teacher runs/base-mean-10.pt --init runs/small-12/best.pt --steps 900 --learning-rate 6e-4
+	$(GHOSTNOTE) average runs/small-12/best.pt runs/small-13/best.pt -o runs/small-mean-13.pt
+	$(GHOSTNOTE) train runs/small-14 $(TENTH) --preset small --teacher runs/base-mean-10.pt --init runs/small-mean-13.pt --steps 3600 --learning-rate 1e-3
+	$(GHOSTNOTE) train runs/small-15 $(ELEVENTH) --preset small --teacher runs/base-mean-11.pt --init runs/small-14/best.pt --steps 900 --learning-rate 6e-4
+	$(GHOSTNOTE) average runs/small-14/best.pt runs/small-15/best.pt -o runs/small-mean-15.pt
+	$(GHOSTNOTE) train runs/small-16 $(TWELFTH) --preset small --teacher runs/base-mean-12.pt --init runs/small-mean-15.pt --steps 2600 --learning-rate 1e-3
 	$(GHOSTNOTE) train runs/small-17 $(THIRTEENTH) --preset small --teacher runs/base-13/best.pt --init runs/small-16/best.pt --steps 1100 --learning-rate 8e-4
-	$(GHOSTNOTE) train runs/small-18 $(FOURTEENTH) --preset small --teacher runs/base-1314.pt --init runs/small-17/best.pt --steps 4000 --learning-rate 1.2e-3
-	$(GHOSTNOTE) train runs/small-19 $(FIFTEENTH) --preset small --teacher runs/base-131415.pt --init runs/small-18/best.pt --steps 1600 --learning-rate 8e-4
-	$(GHOSTNOTE) average runs/small-18/best.pt runs/small-19/best.pt -o runs/small-1819.pt
-	$(GHOSTNOTE) train runs/small-20 $(SEVENTEENTH) --preset small --teacher runs/base-1314151617.pt --init runs/small-1819.pt --steps 1900 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/small-1819.pt runs/small-20/best.pt runs/small-20/best.pt runs/small-20/best.pt -o runs/small-181920.pt
-	$(GHOSTNOTE) train runs/small-21 $(EIGHTEENTH) --preset small --teacher runs/base-131415161718.pt --init runs/small-181920.pt --steps 1850 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/small-181920.pt runs/small-21/best.pt runs/small-21/best.pt runs/small-21/best.pt -o runs/small-18192021.pt
-	$(GHOSTNOTE) train runs/small-22 $(NINETEENTH) --preset small --teacher runs/base-13141516171819.pt --init runs/small-18192021.pt --steps 2500 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/small-18192021.pt runs/small-22/best.pt -o runs/small-1819202122.pt
-	$(GHOSTNOTE) train runs/small-23 $(TWENTIETH) --preset small --teacher runs/base-1314151617181920.pt --init runs/small-1819202122.pt --steps 1200 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/small-1819202122.pt runs/small-23/best.pt runs/small-23/best.pt runs/small-23/best.pt -o runs/small.pt
+	$(GHOSTNOTE) train runs/small-18 $(FOURTEENTH) --preset small --teacher runs/base-mean-14.pt --init runs/small-17/best.pt --steps 4000 --learning-rate 1.2e-3
+	$(GHOSTNOTE) train runs/small-19 $(FIFTEENTH) --preset small --teacher runs/base-mean-15.pt --init runs/small-18/best.pt --steps 1600 --learning-rate 8e-4
+	$(GHOSTNOTE) average runs/small-18/best.pt runs/small-19/best.pt -o runs/small-mean-19.pt
+	$(GHOSTNOTE) train runs/small-20 $(SEVENTEENTH) --preset small --teacher runs/base-mean-17.pt --init runs/small-mean-19.pt --steps 1900 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/small-mean-19.pt runs/small-20/best.pt runs/small-20/best.pt runs/small-20/best.pt -o runs/small-mean-20.pt
+	$(GHOSTNOTE) train runs/small-21 $(EIGHTEENTH) --preset small --teacher runs/base-mean-18.pt --init runs/small-mean-20.pt --steps 1850 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/small-mean-20.pt runs/small-21/best.pt runs/small-21/best.pt runs/small-21/best.pt -o runs/small-mean-21.pt
+	$(GHOSTNOTE) train runs/small-22 $(NINETEENTH) --preset small --teacher runs/base-mean-19.pt --init runs/small-mean-21.pt --steps 2500 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/small-mean-21.pt runs/small-22/best.pt -o runs/small-mean-22.pt
+	$(GHOSTNOTE) train runs/small-23 $(TWENTIETH) --preset small --teacher runs/base-mean-20.pt --init runs/small-mean-22.pt --steps 1200 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/small-mean-22.pt runs/small-23/best.pt runs/small-23/best.pt runs/small-23/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
