@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +43,7 @@ def calibrate(
     half: Annotated[
         bool, typer.Option(help="Round the weights to float16 first and store them so: half the size, to ship.")
     ] = False,
+    licence: Annotated[str | None, typer.Option(help="Of the weights, for their manifest; none: as before.")] = None,
     origin: SoloOptions,
 ) -> None:
     """Choose the thresholds and the default delay where F is best: on held-out renders, or on labelled recordings."""
@@ -58,6 +59,8 @@ def calibrate(
     loaded = checkpoints.load(checkpoint, kind=None)
     if half:
         loaded = loaded.halved()
+    if licence is not None:
+        loaded = replace(loaded, provenance={**loaded.provenance, "licence": licence})
     if audio and labels:
         found = [(folder.name, recordings_of(folder, labels, loaded.config.sample_rate)) for folder in audio]
         named = {f"{kind}/{name}": recording for kind, some in found for name, recording in some.items()}

@@ -104,7 +104,7 @@ class Checkpoint:
                 "states": {name: list(shape) for name, shape in states.items()},
                 "precision": "float32",
                 "weights_sha256": self.weights_sha256(),
-                "licence": "Apache-2.0",
+                "licence": self.provenance.get("licence", ""),
                 "training": self.provenance,
                 "scores": self.scores,
                 "verified": False,

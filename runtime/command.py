@@ -74,11 +74,11 @@ def transcribe(
         except Interrupted:
             _say("interrupted before any audio was read")
         except BrokenPipeError:
-            _abandon_stdout()  # the reader of our output has seen enough: no error
+            _abandon(1)  # the reader of our output has seen enough: no error
         except GhostnoteError as error:
             _say(f"error: {error}")
             if isinstance(error, OutputError) and not outputs.output:
-                _abandon_stdout()
+                _abandon(1)
             code = error.exit_code
     if interruption.exit_code or code:
         raise typer.Exit(interruption.exit_code or code)
@@ -165,9 +165,9 @@ def _conclude(
         _say(f"{describe(report, total_latency_ms)}; {engine.describe()}{where}")
 
 
-def _abandon_stdout() -> None:
-    """Let Python's own flush at exit go nowhere, instead of failing a second time."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _abandon(descriptor: int) -> None:
+    """Let what is still written there go nowhere: Python's own flush at exit would fail a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _warn(line: str) -> None:
@@ -175,7 +175,11 @@ def _warn(line: str) -> None:
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    """A line on stderr. Where nobody can read it, what is heard and written goes on all the same."""
+    try:
+        typer.echo(line, err=True)
+    except OSError:
+        _abandon(2)
 
 
 def main() -> None:

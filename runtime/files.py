@@ -20,7 +20,8 @@ class AtomicFile:
 
     Opening already creates the temporary file, so that an unwritable place is known before the work begins. Whatever
     fails leaves nothing behind but what `keep` keeps (see `salvage`), and what stood under the name before stays.
-    Devices and named pipes are written directly.
+    Devices and named pipes are written directly, and so is what standard output or error leads to: replaced, it would
+    be another file than the one that others write to.
     """
 
     def __init__(self, path: Path, keep: Keep | None = None) -> None:
@@ -64,6 +65,8 @@ class AtomicFile:
             raise IsADirectoryError(0, "is a folder")
         if self._path.exists() and not self._path.is_file():
             return self._path.open("wb")
+        if self._path.exists() and _is_standard(self._path):
+            return self._path.open("ab")
         self._target = Path(os.path.realpath(self._path))  # through a link; `resolve` raises on one to itself
         if self._target.exists() and not os.access(self._target, os.W_OK):
             raise PermissionError(0, "is write-protected")
@@ -87,6 +90,15 @@ class AtomicFile:
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(f"{self._path}: cannot be written ({(error.strerror or str(error)).lower()})")
+
+
+def _is_standard(path: Path) -> bool:
+    """Whether an existing file is what standard output or error goes to, as /dev/stdout is."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # closed
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                return True
+    return False
 
 
 def make_folder(path: Path) -> None:

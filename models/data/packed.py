@@ -11,7 +11,7 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "Columns",
     "at_speed",
     "fingerprint",
+    "licences",
     "packed",
     "read_table",
     "save_whole",
@@ -58,6 +59,11 @@ def read_table(table: Path, kind: str, columns: Columns) -> list[dict[str, str]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: cannot be read ({error}); expected a table of comma-separated values") from None
     return rows
+
+
+def licences(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """What the rows of a table say in their column `license`, each once; "not said" where one says nothing."""
+    return sorted({row.get("license") or "not said" for row in rows})
 
 
 def _check(row: Mapping[str | None, str | None], columns: Columns, where: str) -> None:

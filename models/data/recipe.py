@@ -96,10 +96,28 @@ class RenderRecipe:
         for stage, settings in self.stages.items():
             if stage not in known:
                 raise UsageError(f"recipe {self.name}: unknown stage {stage!r}; known: {', '.join(known)}")
+            if not isinstance(settings, Mapping):
+                raise UsageError(f"recipe {self.name}: {stage} = {settings!r} is no stage; expected a table [{stage}]")
             if set(settings) != set(known[stage]):
                 raise UsageError(
                     f"recipe {self.name}: stage {stage} has {', '.join(settings)}; expected {', '.join(known[stage])}"
                 )
+            for name, value in settings.items():
+                expected = _form(known[stage][name])
+                if _form(value) != expected:
+                    raise UsageError(f"recipe {self.name}: {name} = {value!r} in stage {stage}; expected {expected}")
+
+
+def _form(value: Any) -> str:
+    """What a setting is, in words."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    numbers = isinstance(value, Sequence) and all(isinstance(limit, int | float) for limit in value)
+    if numbers and len(value) == 2:
+        return "a range [low, high]" if value[0] <= value[1] else "a range the wrong way round"
+    return f"a {type(value).__name__}"
 
 
 def shipped_reference() -> Path:

@@ -117,20 +117,27 @@ def _load(path: Path, device: str) -> Clips:
 def _folder(store: Path, rendered: RenderedBatches, sources: Sources) -> Path:
     """The folder of these renders, with a description beside them. Another state of the renderer's code has another."""
     stages = {name: dict(stage) for name, stage in rendered.recipe.stages.items() if name not in AFTERWARDS}
-    modules = [path for path in sorted(Path(__file__).parent.glob("*.py")) if not path.stem.endswith("_command")]
-    code = b"".join(path.read_bytes() for path in modules)
     about = {
         "stages": stages,
         "clips": rendered.clips,
         "tokens": rendered.tokens,
         "sources": _contents(sources),
-        "code": hashlib.sha256(code).hexdigest(),
+        "code": code_digest(Path(__file__).parent),
     }
     text = json.dumps(about, indent=1) + "\n"
     folder = store / f"{rendered.recipe.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     make_folder(folder)
     (folder / "renders.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def code_digest(folder: Path) -> str:
+    """SHA-256 of all modules that render: those under a folder, without commands and what imports others' sounds."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        if not path.stem.endswith("command") and path.parent.name != "packs":
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _contents(sources: Sources) -> dict[str, str | None]:

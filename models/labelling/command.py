@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, UsageError
 
 __all__ = ["label_recordings"]
 
@@ -21,7 +22,7 @@ def label_recordings(
 ) -> None:
     """Label recordings by a model, to train another on them: `ghostnote train --corpus heard=FOLDER`.
 
-    A recording with a NAME.csv is left as it is, so that an interrupted run goes on.
+    A recording with a NAME.csv is left as it is, so that an interrupted run goes on with the same model.
     """
     from ...runtime.input.audio import read_audio
     from ...runtime.output.writers import write_hits
@@ -35,11 +36,21 @@ def label_recordings(
     if not recordings:
         raise InputError(f"{folder}: holds no recordings; expected {', '.join(sorted(AUDIO_SUFFIXES))}")
     teacher = Teacher(loaded)
-    facts = {"licence": licence, "labelled_by": loaded.weights_sha256()}
-    (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    _tell(folder / FACTS_FILE, {"licence": licence, "labelled_by": loaded.weights_sha256()})
     for name, path in recordings.items():
         labels = folder / f"{name}.csv"
         if not labels.exists():
             hits = teacher.hits(read_audio(path, teacher.manifest.sample_rate))
             write_hits(hits, labels, teacher.manifest)
             typer.echo(f"{name}: {len(hits)} hits")
+
+
+def _tell(path: Path, facts: Mapping[str, str]) -> None:
+    """Write down what is true of all labels of the folder. Raises UsageError where other facts stand there."""
+    text = json.dumps(facts, indent=1) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UsageError(
+            f"{path} tells of labels by other weights, or of another licence; give the same ones, or remove it "
+            "together with the labels beside it"
+        )
+    path.write_text(text, encoding="utf-8")

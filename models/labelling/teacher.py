@@ -8,6 +8,7 @@ import torch
 from ...runtime.decoder import decode
 from ...runtime.events import Hit
 from ..checkpoint import Checkpoint
+from ..corpora.heard import CERTAIN
 from ..evaluation.hearing import at_threshold
 from ..whole_file import whole_outputs
 from .percussive import percussive
@@ -24,13 +25,20 @@ class Teacher:
         self.manifest = checkpoint.manifest()
         self._model = checkpoint.model()
         self._delay = len(checkpoint.config.delays_ms) - 1
-        self._rule = at_threshold(self.manifest, LOWEST_CONFIDENCE)
 
     def hits(self, audio: np.ndarray) -> list[Hit]:
-        """All hits of mono samples [N] at the model's rate, from `LOWEST_CONFIDENCE` up, in order of time."""
+        """All hits of mono samples [N] at the model's rate, from `LOWEST_CONFIDENCE` up, in order of time.
+
+        Certain ones are decided alone: otherwise a faint peak shortly before hides them.
+        """
         heard = torch.from_numpy(audio)
         versions = [heard, percussive(heard)]
-        outputs = [whole_outputs(self._model, version[None], self._delay)[0] for version in versions]
-        onset_logits, velocity, offset = (np.mean(head, axis=0) for head in zip(*outputs, strict=True))
+        heads = zip(*(whole_outputs(self._model, version[None], self._delay)[0] for version in versions), strict=True)
+        onset_logits, velocity, offset = (np.mean(head, axis=0) for head in heads)
         duration_s = len(audio) / self.manifest.sample_rate
-        return decode(onset_logits, velocity, offset, self._rule, self._delay, duration_s)
+        certain, all_told = (
+            decode(onset_logits, velocity, offset, at_threshold(self.manifest, lowest), self._delay, duration_s)
+            for lowest in (CERTAIN, LOWEST_CONFIDENCE)
+        )
+        doubtful = [hit for hit in all_told if hit.confidence < CERTAIN]
+        return sorted([*certain, *doubtful], key=lambda hit: (hit.time_s, hit.code))

@@ -55,7 +55,12 @@ def ablate(
     found = recordings_of(audio, labels, PRESETS["base"].sample_rate) if audio and labels else {}
     if len(found) == 1:
         raise UsageError(f"{labels}: one track has no others to choose its threshold; give two recordings or more")
-    settings = {"renders": renders, "recordings": sorted(found), "distinct": kept.distinct if kept.store else None}
+    settings = {
+        "renders": renders,
+        "recordings": sorted(found),
+        "distinct": kept.distinct if kept.store else None,
+        "data": [name for name in ("kits", "grooves", "backing") if getattr(sources, name)],
+    }
     ablations = Ablations(folder, preset, course, sources, settings)
     tracks = list(rendered_tracks(PRESETS["base"].sample_rate, sources, renders))
     ablations.run(names, provenance(sources), tracks, found, _show)

@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["provenance", "train"]
 
-LICENCES = {
-    "kits": "drum one-shots: CC0, public domain, CC BY 3.0/4.0 and CC BY-SA 3.0 sources, listed in docs/model_card.md",
-    "grooves": "Groove MIDI Dataset v1.0.0, CC BY 4.0 (rows split=train)",
-    "backing": "notes of other instruments: CC0, public domain and CC BY 3.0 sources, listed in docs/model_card.md",
-    "own": "ghostnote's own stress patterns, drum synthesiser and accompaniment",
-}
+OWN = "ghostnote's own stress patterns, drum synthesiser and accompaniment"
 
 
 @flattened
@@ -91,11 +86,30 @@ def _size(trainer: Trainer) -> str:
 
 def provenance(sources: Sources) -> dict[str, Any]:
     """What the weights are made from, as the manifest and the model card will say."""
-    given = [name for name in ("kits", "grooves", "backing") if getattr(sources, name)]
     return {
-        "data": {name: LICENCES[name] for name in [*given, "own"]},
+        "data": _data(sources),
         "rendering": sources.recipe.to_dict(),
         "distinct_batches": sources.distinct if sources.store else None,  # None: no batch comes twice
         "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def _data(sources: Sources) -> dict[str, str]:
+    """What was given, with the licences that its tables tell. Raises InputError where they cannot be read."""
+    from ..data.drums.kits import kit_rows
+    from ..data.music.instruments import backing_rows
+    from ..data.music.passages import passage_rows
+    from ..data.packed import licences
+
+    told = {}
+    if sources.kits:
+        told["kits"] = f"drum sounds: {', '.join(licences(kit_rows(sources.kits)))}"
+    if sources.grooves:
+        published = (sources.grooves / "info.csv").exists()
+        whose = "the Groove MIDI Dataset, CC BY 4.0 (rows split=train)" if published else "a folder of MIDI files"
+        told["grooves"] = f"performances: {whose}"
+    if sources.backing:
+        rows = [*backing_rows(sources.backing), *passage_rows(sources.backing)]
+        told["backing"] = f"other music: {', '.join(licences(rows))}"
+    return told | {"own": OWN}

@@ -107,6 +107,7 @@ class Trainer:
         are the best. `on_validation` gets step and losses after each validation is saved; what it raises ends the run.
         """
         deadline = time.monotonic() + 60 * (math.inf if max_minutes is None else max_minutes)
+        held_out = self._dataset("validation", 1)  # now, so that what it lacks is told before anything was trained
         self._start_tracking()
         bar = tqdm(total=self.recipe.steps, initial=self.step, disable=not self.accelerator.is_local_main_process)
         try:
@@ -118,7 +119,7 @@ class Trainer:
                     self._log("train", parts)
                 stopped = self._agreed(time.monotonic() > deadline)
                 if self.step >= self.recipe.steps or self.step % self.recipe.validation_every == 0:
-                    losses = self._validate()
+                    losses = self._validate(held_out)
                     self._save_last()
                     if on_validation:
                         on_validation(self.step, losses)
@@ -236,13 +237,12 @@ class Trainer:
                 self.average[name].copy_(value)
 
     @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, held_out: Dataset[Batch]) -> dict[str, float]:
         """Loss of the averaged weights on fixed renders of held-out kits and grooves; the best so far is kept."""
         module = self.build(self.config, self.recipe).to(self.accelerator.device).eval()
         module.load_state_dict(self.accelerator.unwrap_model(self.module).state_dict())
         module.model.load_state_dict(self.average)
-        dataset = self._dataset("validation", 1)
-        results = [module(self._on_device(dataset[i])) for i in range(self.recipe.validation_batches)]
+        results = [module(self._on_device(held_out[i])) for i in range(self.recipe.validation_batches)]
         ours = {name: torch.stack([r[name] for r in results]).mean() for name in results[0]}
         means = {name: float(self.accelerator.reduce(value, "mean")) for name, value in ours.items()}
         self._log("validation", means)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .compressed import Mp3Length, is_chained_ogg, mp3_length
-from .pcm import ByteStream, PcmFormat, WavHeader, make_blocking, read_pcm, read_wav_header
+from .pcm import ByteStream, LooseSamplesError, PcmFormat, WavHeader, make_blocking, read_pcm, read_wav_header
 from .source import HIGHEST_RATE, LOWEST_RATE, Conditioner, Moment
 
 __all__ = ["STDIN", "AudioReader", "NamedStream", "read_audio"]
@@ -193,6 +193,8 @@ class AudioReader:
             return None
         try:
             header = read_wav_header(stream, self.name)  # type: ignore[arg-type]
+        except LooseSamplesError:  # libsndfile would guess
+            raise
         except InputError:  # big-endian RIFX and the like, which libsndfile reads
             return None
         return None if header.pcm is None else header

@@ -21,6 +21,7 @@ from ..errors import InputError
 __all__ = [
     "RAW_FORMATS",
     "ByteStream",
+    "LooseSamplesError",
     "PcmFormat",
     "WavHeader",
     "make_blocking",
@@ -62,6 +63,10 @@ class PcmFormat:
     def frame_bytes(self) -> int:
         """Bytes of one sample of all channels."""
         return RAW_FORMATS[self.encoding] * self.channels
+
+
+class LooseSamplesError(InputError):
+    """Samples in more bytes than they need, as `arecord -f S24_LE` writes them: at the lower end or at the upper one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +130,9 @@ def _read_header(stream: ByteStream, name: str) -> WavHeader:
     if fmt is None or len(fmt) < 16:
         raise InputError(f"{name}: WAV without a format chunk; the file is damaged")
     if wide_bytes:
-        return WavHeader(_parse_format(fmt), wide_bytes, position)
+        return WavHeader(_parse_format(fmt, name), wide_bytes, position)
     known = 0 < size < _UNKNOWN_FROM_BYTES
-    return WavHeader(_parse_format(fmt), size if known else None, position)
+    return WavHeader(_parse_format(fmt, name), size if known else None, position)
 
 
 def read_pcm(stream: ByteStream, pcm: PcmFormat, data_bytes: int | None = None) -> Iterator[Floats]:
@@ -157,12 +162,20 @@ def _read_chunk(stream: ByteStream, size: int, name: str) -> bytes:
     return stream.read(size)
 
 
-def _parse_format(fmt: bytes) -> PcmFormat | None:
-    tag, channels, rate, _, _, bits = struct.unpack("<HHIIHH", fmt[:16])
+def _parse_format(fmt: bytes, name: str) -> PcmFormat | None:
+    tag, channels, rate, _, align, bits = struct.unpack("<HHIIHH", fmt[:16])
     if tag == _EXTENSIBLE and len(fmt) >= 26:
         (tag,) = struct.unpack("<H", fmt[24:26])  # the first two bytes of the sub-format's GUID
     encoding = _RAW_OF_WAV.get((tag, bits))
-    return PcmFormat(encoding, rate, channels) if encoding and rate and channels else None
+    if not (encoding and rate and channels):
+        return None
+    pcm = PcmFormat(encoding, rate, channels)
+    if align > pcm.frame_bytes:
+        raise LooseSamplesError(
+            f"{name}: {bits}-bit samples in {align / channels:g} bytes each, and nothing says in which; expected "
+            f"{bits // 8} bytes: record or convert to 32 bits (arecord -f S32_LE) or to packed samples (S24_3LE)"
+        )
+    return pcm
 
 
 def to_float(data: bytes, encoding: str) -> Floats:

@@ -68,6 +68,12 @@ class FormatOptions:
     notes: Mapping[str, int] = field(default_factory=dict)
     track_per_drum: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a note that is none."""
+        for code, note in self.notes.items():
+            if isinstance(note, bool) or not isinstance(note, int) or not 0 <= note <= 127:
+                raise UsageError(f"note of {code}: {note!r}; expected a MIDI note, 0..127")
+
     def note_of(self, manifest: Manifest) -> dict[str, int]:
         """MIDI notes by class code: the manifest's, and those that were asked for instead."""
         return manifest.note_of | dict(self.notes)

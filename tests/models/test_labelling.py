@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 from corpus_folders import MAKERS, write_text
-from tiny import tokens_of_audio, write_tiny_checkpoint
+from tiny import tiny_checkpoint, tokens_of_audio, write_tiny_checkpoint
 from typer.testing import CliRunner
 
 from ghostnote import cli
@@ -19,9 +19,10 @@ from ghostnote.models.corpora import Label, open_corpus
 from ghostnote.models.data.recipe import RenderRecipe
 from ghostnote.models.data.recorded import RecordedClips
 from ghostnote.models.evaluation.corpus_tracks import corpus_tracks
+from ghostnote.models.labelling import teacher
 from ghostnote.models.labelling.percussive import FLOOR, percussive
 from ghostnote.models.training.loss import make_targets
-from ghostnote.runtime.errors import InputError
+from ghostnote.runtime.errors import InputError, UsageError
 from ghostnote.runtime.vocabulary import index_of
 
 RATE = 44100
@@ -67,12 +68,12 @@ def test_any_length(samples: int) -> None:
 
 
 def test_the_command_labels_what_has_no_labels(tmp_path: Path) -> None:
-    teacher, folder = write_tiny_checkpoint(tmp_path / "teacher.pt"), tmp_path / "music"
+    model, folder = write_tiny_checkpoint(tmp_path / "teacher.pt"), tmp_path / "music"
     folder.mkdir()
     for name in ("one", "two"):
         soundfile.write(folder / f"{name}.wav", tokens_of_audio(100)[0], RATE)
     write_text(folder / "two.csv", "time,class,note,velocity,confidence\n")
-    given = ["label-recordings", str(teacher), str(folder), "--licence", "CC0"]
+    given = ["label-recordings", str(model), str(folder), "--licence", "CC0"]
     result = CliRunner().invoke(cli.app, given)
     assert result.exit_code == 0, result.output
     assert "one: " in result.output
@@ -84,12 +85,32 @@ def test_the_command_labels_what_has_no_labels(tmp_path: Path) -> None:
     written = (folder / "one.csv").read_bytes()
     assert CliRunner().invoke(cli.app, given).exit_code == 0
     assert (folder / "one.csv").read_bytes() == written
+    given[-1] = "MIT"
+    refused = CliRunner().invoke(cli.app, given)
+    assert isinstance(refused.exception, UsageError)
+    assert json.loads((folder / "heard.json").read_text())["licence"] == "CC0"
+
+
+def test_a_faint_peak_hides_no_certain_hit(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tiny_checkpoint()
+    delay = checkpoint.config.delay_frames(len(checkpoint.config.delays_ms) - 1)
+    logits = np.full((300, len(checkpoint.config.classes)), -9.0, np.float32)
+    for frame, probability in ((delay + 100, 0.2), (delay + 102, 0.95), (delay + 150, 0.3)):
+        logits[frame, index_of("SD")] = np.log(probability / (1 - probability))
+    outputs = (logits, np.full_like(logits, 0.5), np.zeros_like(logits))
+    monkeypatch.setattr(teacher, "whole_outputs", lambda *_: [outputs])
+    hits = teacher.Teacher(checkpoint).hits(np.zeros(3 * RATE, np.float32))
+    assert [(round(hit.time_s, 3), round(hit.confidence, 2)) for hit in hits] == [
+        (1.005, 0.2),
+        (1.025, 0.95),
+        (1.505, 0.3),
+    ]
 
 
 def test_a_folder_without_recordings(tmp_path: Path) -> None:
-    teacher = write_tiny_checkpoint(tmp_path / "teacher.pt")
+    model = write_tiny_checkpoint(tmp_path / "teacher.pt")
     (tmp_path / "empty").mkdir()
-    given = ["label-recordings", str(teacher), str(tmp_path / "empty"), "--licence", "CC0"]
+    given = ["label-recordings", str(model), str(tmp_path / "empty"), "--licence", "CC0"]
     result = CliRunner().invoke(cli.app, given)
     assert isinstance(result.exception, InputError)
     assert "holds no recordings" in str(result.exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from ghostnote.models.data.drums.kits import KitShelf, kit_rows
 from ghostnote.models.data.music.instruments import backing_rows, load_instruments
 from ghostnote.models.data.packed import ATTACK_SAMPLE
 from ghostnote.models.data.packs.hydrogen import hydrogen_sounds
-from ghostnote.models.data.packs.pack import Recordings, cut_out, write_pack
+from ghostnote.models.data.packs.pack import Recordings, cut_out, slugs, write_pack
 from ghostnote.models.data.packs.soundfont import DRUM_BANK, SoundFont, drum_sounds, instrument_notes
+from ghostnote.models.data.recipe import Draws, RenderRecipe
 from ghostnote.runtime.errors import EngineError, InputError
 from ghostnote.runtime.vocabulary import CODES
 
@@ -160,6 +162,25 @@ def test_the_command_adds_a_kit_to_a_folder(tmp_path: Path) -> None:
     assert "0 strokes" in CliRunner().invoke(app, ["import-sounds", *options]).output
     with (tmp_path / "data" / "kits" / "kits.csv").open(newline="") as handle:
         assert [row["license"] for row in csv.DictReader(handle)] == ["CC0", "CC0"]
+
+
+@given(st.lists(st.text("aéП 1(-.", min_size=1), unique=True))
+def test_no_two_names_have_one_path(names: list[str]) -> None:
+    paths = slugs(names)
+    assert list(paths) == names
+    assert len(set(paths.values())) == len(names)
+    assert all(re.fullmatch("[a-z0-9_]+", path) for path in paths.values())
+
+
+def test_a_small_kit_is_played_where_there_is_no_other(tmp_path: Path) -> None:
+    kit = hydrogen_kit(tmp_path, {"Kick": ["kick.wav"], "Snare": ["snare.wav"]})
+    options = [str(kit), str(tmp_path / "data"), "--name", "mine", "--licence", "CC0"]
+    assert CliRunner().invoke(app, ["import-sounds", *options]).exit_code == 0
+    shelf = KitShelf(tmp_path / "data" / "kits")
+    drawn = shelf.draw(Draws(1), RenderRecipe("bare", {}))
+    assert drawn.name == "mine"
+    assert [sound.articulation for sound in drawn.sounds["BD"]] == ["kick"]
+    assert drawn.sounds["CHH"][0].articulation == "synthesised"
 
 
 def test_a_font_without_the_systems_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

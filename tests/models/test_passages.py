@@ -62,6 +62,17 @@ def test_recordings_are_kept_with_source_and_licence(folder: Path) -> None:
     assert {(row["source"], row["license"]) for row in rows} == {("low", "CC0"), ("high", "CC0")}
 
 
+def test_names_that_look_alike_as_paths_are_kept_apart(tmp_path: Path) -> None:
+    for number, name in enumerate(["vocals (1).wav", "vocals-1.wav", "Песня.wav", "Голос.wav"]):
+        tone(tmp_path / "source" / name, LOW_HZ * (number + 1), 0.1)
+    assert "4 recordings" in import_sounds(tmp_path / "source", tmp_path / "data", "v")
+    rows = passage_rows(tmp_path / "data" / "backing")
+    assert len({row["path"] for row in rows}) == 4
+    again = import_sounds(tmp_path / "source", tmp_path / "data", "v")
+    assert "4 recordings" in again
+    assert passage_rows(tmp_path / "data" / "backing") == rows
+
+
 def test_one_source_is_heard_in_a_passage_and_long_ones_more_often(folder: Path) -> None:
     shelf = Passages(folder, None)
     heard = []

@@ -245,6 +245,17 @@ def test_the_shipped_recipes_load_and_wrong_ones_are_explained(tmp_path):
     wrong.write_text("[noise]\nloud = 1\n")
     with pytest.raises(UsageError, match="expected level_db, hum_chance"):
         RenderRecipe.load(wrong)
+    level = {name: list(value) if isinstance(value, list) else value for name, value in PRODUCTION["level"].items()}
+    for value, expected in (("'loud'", "a range"), ("0.5", "a range"), ("[0, -12]", "a range"), ("true", "a range")):
+        lines = [f"{name} = {given}" for name, given in (level | {"peak_db": value}).items()]
+        wrong.write_text("\n".join(["[level]", *lines]))
+        with pytest.raises(UsageError, match=rf"peak_db = .* in stage level; expected {expected} \[low, high\]"):
+            RenderRecipe.load(wrong)
+    wrong.write_text("noise = 3")
+    with pytest.raises(UsageError, match=r"noise = 3 is no stage; expected a table \[noise\]"):
+        RenderRecipe.load(wrong)
+    with pytest.raises(UsageError, match=r"soft_chance = True in stage level; expected a number"):
+        PRODUCTION.changed("level", soft_chance=True)
     wrong.write_text("noise")
     with pytest.raises(InputError, match="not a render recipe"):
         RenderRecipe.load(wrong)

@@ -11,7 +11,7 @@ from corpus_folders import write_midi
 from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import RenderedBatches, Sources, main_delay
 from ghostnote.models.data.recipe import RenderRecipe
-from ghostnote.models.data.store import Filling, StoredBatches
+from ghostnote.models.data.store import Filling, StoredBatches, code_digest
 from ghostnote.runtime.errors import UsageError
 
 DISTINCT = 2
@@ -98,6 +98,18 @@ def test_other_renders_lie_in_a_folder_of_their_own(tmp_path):
     folders = {stored(tmp_path, recipe=recipe).folder for recipe in ("production", "solo", "plain")}
     assert len(folders) == 3
     assert all((folder / "renders.json").is_file() for folder in folders)
+
+
+def test_any_module_that_renders_tells_renders_apart(tmp_path):
+    for name in ("effects.py", "drums/kits.py", "packs/soundfont.py", "store_command.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("one = 1\n")
+    before = code_digest(tmp_path)
+    for name, counts in (("drums/kits.py", True), ("packs/soundfont.py", False), ("store_command.py", False)):
+        (tmp_path / name).write_text("two = 2\n")
+        after = code_digest(tmp_path)
+        assert (after != before) == counts, name
+        before = after
 
 
 def test_splits_and_processes_do_not_share_files(tmp_path):

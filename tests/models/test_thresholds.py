@@ -94,9 +94,10 @@ def test_recordings_give_one_threshold_for_all_and_the_default_delay(tmp_path):
     checkpoints.save(tmp_path / "in.pt", tiny_checkpoint())
     command = ["calibrate", str(tmp_path / "in.pt"), "-o", str(tmp_path / "out.pt")]
     folders = ["--audio", str(tmp_path / "audio"), "--labels", str(tmp_path / "labels")]
-    ran = CliRunner().invoke(app, [*command, *folders], catch_exceptions=False)
+    ran = CliRunner().invoke(app, [*command, *folders, "--licence", "CC0"], catch_exceptions=False)
     assert ran.exit_code == 0
     result = checkpoints.load(tmp_path / "out.pt")
+    assert (tiny_checkpoint().manifest().licence, result.manifest().licence) == ("", "CC0")
     assert len({threshold for row in result.thresholds for threshold in row}) == 1
     measured = result.scores["threshold_recordings"]
     assert measured["tracks"] == ["a", "b"]

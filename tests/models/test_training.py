@@ -23,6 +23,7 @@ from ghostnote.models.config import PRESETS
 from ghostnote.models.corpora import open_corpus
 from ghostnote.models.data.dataset import RenderedBatches, Sources
 from ghostnote.models.training import trainer as trainer_module
+from ghostnote.models.training.command import provenance
 from ghostnote.models.training.steps import TrainingStep
 from ghostnote.models.training.trainer import Recipe, Trainer, TrainingError
 from ghostnote.runtime.errors import InputError, UsageError
@@ -433,7 +434,7 @@ def test_a_stop_does_not_choose_the_best_weights(tmp_path, unrendered, monkeypat
     """Losses by step, the lowest at a step at which only a stopped run could look."""
     validated = []
 
-    def onset(self):
+    def onset(self, _):
         validated.append(self.step)
         if self.step < self.best:
             self.best = self.step
@@ -479,6 +480,31 @@ def test_a_run_goes_on_with_the_same_data_and_render_recipe(tmp_path, unrendered
         learner(rendering={"name": "solo", "stages": {"room": {}}})
     with pytest.raises(UsageError, match="data kits and own instead of own"):
         learner(data={"own": "ours"})
+
+
+def test_what_validation_lacks_is_told_before_anything_is_trained(tmp_path, monkeypatch):
+    (tmp_path / "kits").mkdir()
+    table = "path,kit,class,articulation,velocity_rank,split\nk.flac,mine,BD,kick,1,train\n"
+    (tmp_path / "kits" / "kits.csv").write_text(table)
+    monkeypatch.setattr(Trainer, "_batches", lambda _: pytest.fail("began to train"))
+    learner = Trainer(PRESETS["tiny"], RECIPE, Sources(tmp_path / "kits"), tmp_path / "run", {})
+    with pytest.raises(InputError, match="no rows with split='validation'; training needs some of train and of"):
+        learner.run()
+
+
+def test_provenance_tells_the_licences_of_what_was_given(tmp_path):
+    for name, header, rows in (
+        ("kits/kits.csv", "path,kit,class,articulation,velocity_rank,split,license", ["a,k,BD,x,1,train,CC0 1.0"]),
+        ("backing/passages.csv", "path,source,license", ["b,s,MIT", "c,s,"]),
+        ("mine/groove.mid", "", []),
+    ):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("\n".join([header, *rows]))
+    told = provenance(Sources(tmp_path / "kits", tmp_path / "mine", tmp_path / "backing"))["data"]
+    assert told["kits"] == "drum sounds: CC0 1.0"
+    assert told["grooves"] == "performances: a folder of MIDI files"
+    assert told["backing"] == "other music: MIT, not said"
+    assert set(provenance(Sources())["data"]) == {"own"}
 
 
 def test_a_failure_in_a_worker_reaches_the_user_as_itself(tmp_path, monkeypatch):

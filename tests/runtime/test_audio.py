@@ -157,6 +157,19 @@ def test_wav_of_unknown_length(length: int, stdin) -> None:
         assert reader.warnings == []
 
 
+def test_samples_in_more_bytes_than_they_need_are_refused(stdin, tmp_path: Path) -> None:
+    """As `arecord -f S24_LE -t wav` writes them."""
+    samples = (noise(2000, 2) * 0x7FFFFF).astype("<i4").tobytes()
+    fmt = struct.pack("<HHIIHH", 1, 2, RATE, 8 * RATE, 8, 24)
+    chunks = b"fmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", len(samples)) + samples
+    data = b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+    (tmp_path / "a.wav").write_bytes(data)
+    stdin(data)
+    for source in ("-", tmp_path / "a.wav"):
+        with pytest.raises(InputError, match=r"24-bit samples in 4 bytes each, .* expected 3 bytes: .* S32_LE"):
+            read(source)
+
+
 def test_chunks_around_the_audio_are_not_audio(stdin) -> None:
     samples = noise(1000)
     data = wav_bytes(samples, "FLOAT")

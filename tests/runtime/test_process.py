@@ -120,6 +120,33 @@ def test_full_standard_output(start: Start, click_wav: Path) -> None:
     assert errors.splitlines() == [b"error: standard output: cannot be written (No space left on device)"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_full_standard_error_costs_no_output(start: Start, click_wav: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.csv"
+    (tmp_path / "full.csv").symlink_to("/dev/full")
+    with Path("/dev/full").open("wb") as full:
+        process = start(click_wav, "-o", tmp_path / "full.csv", "-o", out, stderr=full)
+    process.communicate(timeout=20)
+    assert process.returncode == 6
+    assert len(out.read_text().splitlines()) > 1
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout here")
+def test_standard_output_by_its_name_goes_on_where_it_is(start: Start, click_wav: Path, tmp_path: Path) -> None:
+    together = tmp_path / "all.txt"
+    together.write_text("before\n")
+    for _ in range(2):
+        with together.open("ab") as file:
+            process = start(click_wav, "-o", "/dev/stdout", "--format", "txt", stdout=file)
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    before, *lines = together.read_text().splitlines()
+    assert before == "before"
+    assert len(lines) > 0
+    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("all")] == ["all.txt"]
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_standard_output_that_does_not_block_is_waited_for(unbuffered: str, start: Start, tmp_path: Path) -> None:
     audio = np.zeros(100 * RATE, np.float32)

@@ -127,6 +127,12 @@ def test_no_hits_make_a_valid_file(name: str, tmp_path: Path) -> None:
         assert path.read_text() == ("time,class,note,velocity,confidence\n" if name == "csv" else "")
 
 
+@pytest.mark.parametrize("note", [128, -1, 38.0, True])
+def test_a_note_that_midi_does_not_have(note: object) -> None:
+    with pytest.raises(UsageError, match=r"note of SD: .*; expected a MIDI note, 0\.\.127"):
+        FormatOptions(notes={"SD": note})  # type: ignore[dict-item]
+
+
 def test_nothing_appears_before_close(hits: list[Hit], tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("what was there before\n")

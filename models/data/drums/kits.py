@@ -45,9 +45,13 @@ class KitShelf:
     def __init__(self, folder: Path | None, split: str = "train", cache: Path | None = None):
         self.kits = _load_folder(folder, split, cache) if folder else []
         if folder and not self.kits:
-            raise InputError(f"{folder}/kits.csv has no rows with split={split!r}")
+            raise InputError(
+                f"{folder}/kits.csv has no rows with split={split!r}; training needs some of train and of validation: "
+                "say in its column split which kits are held out"
+            )
         self._by_class: dict[str, list[Kit]] = {c: [k for k in self.kits if k.sounds.get(c)] for c in (*CODES, OTHER)}
-        self._full = [kit for kit in self.kits if sum(bool(kit.sounds.get(c)) for c in CODES) >= 5]
+        # Of small kits, which percussion mostly is, others only borrow; where there are no others, they are played.
+        self._full = [kit for kit in self.kits if sum(bool(kit.sounds.get(c)) for c in CODES) >= 5] or self.kits
         self._pool = SYNTHESISED_POOL[split]
 
     def draw(self, draws: Draws, recipe: RenderRecipe) -> Kit:

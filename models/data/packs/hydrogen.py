@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from ....runtime.errors import InputError
 from ..packed import zero_to_one
-from .pack import Cut, Recordings, cut_out, longest_s, read_mono, slug
+from .pack import Cut, Recordings, cut_out, longest_s, read_mono, slug, slugs
 
 __all__ = ["KIT_FILE", "hydrogen_sounds"]
 
@@ -29,13 +29,15 @@ CLASS_OF_NAME = (
 
 def hydrogen_sounds(folder: Path, name: str, recordings: Recordings) -> Iterator[Cut]:
     """Every recording of the instruments that are drums, as rows of `kits.csv`. Raises InputError."""
-    for instrument, file, loudest in _layers(folder / KIT_FILE):
+    layers = list(_layers(folder / KIT_FILE))
+    named = slugs((file for _, file, _ in layers), of=lambda file: slug(Path(file).stem))
+    for instrument, file, loudest in layers:
         code = next((code for pattern, code in CLASS_OF_NAME if re.search(pattern, instrument.lower())), None)
         if code is None:
             continue
         samples = cut_out(read_mono(folder / file), longest_s(code))
         if samples is not None and recordings.is_new(code, samples):
-            row = {"path": f"{name}/{code}/{slug(Path(file).stem)}.flac", "kit": name, "class": code}
+            row = {"path": f"{name}/{code}/{named[file]}.flac", "kit": name, "class": code}
             yield Cut(
                 row | {"articulation": slug(instrument), "velocity_rank": round(loudest, 3), "split": "train"}, samples
             )

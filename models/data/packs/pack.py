@@ -6,11 +6,12 @@ How a sound is cut is said in docs/training.md: its attack at one place, its tai
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ..drums.kits import kit_rows
 from ..drums.synthesiser import ATTACK_DB
 from ..packed import ATTACK_SAMPLE, SAMPLE_RATE
 
-__all__ = ["Cut", "Recordings", "cut_out", "longest_s", "read_mono", "slug", "write_pack"]
+__all__ = ["Cut", "Recordings", "cut_out", "longest_s", "read_mono", "slug", "slugs", "write_pack"]
 
 Row = dict[str, Any]
 
@@ -109,6 +110,24 @@ def write_pack(folder: Path, table: str, sounds: Iterable[Cut], licence: str) ->
 def slug(name: str) -> str:
     """A name as part of a path."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def slugs(names: Iterable[str], of: Callable[[str], str] = slug) -> dict[str, str]:
+    """Each name as a part of a path that no other has; a few digits of its hash tell apart what `of` makes the same.
+
+    They do so, too, where letters were lost or nothing is left: such a name keeps its path whatever else comes later.
+    """
+    short = {name: of(name) for name in names}
+    shared = Counter(short.values())
+    plain = {name: text and shared[text] == 1 and not _lost_letters(name) for name, text in short.items()}
+    return {
+        name: text if plain[name] else f"{text}_{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("_")
+        for name, text in short.items()
+    }
+
+
+def _lost_letters(name: str) -> bool:
+    return any(letter.isalnum() and not letter.isascii() for letter in name)
 
 
 def _write(path: Path, samples: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from ....runtime.errors import InputError
 from ...corpora.folders import AUDIO_SUFFIXES
 from .hydrogen import KIT_FILE
-from .pack import SILENT, Cut, read_mono, slug
+from .pack import SILENT, Cut, read_mono, slugs
 
 __all__ = ["passages"]
 
@@ -21,7 +21,8 @@ def passages(folder: Path, name: str) -> Iterator[Cut]:
     if not files:
         known = ", ".join(sorted(AUDIO_SUFFIXES))
         raise InputError(f"{folder}: neither a drum kit of Hydrogen ({KIT_FILE}) nor a recording ({known})")
-    for file in files:
+    named = slugs(file.relative_to(folder).as_posix() for file in files)
+    for file, path in zip(files, named.values(), strict=True):
         samples = read_mono(file)
         if np.abs(samples).max(initial=0.0) >= SILENT:
-            yield Cut({"path": f"{name}/{slug(str(file.relative_to(folder)))}.flac", "source": name}, samples)
+            yield Cut({"path": f"{name}/{path}.flac", "source": name}, samples)
