@@ -221,8 +221,8 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) average runs/small-mean-21.pt runs/small-22/best.pt -o runs/small-mean-22.pt
 	$(GHOSTNOTE) train runs/small-23 $(TWENTIETH) --preset small --teacher runs/base-mean-20.pt --init runs/small-mean-22.pt --steps 1200 --learning-rate 1.2e-3
 	$(GHOSTNOTE) average runs/small-mean-22.pt runs/small-23/best.pt runs/small-23/best.pt runs/small-23/best.pt -o runs/small.pt
-	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half $(CALIBRATION)
-	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half $(CALIBRATION)
+	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half --licence Apache-2.0 $(CALIBRATION)
+	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half --licence Apache-2.0 $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets
 	$(GHOSTNOTE) export checkpoints/small.pt --target onnx --out runtime/assets
 

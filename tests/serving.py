@@ -3,6 +3,7 @@
 # ruff: noqa: E402 - what is imported below needs the extra
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import click_model
 import numpy as np
 import pytest
+import soundfile
 
 for library in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
     pytest.importorskip(library, reason=f"the extra `serve` is not installed ({library})")
@@ -101,6 +103,18 @@ def alone(engine: Engine, pcm: np.ndarray, latency_ms: float | None = 100) -> li
     transcriber = StreamingTranscriber(engine, latency_ms=latency_ms)
     note_of = engine.manifest.note_of
     return [json_fields(hit, note_of[hit.code]) for hit in transcriber.feed(pcm) + transcriber.flush()]
+
+
+def post_request(body: bytes) -> bytes:
+    """An upload as it is on the wire."""
+    return f"POST /v1/transcribe HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def hour() -> bytes:
+    """A small file that keeps an engine busy for long."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(3600 * 8000, np.int16), 8000, format="FLAC")
+    return file.getvalue()
 
 
 def start_message(**fields: Any) -> str:

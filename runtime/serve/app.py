@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.resources
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,35 +40,36 @@ _STATUS_OF: dict[type[GhostnoteError], int] = {
     OutputError: 507,
     uploads.TooLargeError: 413,
     uploads.TooSlowError: 408,
+    uploads.ShutdownError: 503,
 }
 
 
 class Sessions:
-    """The sessions that are open, so that they can be counted and told to end."""
+    """What is open, so that it can be told to end: sessions, which are counted, and uploads."""
 
     def __init__(self) -> None:
-        self._open: set[Session] = set()
+        self._open: set[Session | _Upload] = set()
         self._stopping = False
 
     def __len__(self) -> int:
-        return len(self._open)
+        return sum(isinstance(one, Session) for one in self._open)
 
-    @asynccontextmanager
-    async def holding(self, session: Session) -> AsyncIterator[None]:
-        """Count the session while it lasts."""
-        self._open.add(session)
+    @contextlib.asynccontextmanager
+    async def holding(self, one: Session | _Upload) -> AsyncIterator[None]:
+        """Know of it while it lasts."""
+        self._open.add(one)
         if self._stopping:
-            session.stop()
+            one.stop()
         try:
             yield
         finally:
-            self._open.discard(session)
+            self._open.discard(one)
 
     async def stop(self, within_s: float) -> None:
-        """Tell every session, later ones too, to report what it has heard and end; wait for them."""
+        """End all, later ones too: sessions report what they have heard, uploads are refused; wait for them."""
         self._stopping = True
-        for session in self._open:
-            session.stop()
+        for one in self._open:
+            one.stop()
         ends_at = time.monotonic() + within_s
         while self._open and time.monotonic() < ends_at:
             await asyncio.sleep(0.02)
@@ -106,6 +107,57 @@ def _flood() -> SessionError:
         f"more than {frames.FRAMES_PER_S} small messages, fragments or pings per second; send audio in messages of "
         f"{frames.LARGE_BYTES} bytes or more, or in real time",
     )
+
+
+class _Upload:
+    """A file that is received and heard, as long as the time allowed, its client and the server last."""
+
+    def __init__(self, request: Request, settings: Settings) -> None:
+        self._request = request
+        self._max_bytes = settings.max_upload_bytes
+        self._limit = asyncio.timeout(settings.max_upload_s)
+        self._end: GhostnoteError | ClientDisconnect = uploads.TooSlowError(
+            f"the file was not received and transcribed within {settings.max_upload_s:g} s; send a shorter one"
+        )
+
+    def stop(self) -> None:
+        """The server ends."""
+        self._give_up(uploads.ShutdownError("the server ends; send the file again"))
+
+    async def hear(
+        self, sessions: Sessions, pool: StreamPool, latency_ms: float | None, threads: Executor
+    ) -> uploads.Transcript:
+        """Receive and transcribe the file. Raises what `uploads` and `pool.open` raise, and ClientDisconnect."""
+        try:
+            async with self._limit, sessions.holding(self):
+                # Its place first, so that nobody sends a file for nothing.
+                with pool.open(latency_ms=latency_ms) as stream, uploads.folder() as folder:
+                    path = folder / "upload"
+                    await uploads.save(self._request.stream(), path, self._max_bytes)
+                    with self._watching():
+                        loop = asyncio.get_running_loop()
+                        return await loop.run_in_executor(threads, uploads.transcribe, path, stream, pool.sample_rate)
+        except TimeoutError:
+            raise self._end from None
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Give up when the client leaves, which nobody else notices once its file has come."""
+        watch = asyncio.create_task(self._notice_departure())
+        try:
+            yield
+        finally:
+            watch.cancel()
+
+    async def _notice_departure(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._give_up(ClientDisconnect())
+
+    def _give_up(self, why: GhostnoteError | ClientDisconnect) -> None:
+        with contextlib.suppress(RuntimeError):  # it is over already
+            self._limit.reschedule(asyncio.get_running_loop().time())
+            self._end = why
 
 
 def create_app(pool: StreamPool, settings: Settings | None = None, metrics: Metrics | None = None) -> FastAPI:
@@ -190,7 +242,7 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
             raise HTTPException(403, "this page may not use the server; see --allow-origin")
         try:
             uploads.check_announced(request.headers, settings.max_upload_bytes)
-            transcript = await _hear_upload(request.stream(), pool, settings, latency_ms, threads)
+            transcript = await _Upload(request, settings).hear(sessions, pool, latency_ms, threads)
         except GhostnoteError as error:
             raise _http_error(error, metrics) from None
         except ClientDisconnect:
@@ -198,23 +250,6 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
             raise HTTPException(400, "the file is incomplete") from None
         metrics.uploads.inc()
         return transcript.document(pool.engine.manifest.note_of)
-
-
-async def _hear_upload(
-    body: AsyncIterator[bytes], pool: StreamPool, settings: Settings, latency_ms: float | None, threads: Executor
-) -> uploads.Transcript:
-    """Takes its place in the pool first, so that nobody sends a file for nothing."""
-    with pool.open(latency_ms=latency_ms) as stream, uploads.folder() as folder:
-        path = folder / "upload"
-        try:
-            async with asyncio.timeout(settings.max_upload_s):
-                await uploads.save(body, path, settings.max_upload_bytes)
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(threads, uploads.transcribe, path, stream, pool.sample_rate)
-        except TimeoutError:
-            raise uploads.TooSlowError(
-                f"the file was not received and transcribed within {settings.max_upload_s:g} s; send a shorter one"
-            ) from None
 
 
 def _told(error: RequestValidationError) -> str:

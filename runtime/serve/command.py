@@ -5,7 +5,9 @@ Everything heavy is imported inside functions, so that `--help` answers at once 
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,10 +125,12 @@ def _run(app: FastAPI, listener: socket.socket, settings: Settings, greeting: st
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             typer.echo(greeting, err=True)
-            self.should_exit = self.should_exit or interruption.signum is not None  # before uvicorn listened to signals
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Generator[None, None, None]:
+            yield  # uvicorn's own handlers know no SIGHUP, and take signals that whoever started us wants ignored
 
         async def on_tick(self, counter: int) -> bool:
-            # Of SIGHUP uvicorn knows nothing.
             return await super().on_tick(counter) or interruption.signum is not None
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -148,6 +152,7 @@ def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         ws=LimitedProtocol,
         ws_max_size=settings.max_message_bytes,
+        ws_ping_timeout=None,  # a pong waits behind audio that is not read yet; who is silent is ended anyway
         ws_per_message_deflate=False,  # PCM does not shrink, and what unpacks to much more than it weighs is no gift
         timeout_graceful_shutdown=_CLOSING_S,
         log_level="warning",

@@ -20,7 +20,16 @@ from ..output.writers import json_fields
 from ..streams.pooled_stream import PooledStream
 from ..streams.stream import silenced_text
 
-__all__ = ["TooLargeError", "TooSlowError", "Transcript", "check_announced", "folder", "save", "transcribe"]
+__all__ = [
+    "ShutdownError",
+    "TooLargeError",
+    "TooSlowError",
+    "Transcript",
+    "check_announced",
+    "folder",
+    "save",
+    "transcribe",
+]
 
 Floats = NDArray[np.float32]
 
@@ -33,6 +42,10 @@ class TooLargeError(GhostnoteError):
 
 class TooSlowError(GhostnoteError):
     """The file was not received or not transcribed in the time allowed."""
+
+
+class ShutdownError(GhostnoteError):
+    """The server ends before the file was transcribed."""
 
 
 @dataclass

@@ -14,7 +14,8 @@ import click_model
 import numpy as np
 import psutil
 import pytest
-from serving import Message, Serving, alone, clicks, converse, hits_of, said, start_message
+import uvicorn
+from serving import Message, Serving, alone, clicks, converse, hits_of, hour, post_request, said, start_message
 from waiting import wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
@@ -172,6 +173,21 @@ def test_a_flood_is_read_no_faster_than_it_is_heard(serve: Callable[..., Serving
     wait_until(lambda: server.pool.stats().streams == 0)
 
 
+def test_who_is_held_back_longer_than_a_ping_may_take_is_heard(
+    serve: Callable[..., Serving], click_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pong waits behind audio that is not read yet."""
+
+    class ImpatientConfig(uvicorn.Config):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{"ws_ping_interval": 0.1, "ws_ping_timeout": 0.1} | options)
+
+    monkeypatch.setattr(uvicorn, "Config", ImpatientConfig)
+    pcm = clicks(6)
+    with serve(engine=SlowEngine(click_engine, 0.3)).connect(ping_interval=None) as socket:
+        assert hits_of(converse(socket, pcm.tobytes(), sizes=(65536,))) == alone(click_engine, pcm)
+
+
 def noisy(seconds: float) -> np.ndarray:
     """As many hits as there can be: two classes in every frame that may have one."""
     pcm = np.zeros(int(seconds * click_model.RATE), np.float32)
@@ -291,6 +307,16 @@ def test_who_vanishes_leaves_a_free_place(serve: Callable[..., Serving], click_e
             wait_until(lambda: server.pool.stats().streams == 1 and server.metric("ghostnote_sessions") == 1)
 
     assert hits_of(stream_while(server, fault)) == alone(click_engine, PCM)
+
+
+def test_who_leaves_before_the_answer_leaves_a_free_place(serve: Callable[..., Serving], click_engine: Engine) -> None:
+    server = serve(engine=SlowEngine(click_engine, 0.02), max_sessions=1)
+    with sockets.create_connection(("127.0.0.1", server.port)) as leaving:
+        leaving.sendall(post_request(hour()))
+        wait_until(lambda: server.metric("ghostnote_tokens") > 0)
+    wait_until(lambda: server.pool.stats().streams == 0)
+    assert server.post(b"")[0] == 415  # by the only thread for uploads
+    assert 'ghostnote_errors_total{kind="disconnected"} 1.0' in server.metrics.text().decode()
 
 
 def test_one_too_many_is_refused_until_there_is_room(serve: Callable[..., Serving]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -12,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from serving import Serving, alone, clicks, converse
+from serving import Serving, alone, clicks, converse, post_request, run_app
 from waiting import wait_until
 
-from ghostnote.runtime import Engine
+from ghostnote.runtime import Engine, StreamPool
+from ghostnote.runtime.serve.app import create_app
+from ghostnote.runtime.serve.metrics import Metrics
+from ghostnote.runtime.serve.settings import Settings
 
 PCM = clicks(3)
 
@@ -189,13 +193,23 @@ def test_no_upload_is_left_behind(
 def test_half_a_file_leaves_a_free_place(serve: Callable[..., Serving]) -> None:
     server, body = serve(max_sessions=1), wav(PCM)
     with socket.create_connection(("127.0.0.1", server.port)) as vanishing:
-        head = f"POST /v1/transcribe HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        vanishing.sendall(head.encode() + body[:50_000])
+        vanishing.sendall(post_request(body)[:50_000])
         wait_until(lambda: server.pool.stats().streams == 1)
         assert server.post(body[:1000])[0] == 503  # refused unread: a long body may break the pipe before the answer
     wait_until(lambda: server.pool.stats().streams == 0)
     assert server.metric("ghostnote_errors_total") == 1
     assert server.post(body)[0] == 200
+
+
+def test_a_file_that_comes_when_the_server_ends_is_refused(click_engine: Engine) -> None:
+    metrics = Metrics()
+    with StreamPool(click_engine) as pool:
+        app = create_app(pool, metrics=metrics)
+        asyncio.run(app.state.sessions.stop(1))
+        with run_app(app, Settings()) as port:
+            server = Serving(port, pool, metrics)
+            assert server.post(wav(PCM)) == (503, {"detail": "the server ends; send the file again"})
+    assert 'ghostnote_errors_total{kind="ShutdownError"} 1.0' in metrics.text().decode()
 
 
 def test_a_full_disk_is_said(serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import click_model
 import pytest
-from serving import alone, clicks, hits_of, said, start_message
+from serving import alone, clicks, hits_of, hour, post_request, said, start_message
+from waiting import wait_until
 from websockets.sync.client import connect
 
 from ghostnote.runtime import Engine
@@ -31,20 +32,26 @@ def _heed_signals() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @pytest.fixture
 def process(tmp_path: Path) -> Callable[..., object]:
     """Start the command with the click model; yields the process and its port."""
     model = click_model.build(tmp_path / "click.onnx")
 
     @contextmanager
-    def start(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    def start(
+        *options: str, prepare: Callable[[], None] = _heed_signals
+    ) -> Iterator[tuple[subprocess.Popen[str], int]]:
         words = [sys.executable, "-c", _RUN, "serve", "--engine", str(model), "--port", "0", *options]
         # The tests themselves may run with signals ignored (a shell's background job, nohup), which children inherit.
         with subprocess.Popen(
             words,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_heed_signals,
+            preexec_fn=prepare,
         ) as child:
             try:
                 line = child.stderr.readline()
@@ -67,6 +74,23 @@ def upgrade(headers: dict[str, str]) -> bytes:
     }
     lines = (f"{name}: {value}\r\n" for name, value in (headers | fixed).items())
     return f"GET /v1/transcribe HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
+
+
+def _measured(port: int, metric: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        (value,) = re.findall(rf"^{metric} (.*)$", response.read().decode(), re.MULTILINE)
+    return float(value)
+
+
+def _received(client: sockets.socket) -> str:
+    """All until the server closes."""
+    with client.makefile("r", encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def _listens(port: int) -> bool:
+    with sockets.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
@@ -94,10 +118,47 @@ def test_a_signal_ends_every_session_with_all_that_was_heard(
     assert first.close_code == 1001
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_signal_ends_uploads_with_an_answer(process: Callable, whole: bool) -> None:
+    """While they are received, and while they are heard."""
+    request = post_request(hour())
+    with process() as (child, port), sockets.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(request if whole else request[:-1])
+        wait_until(lambda: _measured(port, "ghostnote_streams") == 1)
+        wait_until(lambda: not whole or _measured(port, "ghostnote_tokens") > 0)
+        child.terminate()
+        head, _, body = _received(client).partition("\r\n\r\n")
+        assert head.startswith("HTTP/1.1 503 ")
+        assert json.loads(body) == {"detail": "the server ends; send the file again"}
+        assert child.wait(10) == 143
+        assert child.stderr.read() == ""
+
+
+def test_a_signal_that_was_ignored_from_the_start_is_ignored(process: Callable) -> None:
+    """As of `ghostnote serve &` in a script."""
+    with process(prepare=_ignore_interrupts) as (child, _):
+        child.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(1)
+        child.terminate()
+        assert child.wait(10) == 143
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_the_server_at_once(process: Callable, signum: int, code: int) -> None:
+    with process() as (child, port), sockets.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(post_request(hour())[:-1])  # what is missing is waited for, before it has its answer
+        wait_until(lambda: _measured(port, "ghostnote_streams") == 1)
+        child.send_signal(signum)
+        wait_until(lambda: not _listens(port))
+        child.send_signal(signum)
+        assert child.wait(10) == code
+        assert not _received(client).startswith("HTTP/1.1 503 ")
+
+
 def test_the_engine_is_warm_before_anybody_comes(process: Callable) -> None:
-    with process() as (_, port), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-        (calls,) = re.findall(r"^ghostnote_engine_call_seconds_count (.*)$", response.read().decode(), re.MULTILINE)
-    assert float(calls) > 0
+    with process() as (_, port):
+        assert _measured(port, "ghostnote_engine_call_seconds_count") > 0
 
 
 def test_a_server_of_this_machine_hears_pages_of_this_machine(process: Callable) -> None:
