@@ -77,12 +77,14 @@ SPOKEN := runs/sounds-and-speech
 RICHER := $(call SOUNDS_OF,$(SOUNDS)) $(KEPT)
 RICHEST := $(call SOUNDS_OF,$(SPOKEN)) $(KEPT)
 STRUMMED := runs/sounds-speech-and-guitars
-# Music that nobody labelled, a folder of PACKS for each source: HEARD and HEARD_AGAIN hold it with labels of the model
-# so far.
+# Music that nobody labelled, a folder of PACKS for each source: HEARD, HEARD_AGAIN and HEARD_LATER hold it with labels
+# of the model so far.
 HEARD := runs/heard
 HEARD_AGAIN := runs/heard-again
+HEARD_LATER := runs/heard-later
 MUSIC := muldjord sectoid redeclipse supertuxkart
 MORE_MUSIC := $(MUSIC) marsshooter blobwars naev ufoai
+LATER_MUSIC := marsshooter_2 blobwars_2 naev_2 ufoai_2
 LICENCE_muldjord := CC BY-SA 3.0
 LICENCE_sectoid := MIT
 LICENCE_redeclipse := CC BY-SA 3.0
@@ -91,11 +93,12 @@ LICENCE_marsshooter := CC BY-SA 3.0
 LICENCE_blobwars := CC BY-SA 3.0 and CC BY 3.0
 LICENCE_naev := CC BY-SA 3.0 and CC BY 3.0
 LICENCE_ufoai := CC BY-SA 3.0, CC BY 3.0 and public domain
+$(foreach source,$(LATER_MUSIC),$(eval LICENCE_$(source) := $(LICENCE_$(source:_2=))))
 # $(call labelled,FOLDER,SOURCES,MODEL): copies of the sources, labelled by the model; $(call heard,FOLDER,SOURCES): the
 # options to train on them.
 labelled = mkdir -p $(1) $(foreach source,$(2),&& { [ -d $(1)/$(source) ] || cp -r $(PACKS)/$(source) $(1)/; } \
 	&& $(GHOSTNOTE) label-recordings $(3) $(1)/$(source) --licence "$(LICENCE_$(source))")
-heard = $(foreach source,$(2),--corpus heard=$(1)/$(source)) --corpus-share 0.25
+heard = $(foreach source,$(2),--corpus heard=$(1)/$(source))
 # Courses on stems and mixes: the later ones hear other renders (--seed) and begin at one delay.
 FIRST := $(TRAINING) --distinct 2000
 SECOND := $(TRAINING) --distinct 3000 --seed 1
@@ -117,8 +120,9 @@ FIFTEENTH := $(TRAINING) --distinct 1800 --seed 15 --margin-ms 1.5
 SIXTEENTH := $(TRAINING) --distinct 2600 --seed 16 --margin-ms 1.5
 SEVENTEENTH := $(RICHER) --distinct 1300 --seed 17 --margin-ms 1.5
 EIGHTEENTH := $(RICHEST) --distinct 1300 --seed 18 --margin-ms 1.5
-NINETEENTH := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 1300 --seed 19 --margin-ms 1.5 $(call heard,$(HEARD),$(MUSIC))
-TWENTIETH := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 800 --seed 20 --margin-ms 1.5 $(call heard,$(HEARD_AGAIN),$(MORE_MUSIC))
+NINETEENTH := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 1300 --seed 19 --margin-ms 1.5 $(call heard,$(HEARD),$(MUSIC)) --corpus-share 0.25
+TWENTIETH := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 800 --seed 20 --margin-ms 1.5 $(call heard,$(HEARD_AGAIN),$(MORE_MUSIC)) --corpus-share 0.25
+TWENTYFIRST := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 1200 --seed 20 --margin-ms 1.5 $(call heard,$(HEARD_AGAIN),$(MORE_MUSIC)) $(call heard,$(HEARD_LATER),$(LATER_MUSIC)) --corpus-share 0.25
 # Both begin narrower and are widened for their later courses.
 SLIM := --preset slim
 NARROW := --preset narrow --teacher
@@ -187,7 +191,10 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) average runs/base-mean-19.pt runs/base-20/best.pt -o runs/base-mean-20.pt
 	$(call labelled,$(HEARD_AGAIN),$(MORE_MUSIC),runs/base-mean-20.pt)
 	$(GHOSTNOTE) train runs/base-21 $(TWENTIETH) --init runs/base-mean-20.pt --steps 1500 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-mean-20.pt runs/base-21/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-mean-20.pt runs/base-21/best.pt -o runs/base-mean-21.pt
+	$(call labelled,$(HEARD_LATER),$(LATER_MUSIC),runs/base-mean-21.pt)
+	$(GHOSTNOTE) train runs/base-22 $(TWENTYFIRST) --init runs/base-mean-21.pt --steps 2000 --learning-rate 1.5e-3
+	$(GHOSTNOTE) average runs/base-mean-21.pt runs/base-mean-21.pt runs/base-mean-21.pt runs/base-22/best.pt -o runs/base.pt
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -220,7 +227,9 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) train runs/small-22 $(NINETEENTH) --preset small --teacher runs/base-mean-19.pt --init runs/small-mean-21.pt --steps 2500 --learning-rate 1.2e-3
 	$(GHOSTNOTE) average runs/small-mean-21.pt runs/small-22/best.pt -o runs/small-mean-22.pt
 	$(GHOSTNOTE) train runs/small-23 $(TWENTIETH) --preset small --teacher runs/base-mean-20.pt --init runs/small-mean-22.pt --steps 1200 --learning-rate 1.2e-3
-	$(GHOSTNOTE) average runs/small-mean-22.pt runs/small-23/best.pt runs/small-23/best.pt runs/small-23/best.pt -o runs/small.pt
+	$(GHOSTNOTE) average runs/small-mean-22.pt runs/small-23/best.pt runs/small-23/best.pt runs/small-23/best.pt -o runs/small-mean-23.pt
+	$(GHOSTNOTE) train runs/small-24 $(TWENTYFIRST) --preset small --teacher runs/base-mean-21.pt --init runs/small-mean-23.pt --steps 1700 --learning-rate 1.2e-3
+	$(GHOSTNOTE) average runs/small-mean-23.pt runs/small-24/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half --licence Apache-2.0 $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half --licence Apache-2.0 $(CALIBRATION)
 	$(GHOSTNOTE) export checkpoints/base.pt --target onnx --out runtime/assets

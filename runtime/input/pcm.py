@@ -66,7 +66,7 @@ class PcmFormat:
 
 
 class LooseSamplesError(InputError):
-    """Samples in more bytes than they need, as `arecord -f S24_LE` writes them: at the lower end or at the upper one."""
+    """Samples in more bytes than they need, as `arecord -f S24_LE` writes: at the lower end or at the upper one."""
 
 
 @dataclass(frozen=True, slots=True)
