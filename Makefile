@@ -191,10 +191,8 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) average runs/base-mean-19.pt runs/base-20/best.pt -o runs/base-mean-20.pt
 	$(call labelled,$(HEARD_AGAIN),$(MORE_MUSIC),runs/base-mean-20.pt)
 	$(GHOSTNOTE) train runs/base-21 $(TWENTIETH) --init runs/base-mean-20.pt --steps 1500 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-mean-20.pt runs/base-21/best.pt -o runs/base-mean-21.pt
-	$(call labelled,$(HEARD_LATER),$(LATER_MUSIC),runs/base-mean-21.pt)
-	$(GHOSTNOTE) train runs/base-22 $(TWENTYFIRST) --init runs/base-mean-21.pt --steps 2000 --learning-rate 1.5e-3
-	$(GHOSTNOTE) average runs/base-mean-21.pt runs/base-mean-21.pt runs/base-mean-21.pt runs/base-22/best.pt -o runs/base.pt
+	$(GHOSTNOTE) average runs/base-mean-20.pt runs/base-21/best.pt -o runs/base.pt
+	$(call labelled,$(HEARD_LATER),$(LATER_MUSIC),runs/base.pt)
 	$(GHOSTNOTE) train runs/small-1 $(FIRST) $(NARROW) runs/base-2/best.pt --steps 4000 --one-delay-steps 1500
 	$(GHOSTNOTE) train runs/small-2 $(FIRST) $(NARROW) runs/base-2/best.pt $(POLISH) --init runs/small-1/best.pt
 	$(GHOSTNOTE) train runs/small-3 $(SECOND) $(NARROW) runs/base-3/best.pt --init runs/small-2/best.pt --steps 3500
@@ -228,7 +226,7 @@ models: $(TEST_VENV)/.installed $(STRUMMED)/.imported  ## Train, calibrate and e
 	$(GHOSTNOTE) average runs/small-mean-21.pt runs/small-22/best.pt -o runs/small-mean-22.pt
 	$(GHOSTNOTE) train runs/small-23 $(TWENTIETH) --preset small --teacher runs/base-mean-20.pt --init runs/small-mean-22.pt --steps 1200 --learning-rate 1.2e-3
 	$(GHOSTNOTE) average runs/small-mean-22.pt runs/small-23/best.pt runs/small-23/best.pt runs/small-23/best.pt -o runs/small-mean-23.pt
-	$(GHOSTNOTE) train runs/small-24 $(TWENTYFIRST) --preset small --teacher runs/base-mean-21.pt --init runs/small-mean-23.pt --steps 1700 --learning-rate 1.2e-3
+	$(GHOSTNOTE) train runs/small-24 $(TWENTYFIRST) --preset small --teacher runs/base.pt --init runs/small-mean-23.pt --steps 1700 --learning-rate 1.2e-3
 	$(GHOSTNOTE) average runs/small-mean-23.pt runs/small-24/best.pt -o runs/small.pt
 	$(GHOSTNOTE) calibrate runs/base.pt -o checkpoints/base.pt --half --licence Apache-2.0 $(CALIBRATION)
 	$(GHOSTNOTE) calibrate runs/small.pt -o checkpoints/small.pt --half --licence Apache-2.0 $(CALIBRATION)
