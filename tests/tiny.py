@@ -34,7 +34,7 @@ def tiny_checkpoint(seed: int = SEED) -> Checkpoint:
     return Checkpoint(
         config,
         model.state_dict(),
-        provenance={"data": "none: random weights for tests", "seed": seed},
+        provenance={"data": "none: random weights for tests", "seed": seed, "licence": "Apache-2.0"},
         thresholds=[[THRESHOLD] * len(PARENTS) for _ in config.delays_ms],
     )
 

@@ -97,7 +97,7 @@ def test_recordings_give_one_threshold_for_all_and_the_default_delay(tmp_path):
     ran = CliRunner().invoke(app, [*command, *folders, "--licence", "CC0"], catch_exceptions=False)
     assert ran.exit_code == 0
     result = checkpoints.load(tmp_path / "out.pt")
-    assert (tiny_checkpoint().manifest().licence, result.manifest().licence) == ("", "CC0")
+    assert (tiny_checkpoint().manifest().licence, result.manifest().licence) == ("Apache-2.0", "CC0")
     assert len({threshold for row in result.thresholds for threshold in row}) == 1
     measured = result.scores["threshold_recordings"]
     assert measured["tracks"] == ["a", "b"]

@@ -82,7 +82,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
 
 
 def test_a_run_without_a_number_has_no_weights_to_keep(tmp_path, monkeypatch):
-    monkeypatch.setattr(Trainer, "_validate", lambda self: {"onset": float("nan")})
+    monkeypatch.setattr(Trainer, "_validate", lambda *_: {"onset": float("nan")})
     with pytest.raises(TrainingError, match="no weights are worth keeping"):
         trainer(tmp_path).run()
 
