@@ -77,6 +77,7 @@ SPOKEN := runs/sounds-and-speech
 RICHER := $(call SOUNDS_OF,$(SOUNDS)) $(KEPT)
 RICHEST := $(call SOUNDS_OF,$(SPOKEN)) $(KEPT)
 STRUMMED := runs/sounds-speech-and-guitars
+WITH_MUSIC := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --corpus-share 0.25
 # Music that nobody labelled, a folder of PACKS for each source: HEARD, HEARD_AGAIN and HEARD_LATER hold it with labels
 # of the model so far.
 HEARD := runs/heard
@@ -120,9 +121,9 @@ FIFTEENTH := $(TRAINING) --distinct 1800 --seed 15 --margin-ms 1.5
 SIXTEENTH := $(TRAINING) --distinct 2600 --seed 16 --margin-ms 1.5
 SEVENTEENTH := $(RICHER) --distinct 1300 --seed 17 --margin-ms 1.5
 EIGHTEENTH := $(RICHEST) --distinct 1300 --seed 18 --margin-ms 1.5
-NINETEENTH := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 1300 --seed 19 --margin-ms 1.5 $(call heard,$(HEARD),$(MUSIC)) --corpus-share 0.25
-TWENTIETH := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 800 --seed 20 --margin-ms 1.5 $(call heard,$(HEARD_AGAIN),$(MORE_MUSIC)) --corpus-share 0.25
-TWENTYFIRST := $(call SOUNDS_OF,$(STRUMMED)) $(KEPT) --distinct 1200 --seed 20 --margin-ms 1.5 $(call heard,$(HEARD_AGAIN),$(MORE_MUSIC)) $(call heard,$(HEARD_LATER),$(LATER_MUSIC)) --corpus-share 0.25
+NINETEENTH := $(WITH_MUSIC) --distinct 1300 --seed 19 --margin-ms 1.5 $(call heard,$(HEARD),$(MUSIC))
+TWENTIETH := $(WITH_MUSIC) --distinct 800 --seed 20 --margin-ms 1.5 $(call heard,$(HEARD_AGAIN),$(MORE_MUSIC))
+TWENTYFIRST := $(WITH_MUSIC) --distinct 1200 --seed 20 --margin-ms 1.5 $(call heard,$(HEARD_AGAIN),$(MORE_MUSIC)) $(call heard,$(HEARD_LATER),$(LATER_MUSIC))
 # Both begin narrower and are widened for their later courses.
 SLIM := --preset slim
 NARROW := --preset narrow --teacher

@@ -57,6 +57,11 @@ class Sources:
     store: Path | None = None
     distinct: int = 0
 
+    @property
+    def given(self) -> list[str]:
+        """Which of the folders of sounds and performances there are: what renders can be compared by."""
+        return [name for name in ("kits", "grooves", "backing") if getattr(self, name)]
+
 
 class RenderedBatches(Dataset[Batch]):
     """`self[i]` renders share `rank` of batch i.

@@ -76,7 +76,7 @@ def _settings(start: Start, ranges: dict[str, Any]) -> dict[str, Any]:
             name: {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(r).items()}
             for name, r in ranges.items()
         },
-        "data": [name for name in ("kits", "grooves", "backing") if getattr(sources, name)],
+        "data": sources.given,
         "recipe": sources.recipe.to_dict(),
     }
 

@@ -59,7 +59,7 @@ def ablate(
         "renders": renders,
         "recordings": sorted(found),
         "distinct": kept.distinct if kept.store else None,
-        "data": [name for name in ("kits", "grooves", "backing") if getattr(sources, name)],
+        "data": sources.given,
     }
     ablations = Ablations(folder, preset, course, sources, settings)
     tracks = list(rendered_tracks(PRESETS["base"].sample_rate, sources, renders))
