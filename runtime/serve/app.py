@@ -78,15 +78,19 @@ class Sessions:
 class _SocketConnection:
     """A `Connection` of a session, made of a Starlette WebSocket."""
 
-    def __init__(self, socket: WebSocket) -> None:
+    def __init__(self, socket: WebSocket, max_message_bytes: int) -> None:
         self._socket = socket
+        self._max_message_bytes = max_message_bytes
 
     async def receive(self) -> str | bytes:
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
-            raise _flood() if message.get("reason") == frames.FLOOD else Disconnected
+            raise self._ended_by(message.get("reason"))
         text: str | None = message.get("text")
-        return message["bytes"] if text is None else text
+        content: str | bytes = message["bytes"] if text is None else text
+        if len(content) > self._max_message_bytes:
+            raise self._too_large()
+        return content
 
     async def send(self, text: str) -> None:
         try:
@@ -99,6 +103,16 @@ class _SocketConnection:
             await self._socket.close(code, reason)
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: the other side closed first
             raise Disconnected from None
+
+    def _ended_by(self, reason: str | None) -> Exception:
+        if reason == frames.FLOOD:
+            return _flood()
+        return self._too_large() if reason == frames.TOO_LARGE else Disconnected()
+
+    def _too_large(self) -> SessionError:
+        return SessionError(
+            Problem.TOO_LARGE, f"a message of more than {self._max_message_bytes} bytes; send audio in smaller ones"
+        )
 
 
 def _flood() -> SessionError:
@@ -220,7 +234,7 @@ def _add_transcription(app: FastAPI, pool: StreamPool, settings: Settings, metri
             await socket.close()  # before it is accepted: HTTP 403
             return
         await socket.accept()
-        session = Session(_SocketConnection(socket), pool, settings, metrics)
+        session = Session(_SocketConnection(socket, settings.max_message_bytes), pool, settings, metrics)
         if len(sessions) >= settings.max_sessions:
             await session.refuse(full())
             return

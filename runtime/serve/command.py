@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -148,10 +149,13 @@ def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
     from .frames import LimitedProtocol
 
+    class Protocol(LimitedProtocol):
+        max_unfinished_bytes = 2 * settings.max_message_bytes  # sessions refuse what is whole before that, and say why
+
     return uvicorn.Config(
         app,
-        ws=LimitedProtocol,
-        ws_max_size=settings.max_message_bytes,
+        ws=Protocol,
+        ws_max_size=sys.maxsize,  # ours above leaves time to say what was heard
         ws_ping_timeout=None,  # a pong waits behind audio that is not read yet; who is silent is ended anyway
         ws_per_message_deflate=False,  # PCM does not shrink, and what unpacks to much more than it weighs is no gift
         timeout_graceful_shutdown=_CLOSING_S,

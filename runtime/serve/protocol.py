@@ -45,6 +45,7 @@ class Problem(Enum):
     TOO_LONG = ("too_long", 1008)
     STALLED = ("stalled", 1008)
     FLOOD = ("flood", 1008)
+    TOO_LARGE = ("too_large", 1009)
     ENGINE = ("engine", 1011)
 
     def __init__(self, code: str, close_code: int) -> None:

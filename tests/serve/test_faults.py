@@ -6,7 +6,7 @@ import json
 import socket as sockets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -117,12 +117,33 @@ def test_garbage_after_audio_does_not_cost_what_was_heard(serve: Callable[..., S
     assert hits_of(messages) == alone(click_engine, PCM)
 
 
-def test_too_large_a_message_closes_with_1009(serve: Callable[..., Serving]) -> None:
-    server = serve(max_message_bytes=10_000)
+@pytest.mark.parametrize("excess", [1, 20_000, 5_000_000])
+def test_too_large_a_message_does_not_cost_what_was_heard(
+    excess: int, serve: Callable[..., Serving], click_engine: Engine
+) -> None:
+    server = serve(max_message_bytes=len(PCM.tobytes()))
     with server.connect() as socket:
         socket.send(start_message())
-        socket.send(b"\0" * 10_001)
-        said(socket)
+        socket.send(PCM.tobytes())
+        socket.send(PCM.tobytes() + b"\0" * excess)
+        *_, error = messages = said(socket)
+    assert error["code"] == "too_large"
+    assert hits_of(messages) == alone(click_engine, PCM)
+    assert socket.close_code == 1009
+    wait_until(lambda: server.pool.stats().streams == 0)
+
+
+def test_too_many_fragments_of_one_message_are_too_large(serve: Callable[..., Serving]) -> None:
+    server = serve(max_message_bytes=10_000)
+
+    def without_end() -> Iterator[bytes]:
+        while True:
+            yield b"\0" * 2_000
+            socket.ping()
+
+    with server.connect() as socket, suppress(ConnectionClosed):
+        socket.send(start_message())
+        socket.send(without_end())
     assert socket.close_code == 1009
     wait_until(lambda: server.pool.stats().streams == 0)
 
