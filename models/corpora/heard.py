@@ -25,7 +25,7 @@ from .recording import Label, Recording, Source, covering
 __all__ = ["CERTAIN", "FACTS_FILE", "read"]
 
 FACTS_FILE = "heard.json"
-CERTAIN = 0.5
+CERTAIN = 0.7
 TOLERANCE_S = 0.01
 _WHAT = "recordings that a model labelled"
 

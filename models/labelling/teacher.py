@@ -16,6 +16,7 @@ from .percussive import percussive
 __all__ = ["LOWEST_CONFIDENCE", "Teacher"]
 
 LOWEST_CONFIDENCE = 0.1  # hits down to here are told: below it, nothing was struck
+_LEVELS = (CERTAIN, 0.4, LOWEST_CONFIDENCE)
 
 
 class Teacher:
@@ -29,16 +30,16 @@ class Teacher:
     def hits(self, audio: np.ndarray) -> list[Hit]:
         """All hits of mono samples [N] at the model's rate, from `LOWEST_CONFIDENCE` up, in order of time.
 
-        Certain ones are decided alone: otherwise a faint peak shortly before hides them.
+        They are decided level by level, certain ones alone: a fainter peak shortly before hides what is behind it.
         """
         heard = torch.from_numpy(audio)
         versions = [heard, percussive(heard)]
         heads = zip(*(whole_outputs(self._model, version[None], self._delay)[0] for version in versions), strict=True)
         onset_logits, velocity, offset = (np.mean(head, axis=0) for head in heads)
         duration_s = len(audio) / self.manifest.sample_rate
-        certain, all_told = (
-            decode(onset_logits, velocity, offset, at_threshold(self.manifest, lowest), self._delay, duration_s)
-            for lowest in (CERTAIN, LOWEST_CONFIDENCE)
-        )
-        doubtful = [hit for hit in all_told if hit.confidence < CERTAIN]
-        return sorted([*certain, *doubtful], key=lambda hit: (hit.time_s, hit.code))
+        hits: list[Hit] = []
+        for level, above in zip(_LEVELS, (np.inf, *_LEVELS), strict=False):
+            manifest = at_threshold(self.manifest, level)
+            decoded = decode(onset_logits, velocity, offset, manifest, self._delay, duration_s)
+            hits += [hit for hit in decoded if hit.confidence < above]
+        return sorted(hits, key=lambda hit: (hit.time_s, hit.code))

@@ -91,11 +91,16 @@ def test_the_command_labels_what_has_no_labels(tmp_path: Path) -> None:
     assert json.loads((folder / "heard.json").read_text())["licence"] == "CC0"
 
 
-def test_a_faint_peak_hides_no_certain_hit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fainter_peak_hides_no_hit(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = tiny_checkpoint()
     delay = checkpoint.config.delay_frames(len(checkpoint.config.delays_ms) - 1)
     logits = np.full((300, len(checkpoint.config.classes)), -9.0, np.float32)
-    for frame, probability in ((delay + 100, 0.2), (delay + 102, 0.95), (delay + 150, 0.3)):
+    for frame, probability in (
+        (delay + 100, 0.2),
+        (delay + 102, 0.95),
+        (delay + 150, 0.3),
+        (delay + 152, 0.6),
+    ):
         logits[frame, index_of("SD")] = np.log(probability / (1 - probability))
     outputs = (logits, np.full_like(logits, 0.5), np.zeros_like(logits))
     monkeypatch.setattr(teacher, "whole_outputs", lambda *_: [outputs])
@@ -104,6 +109,7 @@ def test_a_faint_peak_hides_no_certain_hit(monkeypatch: pytest.MonkeyPatch) -> N
         (1.005, 0.2),
         (1.025, 0.95),
         (1.505, 0.3),
+        (1.525, 0.6),
     ]
 
 
