@@ -7,9 +7,10 @@ import io
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from ghostnote.runtime import Engine
+from ghostnote.runtime.engines.protocol import StepOutput
 from ghostnote.runtime.output.writers import json_fields
 from ghostnote.runtime.serve.command import configure
 from ghostnote.runtime.serve.metrics import Metrics
@@ -149,3 +151,46 @@ def said(socket: ClientConnection) -> list[Message]:
             messages.append(json.loads(socket.recv(timeout=20)))
     except ConnectionClosed:
         return messages
+
+
+PCM = clicks(2.5)
+
+
+HANDSHAKE = (
+    b"GET /v1/transcribe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
+    """A WebSocket frame from a client, masked with zeros (RFC 6455, 5.2)."""
+    first = opcode | (0x80 if final else 0)
+    if len(payload) < 126:  # the only way for pings and pongs
+        return bytes((first, 0x80 | len(payload))) + bytes(4) + payload
+    return bytes((first, 0x80 | 127)) + len(payload).to_bytes(8, "big") + bytes(4) + payload
+
+
+def stream_while(server: Serving, fault: Callable[[], None]) -> list[Message]:
+    """What a well-behaved session hears that begins before the fault and ends after it."""
+    with server.connect() as socket:
+        socket.send(start_message())
+        half = len(PCM) // 2
+        socket.send(PCM[:half].tobytes())
+        fault()
+        socket.send(PCM[half:].tobytes())
+        socket.send('{"type": "end"}')
+        return said(socket)
+
+
+class SlowEngine:
+    """An engine that takes its time over every call."""
+
+    def __init__(self, engine: Engine, seconds: float) -> None:
+        self._engine, self._seconds = engine, seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def step(self, *arguments: Any) -> StepOutput:
+        time.sleep(self._seconds)
+        return self._engine.step(*arguments)
