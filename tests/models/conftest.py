@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from bursts import make_batch
+from training_runs import RECIPE
 
 from ghostnote.models.data.music import backing
+from ghostnote.models.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -17,3 +20,10 @@ def small_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     backing._pool_piece.cache_clear()
     yield
     backing._pool_piece.cache_clear()
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training on noise with bursts, for what does not depend on how clips sound."""
+    batches = [make_batch(seed=seed) for seed in range(RECIPE.steps)]
+    monkeypatch.setattr(Trainer, "_dataset", lambda *_: batches)
