@@ -54,7 +54,7 @@ def export(
 
 def _need_libraries(model: Path) -> None:
     """Raises MissingLibraryError: what to install for this kind of file."""
-    for library in LIBRARIES if model.suffix != ".onnx" else ("onnx",):
+    for library in LIBRARIES if model.suffix.lower() != ".onnx" else ("onnx",):
         if importlib.util.find_spec(library) is None:
             raise MissingLibraryError(f"{library} is not installed; pip install 'ghostnote[export]'")
 

@@ -71,12 +71,14 @@ class Inspection:
 def examine(path: Path) -> Inspection:
     """Look into a model file. Raises InputError where it cannot be read, EngineError where it is not ours."""
     readers = {".onnx": _examine_onnx, ".pt": _examine_checkpoint, ".plan": _examine_plan}
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a .onnx, a .pt or a .plan")
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a .onnx, a .pt or a .plan")
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise EngineError(f"{path}: not a kind of model file known here; expected a name in .onnx, .pt or .plan")
     with _refusing(path):
-        return readers[path.suffix](path)
+        return readers[path.suffix.lower()](path)
 
 
 def as_json(found: Inspection) -> str:

@@ -41,7 +41,7 @@ class Request:
 
     @property
     def from_graph(self) -> bool:
-        return self.source.suffix == ".onnx"
+        return self.source.suffix.lower() == ".onnx"
 
     @property
     def float32(self) -> Path:

@@ -35,6 +35,7 @@ WINDOW_S = 0.025
 RECORDINGS_WINDOWS_S = (0.05, 0.025)  # the first one chooses
 FORGIVEN_S = 0.05  # an estimate this near a hit that cannot be heard is no mistake
 FEWEST_HITS = 40
+_OF_THRESHOLDS = ("validation_renders", "threshold_recordings", "default_delay")  # scores that say how they do
 
 Recordings = Mapping[str, tuple[torch.Tensor, Labels]]  # audio [N] at the model's rate and reference hits, by name
 
@@ -61,7 +62,7 @@ def calibrated(checkpoint: Checkpoint, batches: Sequence[Batch]) -> Checkpoint:
         },
         "default_delay": int(np.argmax(scores)),
     }
-    return replace(checkpoint, thresholds=thresholds, scores={**checkpoint.scores, **measured}, training={})
+    return replace(checkpoint, thresholds=thresholds, scores=_scores(checkpoint, measured), training={})
 
 
 def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> Checkpoint:
@@ -94,7 +95,13 @@ def calibrated_on_recordings(checkpoint: Checkpoint, recordings: Recordings) -> 
         "default_delay": int(np.argmax([_f(s[:, 0].sum(0)) for s in scores])),
     }
     thresholds = [[GRID[chosen]] * len(PARENTS) for _ in manifest.delays_ms]
-    return replace(checkpoint, thresholds=thresholds, scores={**checkpoint.scores, **measured}, training={})
+    return replace(checkpoint, thresholds=thresholds, scores=_scores(checkpoint, measured), training={})
+
+
+def _scores(checkpoint: Checkpoint, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of a checkpoint, without those that its thresholds up to now had."""
+    kept = {name: score for name, score in checkpoint.scores.items() if name not in _OF_THRESHOLDS}
+    return kept | dict(measured)
 
 
 def _delay_counts(model: Transcriber, manifest: Manifest, recordings: Recordings, delay: int) -> np.ndarray:

@@ -9,10 +9,19 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import OutputError
+from .errors import OutputError, UsageError
 from .salvage import Keep
 
-__all__ = ["AtomicFile", "make_folder", "put_in_place", "text_file", "writing", "written_aside"]
+__all__ = [
+    "AtomicFile",
+    "check_page",
+    "make_folder",
+    "put_in_place",
+    "spare",
+    "text_file",
+    "writing",
+    "written_aside",
+]
 
 
 class AtomicFile:
@@ -101,6 +110,33 @@ def _is_standard(path: Path) -> bool:
     return False
 
 
+def spare(written: Iterable[Path], read: Iterable[tuple[str, Path]]) -> None:
+    """Raises UsageError where a file to be written would replace one that is read: (what it is, its name) of each.
+
+    `read` is looked at only where something is there under the names to be written.
+    """
+    present = {identity: path for path in written if (identity := _identity(path))}
+    for what, path in read if present else ():
+        if replaced := present.get(_identity(path) or (-1, -1)):
+            raise UsageError(f"{replaced} is the {what}, which would be replaced; give the output another name")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What two names of one file have in common. What cannot be looked at has its error where it is opened."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_page(option: str, path: Path | None) -> None:
+    """Raises UsageError unless a page is to be written to a file that a browser takes for one."""
+    device = path is not None and path.exists() and not path.is_file()
+    if path is not None and path.suffix.lower() not in (".html", ".htm") and not device:
+        raise UsageError(f"{option} {path}: a page is written there; expected a name in .html")
+
+
 def make_folder(path: Path) -> None:
     """A folder for results, with those above it, where it is not there yet. Raises OutputError."""
     try:
@@ -114,11 +150,13 @@ def text_file(path: Path | None) -> Iterator[Callable[[str], None]]:
     """What writes a text to `path`, with the folders above it; nothing where it is None.
 
     Opened before the work whose result the text is: a place that cannot be written is known then. Left without a
-    text, what was there stays. Raises OutputError.
+    text, what was there stays. Raises OutputError; UsageError for -, which names no file.
     """
     if path is None:
         yield lambda _text: None
         return
+    if path == Path("-"):
+        raise UsageError("- names no file; give a name")
     make_folder(path.parent)
     file = AtomicFile(path)
 

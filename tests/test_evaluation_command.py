@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from corpus_folders import MAKERS, write_midi
 from evaluation_examples import as_ours
 from tiny import write_tiny_checkpoint
 
@@ -15,7 +16,9 @@ from ghostnote.export.signals import drum_like
 from ghostnote.models import evaluation
 from ghostnote.models.evaluation import command
 from ghostnote.models.evaluation.command import evaluate
+from ghostnote.models.evaluation.inputs import read_references
 from ghostnote.models.evaluation.opening import engine_for, estimate
+from ghostnote.models.evaluation.scores import LabelError, reduce_label
 from ghostnote.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from ghostnote.runtime.errors import InputError, OutputError, UsageError
 
@@ -165,7 +168,7 @@ def test_a_place_that_cannot_be_written_is_known_before_the_work(
     monkeypatch.setattr(command, "listen", lambda *_, **__: pytest.fail("listened"))
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be made a folder"):
-        evaluate(recordings, tmp_path / "labels", engine=tiny_onnx, **{result: tmp_path / "file" / "result"})
+        evaluate(recordings, tmp_path / "labels", engine=tiny_onnx, **{result: tmp_path / "file" / "result.html"})
 
 
 def test_times_are_whole_microseconds(recordings: Path, tiny_engine: OnnxRuntimeEngine) -> None:
@@ -186,3 +189,56 @@ def test_coarse_estimates_are_scored_as_five_against_fine_references(tmp_path: P
     assert list(document["recordings"]["scores"]) == ["five"]
     with pytest.raises(InputError, match="too coarse"):
         evaluate(tmp_path / "est", tmp_path / "ref", classes="all")
+
+
+@pytest.mark.parametrize(
+    ("result", "name"),
+    [("estimates", "labels"), ("json_file", "labels/one.txt"), ("json_file", "audio/one.wav"), ("report", "page.html")],
+)
+def test_no_result_replaces_what_is_read(
+    result: str, name: str, recordings: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "page.html").symlink_to(tmp_path / "labels" / "two.txt")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with pytest.raises(UsageError, match="would be replaced"):
+        evaluate(recordings, tmp_path / "labels", engine=tiny_onnx, **{result: tmp_path / name})
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_no_result_replaces_what_a_corpus_holds(tmp_path: Path) -> None:
+    folder = MAKERS["heard"](tmp_path / "corpus")
+    with pytest.raises(UsageError, match="would be replaced"):
+        evaluate(corpus=f"heard={folder}", sound="mix", json_file=folder / "one.csv")
+
+
+def test_results_are_files_with_fitting_names(recordings: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    for result in ({"json_file": Path("-")}, {"report": tmp_path / "page.txt"}):
+        with pytest.raises(UsageError, match=r"names no file|expected a name in \.html"):
+            evaluate(recordings, tmp_path / "labels", engine=tiny_onnx, **result)
+
+
+@pytest.mark.parametrize("ending", [".midi", ".MID", ".TXT"])
+def test_references_of_every_ending_are_found(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"one{ending}"
+    if ending == ".TXT":
+        path.write_bytes("\ufeff0.25\tSD\t0.5\n".encode())
+    else:
+        write_midi(path, [(0.25, 38, 64)])
+    ((note,),) = read_references(tmp_path).values()
+    assert (round(note.time_s, 2), reduce_label(note.label, "five"), round(note.velocity or 0, 1)) == (0.25, "SD", 0.5)
+
+
+@pytest.mark.parametrize(("text", "message"), [("0.25,BD\n", "expected lines"), ("0.2\tfoo\n", "unknown label 'foo'")])
+def test_labels_of_another_form_are_told_with_their_file_before_the_work(
+    text: str, message: str, recordings: Path, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "listen", lambda *_, **__: pytest.fail("listened"))
+    (tmp_path / "labels" / "one.txt").write_text(text)
+    with pytest.raises(LabelError, match=rf"one\.txt: .*{message}"):
+        evaluate(recordings, tmp_path / "labels", engine=tiny_onnx)
+
+
+def test_a_velocity_is_each_lines_own(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("0.1\tSD\t64\n0.2\tSD\n0.3\tSD\t127\n")
+    (notes,) = read_references(tmp_path).values()
+    assert [note.velocity for note in notes] == [64 / 127, None, 1]

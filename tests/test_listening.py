@@ -332,3 +332,45 @@ def test_a_listener_gets_through_the_page(html: str, tmp_path: Path) -> None:
     assert all(trial["preferred"] == trial[trial["answer"].lower()] for trial in trials[5:])
     assert f"{correct} of 5 right" in found["table"]
     assert found["table"].count("p = ") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("h.jsonl", '{"time": NaN, "class": "SD", "velocity": 0.5}'),
+        ("h.jsonl", '{"time": 1e400, "class": "SD", "velocity": 0.5}'),
+        ("h.csv", "time,class,velocity\n1.0,SD,nan"),
+        ("h.labels", "inf\tinf\tSD"),
+    ],
+)
+def test_a_hit_without_a_time_or_velocity_is_refused(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="not hits as ghostnote writes them"):
+        read_hits(tmp_path / name)
+
+
+def test_a_missing_column_is_named_and_a_byte_order_mark_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    path.write_bytes("\ufefftime,class,velocity\n1.0,SD,0.5\n".encode())
+    assert [hit.time_s for hit in read_hits(path)] == [1.0]
+    path.write_text("seconds,class,velocity\n1.0,SD,0.5\n")
+    with pytest.raises(InputError, match="no 'time'"):
+        read_hits(path)
+
+
+def test_the_end_of_a_recording_is_heard_as_well() -> None:
+    one, other = groove(7.5), [hit for hit in groove(7.5) if hit.time_s < 7]
+    (start,) = choose_windows((one, other), 8.0, 6.0, 4, np.random.default_rng(0))
+    assert start == 2.0
+
+
+@pytest.mark.parametrize("replaced", ["sound.html", "hits.html"])
+def test_the_page_replaces_nothing_that_is_read(replaced: str, tmp_path: Path, recording: np.ndarray) -> None:
+    soundfile.write(tmp_path / "sound.wav", recording, 44100)
+    (tmp_path / "hits.csv").write_text("time,class,velocity\n1.0,SD,0.5\n")
+    (tmp_path / "sound.html").symlink_to(tmp_path / "sound.wav")
+    (tmp_path / "hits.html").symlink_to(tmp_path / "hits.csv")
+    with pytest.raises(UsageError, match="would be replaced"):
+        listen(tmp_path / "sound.wav", tmp_path / "hits.csv", tmp_path / replaced)
+    with pytest.raises(UsageError, match=r"expected a name in \.html"):
+        listen(tmp_path / "sound.wav", tmp_path / "hits.csv", tmp_path / "hits.csv")

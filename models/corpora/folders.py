@@ -46,10 +46,17 @@ def require(folder: Path, corpus: str, expected: str, *parts: str) -> None:
 
 
 def audio_by_stem(folder: Path) -> dict[str, Path]:
-    """The audio files of a folder by name without ending; none where there is no such folder."""
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES}
+    """The audio files of a folder by name without ending; none where there is no such folder.
+
+    Hidden ones, as macOS leaves beside others (`._NAME`), are none. Raises InputError for two of one name.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
+            if path.stem in files:
+                raise InputError(f"{folder}: {files[path.stem].name} and {path.name} are one track; keep one of them")
+            files[path.stem] = path
+    return files
 
 
 def of_split(name: str | None, wanted: str | None) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...runtime.errors import OutputError, UsageError
+from ...runtime.files import text_file
 from ...runtime.option_groups import flattened
 from ..source_options import StagedSourceOptions
 
@@ -31,17 +32,20 @@ def preview_data(
     origin: StagedSourceOptions,
 ) -> None:
     """Write clips as training hears them: audio, labels, and a spectrogram with every hit drawn in."""
+    import soundfile
+
     from .preview import examples, rendering_speed, write
 
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}; expected {' or '.join(SPLITS)}")
     batches = _batches(origin.sources(), split, seed, _device(device))
+    with text_file(out_dir / "clip-000.txt"):
+        pass  # a place that cannot be written is known before anything is rendered
     try:
-        out_dir.mkdir(parents=True, exist_ok=True)
         for number, example in enumerate(examples(batches, clips)):
             write(example, out_dir, f"clip-{number:03d}")
-    except OSError as error:
-        raise OutputError(f"{out_dir}: cannot be written ({error.strerror})") from None
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise OutputError(f"{out_dir}: cannot be written ({error})") from None
     speed = rendering_speed(batches, first=clips // batches.clips + 1, seconds=TIMED_SECONDS)
     typer.echo(f"{clips} clips in {out_dir}")
     cpu = f", {speed.per_cpu_minute:.2f} per minute of CPU time" if batches.device == "cpu" else ""

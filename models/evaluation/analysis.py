@@ -38,6 +38,7 @@ __all__ = [
 NoteSets = Mapping[str, Sequence[Note]]
 
 FEWEST_HITS = 20  # of a class that counts in `frequent`
+_FREQUENT = "pooled F, frequent classes of 18"
 LIMIT_MS = 100.0  # the total latency that "live" is judged at
 FORGIVING_S = 0.05  # an estimate this near to an ignored hit is neither right nor wrong
 
@@ -187,12 +188,14 @@ def compare(ours: NoteSets, theirs: NoteSets, references: NoteSets, rules: Rules
 
 
 def gap(recordings: Mapping[str, Any], renders: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The figures that both analyses have, side by side."""
+    """The figures that both analyses have of the same classes, side by side."""
     columns = [_headlines(recordings), _headlines(renders)]
+    frequent = [(analysis["frequent"] or {}).get("classes") for analysis in (recordings, renders)]
     return [
         {"figure": name, "recordings": columns[0][name], "renders": columns[1][name]}
         for name in columns[0]
         if columns[0][name] is not None and columns[1].get(name) is not None
+        if name != _FREQUENT or frequent[0] == frequent[1]
     ]
 
 
@@ -201,7 +204,7 @@ def _headlines(analysis: Mapping[str, Any]) -> dict[str, float | None]:
     results = analysis["scores"][analysis["group"]]
     figures: dict[str, float | None] = {f"pooled F, ±{1000 * r['window_s']:g} ms": r["micro"]["F"] for r in results}
     figures |= {f"F of {n}": row["F"] for n, row in results[0]["classes"].items() if row["tp"] + row["fn"]}
-    figures["pooled F, frequent classes of 18"] = (analysis["frequent"] or {}).get("F")
+    figures[_FREQUENT] = (analysis["frequent"] or {}).get("F")
     figures["mean absolute timing error, ms"] = analysis["timing"].get("mean_abs_ms")
     velocity = (analysis["velocity"] or {}).get("classes", {}).get("pooled", {})
     return figures | {"velocity, mean absolute error": velocity.get("mean_abs"), "velocity, r": velocity.get("r")}
@@ -243,9 +246,11 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
     return {"window_s": result["window_s"], **micro, "classes": {n: row["F"] for n, row in result["classes"].items()}}
 
 
-def _frequent(counts: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """Pooled rates over the classes with enough references, from counts [C, 3]."""
+def _frequent(counts: np.ndarray, names: Sequence[str]) -> dict[str, Any] | None:
+    """Pooled rates over the classes with enough references, from counts [C, 3]; None where no class has."""
     enough = counts[:, 2] >= FEWEST_HITS
+    if not enough.any():
+        return None
     tp, estimates, wanted = counts[enough].sum(0).tolist()
     chosen = [name for name, kept in zip(names, enough, strict=True) if kept]
     return {"fewest_hits": FEWEST_HITS, "classes": chosen} | rates(tp, estimates - tp, wanted - tp)

@@ -111,15 +111,20 @@ def _coded(codec: Codec, audio: Floats, _: np.random.Generator) -> Changed:
     if not soundfile.check_format(codec.kind, codec.subtype):
         raise Unavailable(f"libsndfile {soundfile.__libsndfile_version__} has no {codec.subtype} encoder")
     memory = io.BytesIO()
-    soundfile.write(
+    bitrate_mode = "CONSTANT" if codec.kind == "MP3" else None
+    sound = _at_rate(audio, SAMPLE_RATE, codec.rate)
+    with soundfile.SoundFile(
         memory,
-        _at_rate(audio, SAMPLE_RATE, codec.rate),
+        "w",
         codec.rate,
+        1,
+        codec.subtype,
         format=codec.kind,
-        subtype=codec.subtype,
         compression_level=codec.level,
-        bitrate_mode="CONSTANT" if codec.kind == "MP3" else None,
-    )
+        bitrate_mode=bitrate_mode,
+    ) as file:
+        for first in range(0, len(sound), codec.rate):  # libsndfile overruns its stack on long Vorbis blocks
+            file.write(sound[first : first + codec.rate])
     memory.seek(0)
     decoded, rate = soundfile.read(memory, dtype="float32")
     return aligned(audio, _at_rate(decoded, rate, SAMPLE_RATE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +51,7 @@ def evaluate(
         )
     system = _System.open(hearing) if task.audio or rendering.renders else None
     sources = rendering.sources() if rendering.renders else None
+    results.check(task.wanted, _files_read(audio_dir, labels_dir, origin, hearing, scoring))
     if results.estimates:
         make_folder(results.estimates)
     with text_file(results.json_file) as write_json, text_file(results.report) as write_report:
@@ -60,15 +61,33 @@ def evaluate(
         if task.wanted:
             document |= _score_recordings(task, system, audio_dir, scoring, results.estimates, thorough=thorough)
         if sources and system:
-            document |= _score_renders(system, sources, rendering.renders, task.rules, thorough=thorough)
+            rendered, alike = _score_renders(system, sources, rendering.renders, task.rules, thorough=thorough)
+            document |= rendered
             if task.wanted:
-                document["gap"] = gap(document["recordings"], document["renders"])
+                document["gap"] = gap(document["recordings"], alike)
         show(document, per_track=results.per_track)
         write_json(json.dumps(document, indent=1) + "\n")
         if thorough:
             from .report import page
 
             write_report(page(document))
+
+
+def _files_read(
+    audio_dir: Path | None,
+    labels_dir: Path | None,
+    origin: CorpusOptions,
+    hearing: ListenerOptions,
+    scoring: ScoringOptions,
+) -> Iterator[tuple[str, Path]]:
+    """What each file is that may be read, and its name; all that lies in the folders given."""
+    folders = ((audio_dir, "recording"), (labels_dir, "reference"), (scoring.velocities, "reference"))
+    for folder, what in (*folders, (scoring.against, "other system's estimate")):
+        yield from ((f"{what} {path.name}", path) for path in (folder.iterdir() if folder else ()))
+    if origin.corpus:
+        yield from (("corpus's", path) for path in Path(origin.corpus.partition("=")[2]).rglob("*"))
+    if hearing.engine:
+        yield "model", hearing.engine
 
 
 @dataclass(frozen=True)
@@ -174,15 +193,20 @@ def _score_recordings(
     return scored
 
 
-def _score_renders(system: _System, sources: Sources, clips: int, rules: Rules, *, thorough: bool) -> dict[str, Any]:
-    """Validation renders, scored with the same code; every class is labelled there."""
+def _score_renders(
+    system: _System, sources: Sources, clips: int, rules: Rules, *, thorough: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Validation renders, scored with the same code: the document's part, where every class is labelled, and the
+    analysis of the classes that the recordings have labels of.
+    """
     from .renders import rendered_tracks
 
-    rules = Rules(tuple(dict.fromkeys((rules.group, "all"))), rules.windows_s)
+    all_labelled = Rules(tuple(dict.fromkeys((rules.group, "all"))), rules.windows_s)
     items = rendered_tracks(system.engine.manifest.sample_rate, sources, clips)
-    found = system.listen(items, rules, "Rendering", thorough=thorough, total=clips)
-    figures = analyse(found.estimates, found.references, rules) | found.figures
-    return {"recipe": sources.recipe.name, "renders": figures}
+    found = system.listen(items, all_labelled, "Rendering", thorough=thorough, total=clips)
+    figures = analyse(found.estimates, found.references, all_labelled) | found.figures
+    alike = analyse(found.estimates, found.references, rules) if rules.labelled else figures
+    return {"recipe": sources.recipe.name, "renders": figures}, alike
 
 
 def _write_estimates(folder: Path, found: Mapping[str, Sequence[Note]]) -> None:

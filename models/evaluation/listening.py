@@ -14,6 +14,7 @@ import base64
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,15 +109,15 @@ _PARSERS: dict[str, Callable[[str], list[Row]]] = {"jsonl": _json_rows, "csv": _
 
 def _parsed(path: Path, parse: Callable[[str], list[Row]]) -> list[Row]:
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        rows = parse(path.read_text(encoding="utf-8-sig"))
+        if wrong := [row for row in rows if not np.isfinite([row[0], row[2] or 0]).all()]:
+            raise ValueError(f"time {wrong[0][0]}, velocity {wrong[0][2]}")
+        return rows
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-    ) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+    except KeyError as error:
+        raise InputError(f"{path}: not hits as ghostnote writes them (no {error})") from None
+    except (ValueError, IndexError, TypeError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise InputError(f"{path}: not hits as ghostnote writes them ({error})") from None
 
 
@@ -184,7 +185,8 @@ def choose_windows(
     With two systems: windows in which they differ, since the same hits sound the same. With one: windows with hits.
     Raises UsageError where there is none.
     """
-    starts = np.arange(max(1, int(duration_s / length_s))) * length_s
+    count_all = max(1, math.ceil(duration_s / length_s - 1e-6))
+    starts = np.minimum(np.arange(count_all) * length_s, max(0.0, duration_s - length_s))  # the last may overlap
     times = np.array(_differences(*systems) if len(systems) == 2 else [hit.time_s for hit in systems[0]])
     worth = [float(start) for start in starts if np.any((times >= start) & (times < start + length_s))]
     if not worth:

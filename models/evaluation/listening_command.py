@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ...runtime.errors import UsageError
-from ...runtime.files import text_file
+from ...runtime.files import check_page, spare, text_file
 
 __all__ = ["listen"]
 
@@ -32,6 +32,9 @@ def listen(
         raise UsageError(f"unknown mode {mode!r}; expected {', '.join(MODES)} or both")
     if not math.isfinite(excerpt_s):
         raise UsageError(f"--excerpt-s {excerpt_s:g}: expected seconds")
+    check_page("--out", out)
+    files = [("recording", recording), ("hits", hits), *([("other system's hits", against)] if against else [])]
+    spare([out], files)
     systems = {str(path): read_hits(path) for path in (hits, against) if path is not None}
     if against is not None and len(systems) < 2:
         raise UsageError(f"{hits} is compared with itself; name another file with --against")

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...runtime.events import Hit
 from ..data.performances.strokes import MIDI_SUFFIXES, read_strokes
-from .scores import LabelError, Labels, match, read_labels, reduce_label
+from .scores import LabelError, Labels, code_of_label, match, read_labels, reduce_label
 
 __all__ = ["Note", "in_order", "labels_of", "matched", "note_of", "read_note_folder", "read_notes"]
 
@@ -74,26 +74,36 @@ def read_note_folder(folder: Path, tracks: Iterable[str] = ()) -> dict[str, list
     if not folder.is_dir():
         raise LabelError(f"{folder}: no such folder; expected one with references NAME.txt or NAME.mid")
     wanted = set(tracks)
-    paths = {path.stem: path for ending in ("*.mid", "*.txt") for path in sorted(folder.glob(ending))}
+    paths: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() == ".txt", path)):
+        if path.suffix.lower() in (*MIDI_SUFFIXES, ".txt") and not path.name.startswith("."):
+            paths[path.stem] = path
     return {name: read_notes(path) for name, path in sorted(paths.items()) if not wanted or name in wanted}
 
 
 def _read_text(path: Path) -> list[Note]:
     labels = read_labels(path)
+    for _, label in labels:
+        try:
+            code_of_label(label)
+        except LabelError as error:
+            raise LabelError(f"{path}: {error}") from None
     velocities = _velocities(path, labels)
     return [Note(time_s, label, v) for (time_s, label), v in zip(labels, velocities, strict=True)]
 
 
 def _velocities(path: Path, labels: Labels) -> list[float | None]:
-    rows = [row for row in (line.split() for line in path.read_text(encoding="utf-8").splitlines()) if len(row) >= 2]
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    rows = [row for row in map(str.split, lines) if len(row) >= 2]
     try:
-        values = [float(row[2]) for row in rows]
-    except (IndexError, ValueError):
+        values = [float(row[2]) if len(row) > 2 else None for row in rows]
+    except ValueError:
         return [None] * len(labels)
-    if not np.isfinite(values).all():
+    known = [value for value in values if value is not None]
+    if not np.isfinite(known).all():
         raise LabelError(f"{path}: a velocity that is not finite; expected 0..1 or 1..127, or no third column")
-    scale = 127 if max(values, default=0) > 1 else 1
-    return [min(max(value / scale, 0.0), 1.0) for value in values]
+    scale = 127 if max(known, default=0) > 1 else 1
+    return [None if value is None else min(max(value / scale, 0.0), 1.0) for value in values]
 
 
 def _read_midi(path: Path) -> list[Note]:

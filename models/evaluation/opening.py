@@ -15,7 +15,7 @@ __all__ = ["about", "delay_for", "engine_for", "estimate", "streaming_engine_for
 
 def engine_for(path: Path | None, threads: int = 1) -> Listener:
     """Open a model: a checkpoint (.pt) of any kind on PyTorch, anything else as the runtime does."""
-    if path is not None and path.suffix == ".pt":
+    if path is not None and path.suffix.lower() == ".pt":
         from ..checkpoint import load
         from ..kinds import STREAMING
         from ..torch_engine import TorchEngine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 
 from ...runtime.engines.options import ThreadsOption
 from ...runtime.errors import UsageError
+from ...runtime.files import check_page, spare
 from ..source_options import SourceOptions
 from .analysis import Rules
 from .scores import GROUPS
@@ -87,6 +89,12 @@ class ResultOptions:
     per_track: Annotated[bool, typer.Option("--per-track", help="Show F of every track.")] = False
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None
     report: Annotated[Path | None, typer.Option(help="Write a page with every figure to this file, .html.")] = None
+
+    def check(self, tracks: Iterable[str], read: Iterable[tuple[str, Path]]) -> None:
+        """Raise UsageError where a result would replace what is read: (what it is, its name) of each file."""
+        check_page("--report", self.report)
+        found = [self.estimates / f"{name}.txt" for name in tracks] if self.estimates else []
+        spare([*found, *filter(None, (self.json_file, self.report))], read)
 
 
 def listed(text: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -107,14 +108,14 @@ def delays(by_delay: Mapping[str, Any], chosen_ms: float) -> Figure:
     figure, (pooled, classes) = _figure(3.6, columns=2, sharex=True)
     rows = by_delay["rows"]
     latency_ms = [row["total_latency_ms"] for row in rows]
-    for w, line in zip(range(len(rows[0]["windows"])), ("-", "--", ":", "-."), strict=False):
+    for w, line in zip(range(len(rows[0]["windows"])), itertools.cycle(("-", "--", ":", "-.")), strict=False):
         window_ms = 1000 * rows[0]["windows"][w]["window_s"]
         f = [row["windows"][w]["F"] for row in rows]
         pooled.plot(latency_ms, f, line, color=INK, marker="o", markersize=4, label=f"±{window_ms:g} ms")
     for name in rows[0]["windows"][0]["classes"]:
         f = [row["windows"][0]["classes"][name] for row in rows]
         classes.plot(latency_ms, f, color=colour(name), marker="o", markersize=3, label=name)
-    pooled.set(title="pooled", ylabel="F", ylim=_from_above(row["windows"][-1]["F"] for row in rows))
+    pooled.set(title="pooled", ylabel="F", ylim=_from_above(window["F"] for row in rows for window in row["windows"]))
     classes.set(title=f"by class, ±{1000 * rows[0]['windows'][0]['window_s']:g} ms")
     classes.set_ylim(_from_above(f for row in rows for f in row["windows"][0]["classes"].values()))
     for axes in (pooled, classes):

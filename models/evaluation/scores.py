@@ -225,10 +225,13 @@ def code_of_label(label: str) -> str | None:
 
 
 def read_labels(path: Path) -> list[tuple[float, str]]:
-    """Read `seconds label [...]` lines; shorter lines are skipped. Raises LabelError."""
+    """Read `seconds label [...]` lines; shorter lines are skipped. Raises LabelError, also where all are shorter."""
     try:
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        return [(_seconds(row[0]), row[1]) for row in rows if len(row) >= 2]
+        rows = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        found = [(_seconds(row[0]), row[1]) for row in rows if len(row) >= 2]
+        if rows and not found:
+            raise ValueError(f"the first line is {' '.join(rows[0])!r}")
+        return found
     except OSError as error:
         raise LabelError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # UnicodeDecodeError is one

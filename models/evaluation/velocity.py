@@ -56,8 +56,8 @@ def velocity_f(
 ) -> dict[str, Any]:
     """P, R, F of `mir_eval.transcription_velocity`, counted over all tracks.
 
-    A hit is true if it is true for `score` and its velocity, mapped to the references' by the line that fits the
-    track's matched hits best, lies within .1 of the reference's range (Hawthorne et al. 2018).
+    A hit is true if mir_eval finds it (which rounds distances to .1 ms) and its velocity, mapped to the references' by
+    the line that fits the track's matched hits best, lies within .1 of the reference's range (Hawthorne et al. 2018).
     """
     import mir_eval
 

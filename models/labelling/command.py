@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ...runtime.errors import InputError, UsageError
+from ...runtime.files import text_file
 
 __all__ = ["label_recordings"]
 
@@ -31,12 +32,12 @@ def label_recordings(
     from ..corpora.heard import FACTS_FILE
     from .teacher import Teacher
 
-    loaded = checkpoints.load(checkpoint, kind=None)
     recordings = audio_by_stem(folder)
     if not recordings:
         raise InputError(f"{folder}: holds no recordings; expected {', '.join(sorted(AUDIO_SUFFIXES))}")
-    teacher = Teacher(loaded)
+    loaded = checkpoints.load(checkpoint, kind=None)
     _tell(folder / FACTS_FILE, {"licence": licence, "labelled_by": loaded.weights_sha256()})
+    teacher = Teacher(loaded)
     for name, path in recordings.items():
         labels = folder / f"{name}.csv"
         if not labels.exists():
@@ -48,9 +49,10 @@ def label_recordings(
 def _tell(path: Path, facts: Mapping[str, str]) -> None:
     """Write down what is true of all labels of the folder. Raises UsageError where other facts stand there."""
     text = json.dumps(facts, indent=1) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and path.read_bytes() != text.encode():
         raise UsageError(
             f"{path} tells of labels by other weights, or of another licence; give the same ones, or remove it "
             "together with the labels beside it"
         )
-    path.write_text(text, encoding="utf-8")
+    with text_file(path) as write:
+        write(text)

@@ -13,8 +13,10 @@ from typing import Any
 
 import optuna
 from optuna.trial import TrialState
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError
 
-from ...runtime.errors import UsageError
+from ...runtime.errors import InputError, UsageError
 from ...runtime.files import make_folder
 from .space import Space, suggest
 
@@ -35,15 +37,22 @@ TrialRun = Callable[[dict[str, Any], Path, Report], None]
 
 
 def open_study(folder: Path, settings: dict[str, Any], seed: int) -> optuna.Study:
-    """The study in a folder, made where there is none. Raises UsageError for one made with other `settings`."""
+    """The study in a folder, made where there is none.
+
+    Raises UsageError for one made with other `settings`, InputError for a file that is no study.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make_folder(folder)
-    study = optuna.create_study(
-        study_name=STUDY,
-        storage=f"sqlite:///{folder.resolve() / FILE}",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
-        load_if_exists=True,
-    )
+    database = folder.resolve() / FILE
+    try:
+        study = optuna.create_study(
+            study_name=STUDY,
+            storage=URL.create("sqlite", database=str(database)).render_as_string(),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
+            load_if_exists=True,
+        )
+    except DatabaseError as error:
+        raise InputError(f"{database}: not a sweep's database ({error.orig}); give another folder") from None
     # A sampler that starts from the same seed again would draw the first trials again.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     before = study.user_attrs.get("settings")

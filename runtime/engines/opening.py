@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import shlex
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
             f"{file}: {problem}; expected one made by export-model, or the name of a bundled model ({names})"
         )
     with importlib.resources.as_file(file) as opened:
-        if opened.suffix == ".plan":
+        ending = opened.suffix.lower()
+        if ending == ".pt":
+            raise EngineError(f"{opened}: a checkpoint; export it first: export-model {shlex.quote(str(opened))}")
+        if ending == ".plan":
             from .plan_file import open_plan
 
             return open_plan(opened)
@@ -53,7 +57,7 @@ def open_engines(path: Path | str | None = None, count: int | None = None) -> li
     None: one per core for an ONNX file, MOST_BY_DEFAULT at most; one for a plan.
     """
     if count is None:
-        count = 1 if model_file(path).name.endswith(".plan") else min(_usable_cores(), MOST_BY_DEFAULT)
+        count = 1 if model_file(path).name.lower().endswith(".plan") else min(_usable_cores(), MOST_BY_DEFAULT)
     return [open_engine(path) for _ in range(count)]
 
 

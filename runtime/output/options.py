@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
+from ..files import check_page, spare
 from ..terminal import is_terminal
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ class OutputRequest:
             raise UsageError("--format names the format of one output; with several, their endings choose")
         if form is FormatName.MIDI and not paths and is_terminal(sys.stdout):
             raise UsageError("MIDI is no text for a terminal: name a file with -o")
+        check_page("--report", report)
         files = tuple((path, format_for(path) if form is None else str(form)) for path in paths)
         places = [os.path.realpath(path) for path in (*paths, *([report] if report else []))]
         if len(set(places)) < len(places):
@@ -170,21 +171,9 @@ class OutputRequest:
 
     def spare(self, read: Iterable[tuple[str, Path]]) -> None:
         """Raises UsageError where an output would replace a file that is read: (what it is, its name) of each."""
-        for (what, file), path in product((*read, *self.score.files), self.names):
-            if _is_same(path, file):
-                raise UsageError(
-                    f"{path} is the {what}, which writing hits would replace; give the output another name"
-                )
+        spare(self.names, (*read, *self.score.files))
 
     @property
     def names(self) -> list[Path]:
         """Every file that is going to be written."""
         return [path for path, _ in self.files] + ([self.report] if self.report else [])
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    """Whether two names lead to one file. What cannot be looked at has its error where it is opened."""
-    try:
-        return path.samefile(other)
-    except OSError:
-        return False

@@ -103,6 +103,11 @@ def _from_midi(path: Path, meter: Meter) -> TempoMap:
     for _, message in messages:
         if message.type == "time_signature":
             _check_meter(path, message.numerator, message.denominator)
+        elif not SLOWEST_BPM <= 60e6 / max(message.tempo, 1) <= FASTEST_BPM:
+            raise InputError(
+                f"{path}: holds a tempo of {message.tempo} us per quarter note; expected {SLOWEST_BPM:g} to "
+                f"{FASTEST_BPM:g} quarter notes per minute"
+            )
     return TempoMap(_changes(messages, meter))
 
 
@@ -139,7 +144,7 @@ def _changes(messages: list[tuple[int, Any]], meter: Meter) -> list[TempoChange]
     changes = {0: last}
     for tick, message in messages:
         if message.type == "set_tempo":
-            last = TempoChange(tick, max(message.tempo, 1), last.meter)
+            last = TempoChange(tick, message.tempo, last.meter)
         else:
             last = TempoChange(tick, last.quarter_us, Meter(message.numerator, message.denominator))
         changes[tick] = last

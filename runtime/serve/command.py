@@ -6,6 +6,7 @@ Everything heavy is imported inside functions, so that `--help` answers at once 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import sys
 from collections.abc import Generator
@@ -74,7 +75,7 @@ def serve(
     if not host:  # as of a variable that is not set; to the system it means every network
         raise UsageError("--host '': expected an address; 127.0.0.1 is this machine alone, 0.0.0.0 every network")
     settings = Settings(
-        latency_ms=latency_ms,
+        latency_ms=None if latency_ms == math.inf else latency_ms,
         max_sessions=max_sessions,
         idle_timeout_s=idle_timeout,
         max_session_s=60 * max_session_minutes,

@@ -21,7 +21,7 @@ pytest.importorskip("mir_eval")
     [
         ("1.0\tBD\t0.5\n2.0\tSD\t1\n", [0.5, 1.0]),
         ("1.0\t36\t127\n2.0\t38\t1\n", [1.0, 1 / 127]),
-        ("1.0\tKD\n2.0\tSD\t0.5\n", [None, None]),
+        ("1.0\tKD\n2.0\tSD\t0.5\n", [None, 0.5]),
         ("1.0\tKD\tloud\n2.0\tSD\tsoft\n", [None, None]),
         ("", []),
     ],

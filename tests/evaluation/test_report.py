@@ -166,6 +166,19 @@ def test_the_gap_lines_up_what_both_sides_have() -> None:
     assert "velocity, r" not in rows
 
 
+def test_the_gap_is_one_of_the_same_classes() -> None:
+    notes = {"t": [Note(i, "BD") for i in range(20)]}
+    more = {"t": notes["t"] + [Note(i, "SD") for i in range(20)]}
+    real, rendered = (analyse(each, each, Rules(("five", "all"))) for each in (notes, more))
+    assert "pooled F, frequent classes of 18" not in {row["figure"] for row in gap(real, rendered)}
+    assert "pooled F, frequent classes of 18" in {row["figure"] for row in gap(real, real)}
+
+
+def test_no_class_with_enough_hits_is_no_figure() -> None:
+    notes = {"t": [Note(1.0, "BD")]}
+    assert analyse(notes, notes, Rules(("five", "all")))["frequent"] is None
+
+
 # The report
 
 

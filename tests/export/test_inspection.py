@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -321,7 +322,7 @@ def test_a_missing_file_is_exit_code_5(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(InputError, match="no such file") as caught:
         examine(tmp_path / "nothing.onnx")
     assert caught.value.exit_code == 5
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="is a folder"):
         examine(tmp_path)
 
 
@@ -369,3 +370,8 @@ def test_an_onnx_file_needs_no_pytorch(tiny_onnx: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "GFLOP" in done.stdout
+
+
+def test_the_case_of_an_ending_is_no_matter(tiny_onnx: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_onnx, tmp_path / "MINE.ONNX")
+    assert examine(tmp_path / "MINE.ONNX").manifest == examine(tiny_onnx).manifest

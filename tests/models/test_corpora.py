@@ -19,6 +19,7 @@ from corpus_folders import (
 )
 
 from ghostnote.models.corpora import READERS, Recording, open_corpus
+from ghostnote.models.corpora.folders import audio_by_stem
 from ghostnote.models.corpora.recording import MEMBERS, covering
 from ghostnote.runtime.errors import InputError, UsageError
 from ghostnote.runtime.vocabulary import CODES, FIVE_CLASSES
@@ -170,3 +171,12 @@ def test_covering_adds_what_is_complete() -> None:
     assert covering("BD", *MEMBERS["TT"]) == {"BD", "LT", "MT", "HT", "TT"}
     assert covering("HH", "CHH") == {"HH", "CHH"}
     assert covering(*CODES) == {*CODES, *FIVE_CLASSES}
+
+
+def test_hidden_files_are_no_recordings_and_two_of_one_name_are_told(tmp_path: Path) -> None:
+    for name in ("a.wav", "._a.wav", "b.flac"):
+        (tmp_path / name).write_bytes(b"")
+    assert audio_by_stem(tmp_path) == {"a": tmp_path / "a.wav", "b": tmp_path / "b.flac"}
+    (tmp_path / "b.wav").write_bytes(b"")
+    with pytest.raises(InputError, match=r"b\.flac and b\.wav are one track"):
+        audio_by_stem(tmp_path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from corpus_folders import MAKERS, write_text
+from corpus_folders import MAKERS, write_audio, write_text
 from tiny import tiny_checkpoint, tokens_of_audio, write_tiny_checkpoint
 from typer.testing import CliRunner
 
@@ -22,7 +22,7 @@ from ghostnote.models.evaluation.corpus_tracks import corpus_tracks
 from ghostnote.models.labelling import teacher
 from ghostnote.models.labelling.percussive import FLOOR, percussive
 from ghostnote.models.training.loss import make_targets
-from ghostnote.runtime.errors import InputError, UsageError
+from ghostnote.runtime.errors import InputError, OutputError, UsageError
 from ghostnote.runtime.vocabulary import index_of
 
 RATE = 44100
@@ -173,3 +173,17 @@ def test_recordings_are_heard_differently_and_their_labels_move_along(tmp_path: 
     slowest = recipe["reuse"]["slowest"]
     assert (kicks[1] <= 0.08 * slowest).all()
     assert (kicks[1] >= 0).all()
+
+
+def test_facts_that_cannot_be_read_or_written_are_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher.Teacher, "hits", lambda *_: pytest.fail("heard"))
+    write_audio(tmp_path / "music" / "a.flac")
+    model = write_tiny_checkpoint(tmp_path / "teacher.pt")
+    given = ["label-recordings", str(model), str(tmp_path / "music"), "--licence", "CC0"]
+    (tmp_path / "music" / "heard.json").write_bytes(b"\xff\xfe")
+    assert isinstance(CliRunner().invoke(cli.app, given).exception, UsageError)
+    (tmp_path / "music" / "heard.json").unlink()
+    (tmp_path / "music" / "heard.json").symlink_to(tmp_path / "absent" / "heard.json")
+    assert isinstance(CliRunner().invoke(cli.app, given).exception, OutputError)

@@ -70,6 +70,8 @@ def test_a_recording_is_kept_once() -> None:
     assert not recordings.is_new("SD", 0.3 * np.roll(sound, 2))
     assert recordings.is_new("SD", struck(470))
     assert recordings.is_new("BD", sound)  # of another class, it is another sound
+    recordings.is_new("TB", np.zeros(RATE, np.float32))  # as a file of a folder may be
+    assert recordings.is_new("TB", sound)
 
 
 def test_kits_of_a_font_share_nothing_twice(tmp_path: Path) -> None:
@@ -137,6 +139,15 @@ def test_a_kit_of_hydrogen_by_the_names_of_its_instruments(tmp_path: Path) -> No
     assert [row["velocity_rank"] for row in rows[:3]] == [0.5, 1.0, 1.0]
 
 
+def test_other_words_of_hydrogens_own_kits(tmp_path: Path) -> None:
+    codes = {
+        "Kick": "BD", "Stick": "SS", "Snare": "SD", "Tom Low": "LT", "Tom Mid": "MT", "Tom Hi": "HT",
+        "Closed HH": "CHH", "Open HH": "OHH", "Pedal HH": "PHH", "Cowbell": "CB", "Ride Rock": "RD", "Crash": "CRC",
+    }  # fmt: skip
+    kit = hydrogen_kit(tmp_path, {name: [f"{n}.wav"] for n, name in enumerate(codes)})
+    assert [cut.row["class"] for cut in hydrogen_sounds(kit, "h", Recordings())] == [*codes.values()]
+
+
 @pytest.mark.parametrize("text", [None, "<drumkit_info>"])
 def test_what_is_no_kit_of_hydrogen(tmp_path: Path, text: str | None) -> None:
     if text:
@@ -162,6 +173,19 @@ def test_the_command_adds_a_kit_to_a_folder(tmp_path: Path) -> None:
     assert "0 strokes" in CliRunner().invoke(app, ["import-sounds", *options]).output
     with (tmp_path / "data" / "kits" / "kits.csv").open(newline="") as handle:
         assert [row["license"] for row in csv.DictReader(handle)] == ["CC0", "CC0"]
+
+
+def test_an_import_that_finds_nothing_leaves_no_table(tmp_path: Path) -> None:
+    options = [
+        str(hydrogen_kit(tmp_path, {"Bongo": ["b.wav"]})),
+        str(tmp_path / "data"),
+        "--name",
+        "b",
+        "--licence",
+        "x",
+    ]
+    assert "0 strokes of drums" in CliRunner().invoke(app, ["import-sounds", *options]).output
+    assert not (tmp_path / "data" / "kits" / "kits.csv").exists()
 
 
 @given(st.lists(st.text("aéП 1(-.", min_size=1), unique=True))

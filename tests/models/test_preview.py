@@ -132,6 +132,21 @@ def test_the_command_writes_clips_and_the_rate(batches, tmp_path: Path, monkeypa
     assert "hours of audio per minute" in capsys.readouterr().out.splitlines()[-1]
 
 
+def test_a_place_that_cannot_be_written_is_known_before_anything_is_rendered(batches, tmp_path, monkeypatch):
+    monkeypatch.setattr(preview_command, "_batches", lambda *_: batches)
+    monkeypatch.setattr(preview, "examples", lambda *_: pytest.fail("rendered"))
+    (tmp_path / "clip-000.txt").mkdir()
+    with pytest.raises(OutputError, match=r"clip-000\.txt: cannot be written"):
+        preview_command.preview_data(tmp_path, clips=1)
+
+
+def test_sound_that_cannot_be_written_is_an_error_of_one_line(batches, tmp_path, monkeypatch):
+    monkeypatch.setattr(preview_command, "_batches", lambda *_: batches)
+    (tmp_path / "clip-000.flac").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        preview_command.preview_data(tmp_path, clips=1)
+
+
 def test_what_cannot_be_is_refused(tmp_path, batches, monkeypatch):
     with pytest.raises(UsageError, match="train or validation"):
         preview_command.preview_data(tmp_path, split="test")
@@ -142,5 +157,5 @@ def test_what_cannot_be_is_refused(tmp_path, batches, monkeypatch):
         preview_command.preview_data(tmp_path, kits=tmp_path)
     monkeypatch.setattr(preview_command, "_batches", lambda *_: batches)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be made a folder"):
         preview_command.preview_data(tmp_path / "file" / "out", clips=1)

@@ -234,3 +234,11 @@ def test_a_trial_that_was_trained_but_not_told_is_told(tmp_path, monkeypatch):
     for _ in range(2):
         quick_start().run({"learning_rate": 1e-3}, tmp_path, lambda step, loss: told.append((step, loss)))
     assert told[-1] == (2, min(loss for _, loss in told))
+
+
+def test_what_is_no_study_is_told_and_a_name_is_no_query(tmp_path):
+    search.open_study(tmp_path / "why? 1", {}, 0)
+    assert (tmp_path / "why? 1" / search.FILE).is_file()
+    (tmp_path / search.FILE).write_text("no database, but long enough to be looked at as one" * 20)
+    with pytest.raises(InputError, match="not a sweep's database"):
+        search.open_study(tmp_path, {}, 0)

@@ -1,5 +1,7 @@
 """Thresholds are chosen where F is best, with the decoder that users run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -72,12 +74,14 @@ def test_outputs_are_those_of_the_stream():
 
 
 def test_renders_give_a_threshold_per_parent_and_delay():
-    checkpoint = tiny_checkpoint()
+    earlier = {"threshold_recordings": {}, "default_delay": 0, "velocity_r": 0.8}
+    checkpoint = replace(tiny_checkpoint(), scores=earlier)
     batch = RenderedBatches(checkpoint.config, Sources(), clips=2, tokens=50, split="validation")[0]
     result = thresholds.calibrated(checkpoint, [batch])
     assert np.shape(result.thresholds) == (len(checkpoint.config.delays_ms), len(PARENTS))
     assert all(t in thresholds.GRID for row in result.thresholds for t in row)
     assert list(result.scores["validation_renders"]["pooled_f"]) == [f"{n} ms" for n in (40, 60, 80, 100, 150, 250)]
+    assert set(result.scores) == {"validation_renders", "default_delay", "velocity_r"}  # none of other thresholds
     result.manifest()  # and the manifest takes them
 
 

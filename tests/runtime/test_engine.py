@@ -218,3 +218,9 @@ def _only_cpu(name: str) -> str:
     if name == "onnxruntime":
         return "1.0"
     raise importlib.metadata.PackageNotFoundError(name)
+
+
+def test_a_checkpoint_is_told_from_a_model(tmp_path: Path) -> None:
+    (tmp_path / "my model.PT").write_bytes(b"PK")
+    with pytest.raises(EngineError, match="a checkpoint; export it first: export-model "):
+        open_engine(tmp_path / "my model.PT")

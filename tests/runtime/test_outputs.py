@@ -101,16 +101,20 @@ def test_options_that_contradict(
     assert [path.name for path in tmp_path.iterdir()] == [click_wav.name]
 
 
-@pytest.mark.parametrize("option", ["--output", "--report"])
-@pytest.mark.parametrize("linked", [False, True])
-def test_no_output_replaces_the_input(option: str, linked: bool, go: Go, click_wav: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("option", "link"), [("--output", ""), ("--output", "link.wav"), ("--report", "link.html")])
+def test_no_output_replaces_the_input(option: str, link: str, go: Go, click_wav: Path, tmp_path: Path) -> None:
     before, name = click_wav.read_bytes(), click_wav
-    if linked:
-        name = tmp_path / "link.wav"
+    if link:
+        name = tmp_path / link
         name.symlink_to(click_wav)
     wanted = go(click_wav, "--format", "csv", option, name) if option == "--output" else go(click_wav, option, name)
-    assert "is the input, which writing hits would replace" in error_of(wanted, 2)
+    assert "is the input, which would be replaced" in error_of(wanted, 2)
     assert click_wav.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["-", "hits.mid", "page"])
+def test_a_report_is_a_page(name: str, go: Go, click_wav: Path) -> None:
+    assert "expected a name in .html" in error_of(go(click_wav, "--report", name), 2)
 
 
 def test_no_output_replaces_the_input_that_the_shell_opened(start: Start, click_wav: Path) -> None:
@@ -119,7 +123,7 @@ def test_no_output_replaces_the_input_that_the_shell_opened(start: Start, click_
         process = start("-", "--format", "csv", "-o", click_wav, stdin=redirected, stderr=subprocess.PIPE)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert b"is the input, which writing hits would replace" in errors
+    assert b"is the input, which would be replaced" in errors
     assert click_wav.read_bytes() == before
 
 
@@ -140,7 +144,7 @@ def test_no_output_replaces_another_file_that_is_read(
     (tmp_path / args[1]).write_bytes(b"SD 40")
     (tmp_path / out).write_bytes(b"SD 40")
     wanted = go(click_wav, "--format", "midi", *args, "-o", f"./{out}")
-    assert f"{out} is the {what}, which writing hits would replace" in error_of(wanted, 2)
+    assert f"{out} is the {what}, which would be replaced" in error_of(wanted, 2)
     assert (tmp_path / out).read_bytes() == b"SD 40"
 
 

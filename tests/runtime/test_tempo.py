@@ -195,3 +195,13 @@ def test_files_that_are_no_maps(tmp_path: Path) -> None:
 def test_bad_meters(text: str) -> None:
     with pytest.raises(UsageError, match="4/4 or 6/8"):
         parse_meter(text)
+
+
+@pytest.mark.parametrize("tempo", [0, 1, 20_000, 0xFFFFFF])
+def test_a_tempo_of_a_midi_file_is_one_that_a_map_may_have(tempo: int, tmp_path: Path) -> None:
+    path = tmp_path / "map.mid"
+    file = mido.MidiFile()
+    file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=tempo)]))
+    file.save(path)
+    with pytest.raises(InputError, match=rf"holds a tempo of {tempo} us per quarter note; expected 10 to 1000"):
+        read_tempo(str(path))

@@ -161,6 +161,12 @@ def test_the_engine_is_warm_before_anybody_comes(process: Callable) -> None:
         assert _measured(port, "ghostnote_engine_call_seconds_count") > 0
 
 
+def test_the_most_accurate_may_be_the_latency_of_all(process: Callable) -> None:
+    with process("--latency-ms", "inf") as (_, port), connect(f"ws://127.0.0.1:{port}/v1/transcribe") as socket:
+        socket.send(start_message())
+        assert json.loads(socket.recv(timeout=20))["type"] == "ready"
+
+
 def test_a_server_of_this_machine_hears_pages_of_this_machine(process: Callable) -> None:
     with process() as (_, port):
         for host, status in (("localhost", 101), ("evil.example", 403)):

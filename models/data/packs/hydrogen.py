@@ -20,10 +20,12 @@ KIT_FILE = "drumkit.xml"
 
 # The first that is found in a name counts; None: several strokes in one recording.
 CLASS_OF_NAME = (
-    (r"roll|loop", None), (r"side ?stick|cross ?stick|rim ?click", "SS"), (r"bass ?drum|kick", "BD"), (r"snare", "SD"),
-    (r"clap", "CLP"), (r"pedal|foot", "PHH"), (r"hat.*(open|free|half|loose)|open.*hat", "OHH"), (r"hat", "CHH"),
-    (r"tambourine", "TB"), (r"(floor|low).*tom", "LT"), (r"mid.*tom", "MT"), (r"tom", "HT"), (r"cow ?bell", "CB"),
-    (r"splash", "SPC"), (r"china", "CHC"), (r"bell", "RB"), (r"crash", "CRC"), (r"ride", "RD"), (r"claves", "CL"),
+    (r"roll|loop", None), (r"side ?stick|cross ?stick|rim ?click|^stick", "SS"), (r"bass ?drum|kick", "BD"),
+    (r"snare", "SD"), (r"clap", "CLP"), (r"pedal|foot", "PHH"),
+    (r"(hat|\bhh\b).*(open|free|half|loose)|open.*(hat|\bhh\b)", "OHH"), (r"hat|\bhh\b", "CHH"),
+    (r"tambourine", "TB"), (r"(floor|low).*tom|tom.*(floor|low)", "LT"), (r"mid.*tom|tom.*mid", "MT"), (r"tom", "HT"),
+    (r"cow ?bell", "CB"), (r"splash", "SPC"), (r"china", "CHC"), (r"bell", "RB"), (r"crash", "CRC"), (r"ride", "RD"),
+    (r"claves", "CL"),
 )  # fmt: skip
 
 

@@ -96,14 +96,15 @@ def read_mono(path: Path) -> np.ndarray:
 def write_pack(folder: Path, table: str, sounds: Iterable[Cut], licence: str) -> int:
     """Write sounds as FLAC and their rows into a table of the folder, which keeps the rows of other packs.
 
-    Returns how many were written. Raises OutputError; the table is then as it was.
+    Returns how many were written; without any, no table is. Raises OutputError; the table is then as it was.
     """
     rows = []
     with text_file(folder / table) as write:
         for sound in sounds:
             _write(folder / sound.row["path"], sound.samples)
             rows.append(sound.row | {"license": licence})
-        write(_merged(folder / table, rows))
+        if rows:
+            write(_merged(folder / table, rows))
     return len(rows)
 
 
@@ -160,4 +161,4 @@ def _opening(samples: np.ndarray) -> np.ndarray:
     """What a recording is told by: its first samples at level 1, float32 [OPENING]."""
     opening = np.zeros(OPENING, dtype=np.float32)
     opening[: len(samples)] = samples[:OPENING]
-    return opening / np.linalg.norm(opening)
+    return opening / max(float(np.linalg.norm(opening)), 1e-9)

@@ -17,7 +17,7 @@ __all__ = ["passages"]
 
 def passages(folder: Path, name: str) -> Iterator[Cut]:
     """Every audio file under a folder, as rows of `passages.csv`; silent ones are left out. Raises InputError."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    files = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         known = ", ".join(sorted(AUDIO_SUFFIXES))
         raise InputError(f"{folder}: neither a drum kit of Hydrogen ({KIT_FILE}) nor a recording ({known})")

@@ -127,7 +127,7 @@ def _rows(root: Path, split: str) -> tuple[list[dict[str, str]], dict[int, str] 
 
 def groove_files(root: Path) -> list[Path]:
     """The MIDI files under a folder, sorted."""
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in MIDI_SUFFIXES and path.is_file())
+    return sorted(path for path in root.rglob("[!.]*") if path.suffix.lower() in MIDI_SUFFIXES and path.is_file())
 
 
 def _shared_out(root: Path) -> list[dict[str, str]]:
