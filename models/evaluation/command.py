@@ -83,7 +83,7 @@ def _files_read(
     """What each file is that may be read, and its name; all that lies in the folders given."""
     folders = ((audio_dir, "recording"), (labels_dir, "reference"), (scoring.velocities, "reference"))
     for folder, what in (*folders, (scoring.against, "other system's estimate")):
-        yield from ((f"{what} {path.name}", path) for path in (folder.iterdir() if folder else ()))
+        yield from ((f"{what} {path.name}", path) for path in (folder.iterdir() if folder and folder.is_dir() else ()))
     if origin.corpus:
         yield from (("corpus's", path) for path in Path(origin.corpus.partition("=")[2]).rglob("*"))
     if hearing.engine:
