@@ -132,9 +132,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def check_page(option: str, path: Path | None) -> None:
     """Raises UsageError unless a page is to be written to a file that a browser takes for one."""
-    device = path is not None and path.exists() and not path.is_file()
-    if path is not None and path.suffix.lower() not in (".html", ".htm") and not device:
-        raise UsageError(f"{option} {path}: a page is written there; expected a name in .html")
+    if path is None or path.suffix.lower() in (".html", ".htm"):
+        return
+    with contextlib.suppress(OSError):  # what cannot be looked at has its error where it is opened
+        if path.exists() and not path.is_file():
+            return  # a device may have any name
+    raise UsageError(f"{option} {path}: a page is written there; expected a name in .html")
 
 
 def make_folder(path: Path) -> None:

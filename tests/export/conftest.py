@@ -20,6 +20,7 @@ def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(pipeline, "LONG_S", 20.0)
     monkeypatch.setattr(pipeline, "REFERENCE_LONG_S", 5.0)
+    monkeypatch.setattr(pipeline, "REFERENCE_REAL_S", 1.0)
     few = {name: replace(limits, hits_f=min(limits.hits_f, 0.95)) for name, limits in parity.TOLERANCES.items()}
     monkeypatch.setattr(pipeline, "TOLERANCES", few | {"float32": parity.TOLERANCES["float32"]})
 

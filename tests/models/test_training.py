@@ -101,7 +101,7 @@ def test_a_run_on_recordings_resumes_exactly_and_says_what_it_learnt_from(tmp_pa
     assert a.provenance["corpora"] == {"share": 0.5, "idmt": idmt}
 
 
-def test_renders_made_ahead_are_those_that_training_takes(tmp_path, monkeypatch, capsys):
+def test_renders_made_ahead_are_those_that_training_takes(tmp_path, small_pool, monkeypatch, capsys):
     store = ["--store", str(tmp_path / "store")]
     monkeypatch.setattr(sys, "argv", ["ghostnote", "render-data", store[1], "--distinct=1", "--clips=2"])
     with pytest.raises(SystemExit) as stopped:

@@ -294,10 +294,10 @@ def test_a_file_that_cannot_even_be_looked_at(
         "--follow": [name, "--follow"],
         "--engine": [click_wav, "--engine", name],
         "-o": [click_wav, "-o", name],
-        "--report": [click_wav, "--report", name],
+        "--report": [click_wav, "--report", name.with_suffix(".html")],
     }
     result = go(*args[option])
-    assert_failed(result, code, str(name))
+    assert_failed(result, code, str(name.with_suffix("")))
     assert reason.lower() in result.stderr.lower()
 
 
