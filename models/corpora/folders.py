@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from ...runtime.errors import InputError
@@ -45,14 +45,15 @@ def require(folder: Path, corpus: str, expected: str, *parts: str) -> None:
         raise wrong_folder(folder, corpus, expected)
 
 
-def audio_by_stem(folder: Path) -> dict[str, Path]:
-    """The audio files of a folder by name without ending; none where there is no such folder.
+def audio_by_stem(folder: Path, wanted: Container[str] | None = None) -> dict[str, Path]:
+    """The audio files of a folder by name without ending, of `wanted` names only; none where there is no such folder.
 
     Hidden ones, as macOS leaves beside others (`._NAME`), are none. Raises InputError for two of one name.
     """
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
+        is_audio = path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+        if is_audio and (wanted is None or path.stem in wanted):
             if path.stem in files:
                 raise InputError(f"{folder}: {files[path.stem].name} and {path.name} are one track; keep one of them")
             files[path.stem] = path

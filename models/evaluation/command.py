@@ -81,7 +81,7 @@ def _files_read(
     scoring: ScoringOptions,
 ) -> Iterator[tuple[str, Path]]:
     """What each file is that may be read, and its name; all that lies in the folders given."""
-    folders = ((audio_dir, "recording"), (labels_dir, "reference"), (scoring.velocities, "reference"))
+    folders = ((audio_dir, "input"), (labels_dir, "reference"), (scoring.velocities, "reference"))
     for folder, what in (*folders, (scoring.against, "other system's estimate")):
         yield from ((f"{what} {path.name}", path) for path in (folder.iterdir() if folder and folder.is_dir() else ()))
     if origin.corpus:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...runtime.errors import InputError
-from ..corpora.folders import AUDIO_SUFFIXES
+from ..corpora.folders import audio_by_stem
 from .notes import Note, labels_of, read_note_folder
 from .options import listed
 
@@ -42,13 +42,7 @@ def audio_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected recordings NAME.* or estimates NAME.txt")
     wanted = set(names)
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.stem not in wanted or path.suffix.lower() not in AUDIO_SUFFIXES:
-            continue
-        if path.stem in files:
-            raise InputError(f"{folder}: {files[path.stem].name} and {path.name} are one track; keep one of them")
-        files[path.stem] = path
+    files = audio_by_stem(folder, wanted)
     missing = sorted(wanted - set(files))
     if files and missing:
         raise InputError(f"{folder}: no recordings of {', '.join(missing)}")
