@@ -115,9 +115,10 @@ def spare(written: Iterable[Path], read: Iterable[tuple[str, Path]]) -> None:
 
     `read` is looked at only where something is there under the names to be written.
     """
-    present = {identity: path for path in written if (identity := _identity(path))}
+    present = {_identity(path): path for path in written}
+    present.pop(None, None)
     for what, path in read if present else ():
-        if replaced := present.get(_identity(path) or (-1, -1)):
+        if replaced := present.get(_identity(path)):
             raise UsageError(f"{replaced} is the {what}, which would be replaced; give the output another name")
 
 

@@ -180,13 +180,15 @@ def matched_rms(versions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def choose_windows(
     systems: Sequence[Sequence[Hit]], duration_s: float, length_s: float, count: int, rng: np.random.Generator
 ) -> list[float]:
-    """Starts in seconds of up to `count` windows, side by side, drawn among those worth listening to.
+    """Starts in seconds of up to `count` windows, drawn among those worth listening to.
+
+    They lie side by side, but for the last, which ends with the recording.
 
     With two systems: windows in which they differ, since the same hits sound the same. With one: windows with hits.
     Raises UsageError where there is none.
     """
-    count_all = max(1, math.ceil(duration_s / length_s - 1e-6))
-    starts = np.minimum(np.arange(count_all) * length_s, max(0.0, duration_s - length_s))  # the last may overlap
+    windows = max(1, math.ceil(duration_s / length_s - 1e-6))
+    starts = np.minimum(np.arange(windows) * length_s, max(0.0, duration_s - length_s))
     times = np.array(_differences(*systems) if len(systems) == 2 else [hit.time_s for hit in systems[0]])
     worth = [float(start) for start in starts if np.any((times >= start) & (times < start + length_s))]
     if not worth:

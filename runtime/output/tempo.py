@@ -27,7 +27,7 @@ __all__ = [
 TICKS_PER_QUARTER = 960
 TICKS_PER_WHOLE = 4 * TICKS_PER_QUARTER
 _UNITS_PER_SECOND = TICKS_PER_QUARTER * 1_000_000  # a unit is a tick at a tempo of one microsecond per quarter
-SLOWEST_BPM, FASTEST_BPM = 10.0, 1000.0  # of maps that are made here
+SLOWEST_BPM, FASTEST_BPM = 10.0, 1000.0  # of tempi that are asked for; lead-ins may be faster or slower
 _SHORTEST_NOTE = 64  # of a lead-in: notation has no shorter ones
 _LONGEST_QUARTER_US = (1 << 24) - 1  # MIDI has three bytes for it
 # Of a beat, and of the time since the last change: nearer than this, a change of tempo is meant to lie on the beat.

@@ -14,6 +14,7 @@ __all__ = ["parse_meter", "read_tempo", "tempo_file"]
 _DENOMINATORS = (1, 2, 4, 8, 16, 32)
 _MOST_BEATS = 64
 _LATEST_S = 1e6  # 11 days
+_TEMPI = f"expected {SLOWEST_BPM:g} to {FASTEST_BPM:g} quarter notes per minute"
 _EXPECTED = "expected seconds,bpm or seconds,bpm,meter, e.g. 12.5,120,4/4"
 
 
@@ -38,7 +39,7 @@ def read_tempo(text: str, meter: Meter | None = None) -> TempoMap:
         return read(path, meter or Meter())
     bpm = float(text)
     if not SLOWEST_BPM <= bpm <= FASTEST_BPM:
-        raise UsageError(f"tempo {text}: expected {SLOWEST_BPM:g} to {FASTEST_BPM:g} quarter notes per minute")
+        raise UsageError(f"tempo {text}: {_TEMPI}")
     return TempoMap.constant(bpm, meter)
 
 
@@ -81,7 +82,7 @@ def _anchor(words: list[str], before: list[Anchor], found: str) -> Anchor:
     if len(words) > 3 or not 0 <= time_s <= _LATEST_S:
         raise InputError(f"{found}; {_EXPECTED}")
     if not SLOWEST_BPM <= bpm <= FASTEST_BPM:
-        raise InputError(f"{found}; expected {SLOWEST_BPM:g} to {FASTEST_BPM:g} quarter notes per minute")
+        raise InputError(f"{found}; {_TEMPI}")
     if before and time_s <= before[-1].time_s:
         raise InputError(f"{found}; expected a time after {before[-1].time_s:g} s, the line before")
     return Anchor(time_s, bpm, meter)
@@ -103,12 +104,9 @@ def _from_midi(path: Path, meter: Meter) -> TempoMap:
     for _, message in messages:
         if message.type == "time_signature":
             _check_meter(path, message.numerator, message.denominator)
-        elif not SLOWEST_BPM <= 60e6 / max(message.tempo, 1) <= FASTEST_BPM:
-            raise InputError(
-                f"{path}: holds a tempo of {message.tempo} us per quarter note; expected {SLOWEST_BPM:g} to "
-                f"{FASTEST_BPM:g} quarter notes per minute"
-            )
-    return TempoMap(_changes(messages, meter))
+    changes = _changes(messages, meter)
+    _check_tempi(path, changes)
+    return TempoMap(changes)
 
 
 def _reason(error: Exception) -> str:
@@ -125,6 +123,15 @@ def _check_meter(path: Path, numerator: int, denominator: int) -> None:
     if TICKS_PER_WHOLE % denominator:
         finest = TICKS_PER_WHOLE & -TICKS_PER_WHOLE
         raise InputError(f"{path}: holds a meter of {numerator}/{denominator}; expected a note value of 1 to {finest}")
+
+
+def _check_tempi(path: Path, changes: list[TempoChange]) -> None:
+    """Raises InputError where a tempo that gives bars without end lasts; our own lead-ins are as fast for a moment."""
+    ends = [*(change.tick for change in changes[1:]), None]
+    for change, end in zip(changes, ends, strict=True):
+        lasts = end is None or end - change.tick > TICKS_PER_WHOLE
+        if lasts and 60e6 / change.quarter_us > FASTEST_BPM:
+            raise InputError(f"{path}: holds a tempo of {60e6 / change.quarter_us:g}; {_TEMPI}")
 
 
 def _tempo_messages(file: Any) -> list[tuple[int, Any]]:
@@ -144,7 +151,7 @@ def _changes(messages: list[tuple[int, Any]], meter: Meter) -> list[TempoChange]
     changes = {0: last}
     for tick, message in messages:
         if message.type == "set_tempo":
-            last = TempoChange(tick, message.tempo, last.meter)
+            last = TempoChange(tick, max(message.tempo, 1), last.meter)
         else:
             last = TempoChange(tick, last.quarter_us, Meter(message.numerator, message.denominator))
         changes[tick] = last

@@ -9,7 +9,7 @@ import contextlib
 import math
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+    from ..engines.protocol import Engine
+    from .metrics import Metrics
     from .settings import Settings
 
 __all__ = ["configure", "serve"]
@@ -67,10 +69,8 @@ def serve(
     130.
     """
     from ..engines.opening import open_engines
-    from ..streams.pool import StreamPool
-    from .app import create_app
     from .metrics import MeteredEngine, Metrics
-    from .settings import Settings, is_loopback, parse_origin
+    from .settings import Settings, parse_origin
 
     if not host:  # as of a variable that is not set; to the system it means every network
         raise UsageError("--host '': expected an address; 127.0.0.1 is this machine alone, 0.0.0.0 every network")
@@ -82,25 +82,35 @@ def serve(
         max_upload_bytes=round(1e6 * max_upload_mb),
         allowed_origins=tuple(map(parse_origin, allow_origin or ())),
     )
-    warm_streams = min(max_sessions, _WARM_STREAMS)
     metrics = Metrics()
     opened = [MeteredEngine(one, metrics) for one in open_engines(engine, threads)]
     opened[0].manifest.delay_for_latency(latency_ms)  # refuse now what no session could have
     try:
-        with (
-            _listen(host, port) as listener,
-            StreamPool(*opened, max_wait_ms=_MAX_WAIT_MS, max_streams=max_sessions, warm_streams=warm_streams) as pool,
-        ):
-            shown = f"[{host}]" if ":" in host else host
-            heard_by = f"{opened[0].describe()}; {len(opened)} engine(s)"
-            greeting = f"listening on http://{shown}:{listener.getsockname()[1]}/  ({heard_by})"
-            settings = replace(settings, loopback_only=is_loopback(listener.getsockname()[0].partition("%")[0]))
-            code = _run(create_app(pool, settings, metrics), listener, settings, greeting)
+        code = _serve(opened, host, port, settings, metrics)
     finally:
         for one in opened:
             one.close()
     if code:
         raise typer.Exit(code)
+
+
+def _serve(engines: Sequence[Engine], host: str, port: int, settings: Settings, metrics: Metrics) -> int:
+    """Listen, with a pool of these engines, until a signal comes; the exit code. Raises UsageError."""
+    from ..streams.pool import StreamPool
+    from .app import create_app
+    from .settings import is_loopback
+
+    sessions = settings.max_sessions
+    warm_streams = min(sessions, _WARM_STREAMS)
+    with (
+        _listen(host, port) as listener,
+        StreamPool(*engines, max_wait_ms=_MAX_WAIT_MS, max_streams=sessions, warm_streams=warm_streams) as pool,
+    ):
+        shown = f"[{host}]" if ":" in host else host
+        heard_by = f"{engines[0].describe()}; {len(engines)} engine(s)"
+        greeting = f"listening on http://{shown}:{listener.getsockname()[1]}/  ({heard_by})"
+        settings = replace(settings, loopback_only=is_loopback(listener.getsockname()[0].partition("%")[0]))
+        return _run(create_app(pool, settings, metrics), listener, settings, greeting)
 
 
 def _listen(host: str, port: int) -> socket.socket:
