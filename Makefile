@@ -97,7 +97,8 @@ LICENCE_ufoai := CC BY-SA 3.0, CC BY 3.0 and public domain
 $(foreach source,$(LATER_MUSIC),$(eval LICENCE_$(source) := $(LICENCE_$(source:_2=))))
 # $(call labelled,FOLDER,SOURCES,MODEL): copies of the sources, labelled by the model; $(call heard,FOLDER,SOURCES): the
 # options to train on them.
-labelled = mkdir -p $(1) $(foreach source,$(2),&& { [ -d $(1)/$(source) ] || cp -r $(PACKS)/$(source) $(1)/; } \
+labelled = mkdir -p $(1) $(foreach source,$(2),&& { [ -d $(1)/$(source) ] \
+	|| { rm -rf $(1)/.part && cp -r $(PACKS)/$(source) $(1)/.part && mv $(1)/.part $(1)/$(source); }; } \
 	&& $(GHOSTNOTE) label-recordings $(3) $(1)/$(source) --licence "$(LICENCE_$(source))")
 heard = $(foreach source,$(2),--corpus heard=$(1)/$(source))
 # Courses on stems and mixes: the later ones hear other renders (--seed) and begin at one delay.
@@ -128,7 +129,7 @@ TWENTYFIRST := $(WITH_MUSIC) --distinct 1200 --seed 20 --margin-ms 1.5 $(call he
 SLIM := --preset slim
 NARROW := --preset narrow --teacher
 
-$(SOUNDS)/.imported: $(TEST_VENV)/.installed
+$(SOUNDS)/.imported: | $(TEST_VENV)/.installed
 	rm -rf $(SOUNDS) && mkdir -p $(SOUNDS) && cp -r $(DATA)/kits $(DATA)/backing $(SOUNDS) && chmod -R u+w $(SOUNDS)
 	$(GHOSTNOTE) import-sounds $(PACKS)/BJA_Pacific $(SOUNDS) --name bja_pacific --licence "CC BY-SA 3.0 US"
 	$(GHOSTNOTE) import-sounds $(PACKS)/FluidR3_GM.sf2 $(SOUNDS) --name fluid --licence MIT

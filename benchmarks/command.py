@@ -159,8 +159,11 @@ def accuracy_command(
     opened = streaming_engine_for(engine, threads)
     card = _card(opened, engine)
     figures, series = accuracy(opened, audio, labels, classes)
-    title = f"F at 50 ms, {classes} classes, {audio.resolve().parent.name}"
-    _conclude("accuracy", card, figures, out, title, series)
+    heard, labelled = audio.resolve(), labels.resolve()
+    of = f"{heard.parent.name}/{heard.name}, labels of {labelled.parent.name}/{labelled.name}"
+    if (audio, labels) == (GENERATED / "audio", GENERATED / "labels"):
+        of = GENERATED.name
+    _conclude("accuracy", card, figures, out, f"F at 50 ms, {classes} classes, {of}", series)
 
 
 @bench.command("training")
@@ -207,11 +210,14 @@ def gpu_command(
         raise UsageError(
             "no checkpoints lie beside this installation; name one with --checkpoint, or a plan with --engine"
         )
+    stepped = {path: load(path) for path in checkpoints}
+    _check_apart({path: f"{loaded.config.name}-pytorch" for path, loaded in stepped.items()})
+    _check_apart({path: path.name for path in engine or ()})
     about = _device_name(device)
     limits, rates = device_figures(device)
-    for path in checkpoints:
-        loaded = load(path)
-        card = machine_card() | {"model": f"{loaded.config.name}-pytorch", "device": about, "torch": torch.__version__}
+    for path, loaded in stepped.items():
+        card = machine_card() | {"model": f"{loaded.config.name}-pytorch", "weights_sha256": loaded.weights_sha256()}
+        card |= {"device": about, "torch": torch.__version__}
         known = rates | {"gflop": gflop_per_second(loaded.streaming_model().config)["total"]}
         label = f"PyTorch, bfloat16{', CUDA graphs' if device.startswith('cuda') else ''}"
         figures, series = gpu(torch_caller(path, device), loaded.manifest(), label, known)
@@ -224,6 +230,13 @@ def gpu_command(
         figures, series = gpu(engine_caller(opened), opened.manifest, label, rates)
         _conclude("gpu", card, [*limits, *figures], out, f"{path.name} on {about}", series)
         opened.close()
+
+
+def _check_apart(names: Mapping[Path, str]) -> None:
+    """Raises UsageError where the documents of two files would have one name: the later would replace the earlier."""
+    for path, name in names.items():
+        if alike := [str(other) for other in names if names[other] == name and other != path]:
+            raise UsageError(f"{path} and {alike[0]}: the documents of both would be of {name}; measure one at a time")
 
 
 def _device_name(device: str) -> str:

@@ -24,6 +24,7 @@ def machine_card() -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "cpu": _cpu_name(),
+        **({"instructions": widest} if (widest := _instructions()) else {}),
         "cores": os.cpu_count(),
         **({"gpu": gpu} if (gpu := _gpu()) else {}),
         "system": platform.platform(),
@@ -58,11 +59,25 @@ def _version(distribution: str) -> str | None:
 
 
 def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _instructions() -> str | None:
+    """The widest vector instructions of an x86 processor: products take half as long with one set as with the other.
+
+    Clouds call processors of several generations by one name. None where the system does not tell.
+    """
+    flags = _cpuinfo("flags").split()
+    return next((name for name, flag in (("AVX-512", "avx512f"), ("AVX2", "avx2")) if flag in flags), None)
+
+
+def _cpuinfo(field: str) -> str:
+    """A field of the first core, empty where it is not told."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")
 
 
 def _gpu() -> str | None:

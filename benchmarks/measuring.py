@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -119,7 +119,9 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     return {"p50": p50, "p95": p95, "p99": p99, "max": max(values)}
 
 
-def peak_memory_mb(command: Sequence[str], interval_s: float = 0.02) -> float | None:
+def peak_memory_mb(
+    command: Sequence[str], interval_s: float = 0.02, environment: Mapping[str, str] | None = None
+) -> float | None:
     """Peak resident memory of a command, in MB (10^6 bytes); None where there is no /proc.
 
     Of a command that starts others it is the sum of what each had at most: no less than the peak of all together.
@@ -127,7 +129,7 @@ def peak_memory_mb(command: Sequence[str], interval_s: float = 0.02) -> float | 
     """
     peaks_kib: dict[int, int] = {}
     with tempfile.TemporaryFile() as said:  # a pipe that nobody reads would stop who says much
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment) as process:
             while process.poll() is None:
                 for pid in with_descendants(process.pid):
                     peaks_kib[pid] = max(peaks_kib.get(pid, 0), resident_peak_kib(pid))

@@ -26,6 +26,7 @@ speed of copying. How a second of computing is spent: [budget.md](budget.md).
 CARD = (
     "date",
     "cpu",
+    "instructions",
     "cores",
     "gpu",
     "system",

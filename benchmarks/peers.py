@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,9 +27,9 @@ import numpy as np
 import soundfile
 import typer
 
-from ..models.evaluation.inputs import references
+from ..models.evaluation.inputs import check_labels, references
 from ..models.evaluation.notes import Note, labels_of, read_notes
-from ..models.evaluation.scores import classes_of, score
+from ..models.evaluation.scores import score
 from ..runtime.engines.opening import open_engine
 from ..runtime.errors import GhostnoteError, InputError, UsageError
 from ..runtime.number import finite
@@ -86,11 +86,11 @@ def peers(
     """Measure transcribers side by side; print a table, and one line of JSON."""
     if sys.platform == "win32":
         raise UsageError("peers needs the CPU time of other commands, which Windows does not tell; use Linux or macOS")
-    found = _peers(dict(map(_named, peer or ())), dict(map(_named, ending or ())))
+    found = _peers(_named("peer", peer or ()), _named("ending", ending or ()))
     ours = [_ours(model, latency_ms) for model in engine or ("base", "small")]
     wanted = references(labels)
-    for each in wanted.values():
-        classes_of(each, classes)  # raises for labels that are too coarse for them
+    for track, each in wanted.items():
+        check_labels(labels, track, each, classes)
     recordings = labelled_recordings(audio, labels, wanted)
     rows = [measure(each, recordings, wanted, classes) for each in [*ours, *found]]
     sys.stdout.write(as_markdown(rows))
@@ -111,8 +111,10 @@ def measure(peer: Peer, recordings: Mapping[str, Path], wanted: Mapping[str, Any
             out = Path(folder) / f"{name}.{peer.ending}"
             cpu_s += _run(peer, path, out)
             found[name] = labels_of(_written(peer, out))
+            check_labels(f"hits of {peer.name}", name, found[name], classes)
         longest = max(recordings.values(), key=lambda path: soundfile.info(str(path)).duration)
-        peak_mb = peak_memory_mb(peer.words(longest, Path(folder) / f"peak.{peer.ending}"))
+        command = peer.words(longest, Path(folder) / f"peak.{peer.ending}")
+        peak_mb = peak_memory_mb(command, environment=os.environ | ONE_THREAD)
     audio_s = sum(soundfile.info(str(path)).duration for path in recordings.values())
     results = {window_s: score(found, wanted, window_s=window_s, group=classes)["micro"] for window_s in WINDOWS_S}
     return Row(
@@ -173,11 +175,12 @@ def _ours(model: str, latency_ms: float) -> Peer:
 def _run(peer: Peer, audio: Path, out: Path) -> float:
     """CPU seconds, of the command and its children, on one thread."""
     before = _children_cpu_s()
-    done = subprocess.run(
-        peer.words(audio, out), env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(peer.words(audio, out), env=os.environ | ONE_THREAD, capture_output=True, check=False)
+    except OSError as error:  # a script that does not say what runs it
+        raise InputError(f"{peer.name} cannot be started: {error.strerror}; name what runs it in its command") from None
     if done.returncode:
-        message = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        message = (done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
         raise InputError(f"{peer.name} failed on {audio} with exit code {done.returncode}: {message}")
     return _children_cpu_s() - before
 
@@ -198,11 +201,17 @@ def _children_cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _named(item: str) -> tuple[str, str]:
-    name, equals, value = item.partition("=")
-    if not equals or not value:
-        raise UsageError(f"'{item}': expected NAME=VALUE")
-    return name, value
+def _named(option: str, items: Iterable[str]) -> dict[str, str]:
+    """Values by name. Raises UsageError for what is not NAME=VALUE, and for a name that comes twice."""
+    found: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not value:
+            raise UsageError(f"'{item}': expected NAME=VALUE")
+        if name in found:
+            raise UsageError(f"--{option} {name} is given twice; give each a name of its own")
+        found[name] = value
+    return found
 
 
 def main() -> None:

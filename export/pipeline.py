@@ -334,7 +334,7 @@ def _verify_plan(request: Request, engine: Engine, out: Path) -> ParityReport:
     manifest, profile = engine.manifest, request.profile
     real = _tried_recordings(request, manifest)
     taken = PlanProfile((profile.batch[0], profile.batch[2]), (profile.tokens[0], profile.tokens[2]))
-    tried = [fitted(trial, taken) for trial in trials(manifest, real, LONG_S)]
+    tried = [fitted(trial, taken) for trial in trials(manifest, real, max(LONG_S, taken.tokens[0] * manifest.token_s))]
     tried = [trial for trial in tried if trial.plan]  # what is shorter than a call of this plan is not tried
     reference = OnnxRuntimeEngine(request.float32)
     report = _compared(reference, engine, tried, manifest.precision, out.with_name(f"{out.name}.failed.npz"))

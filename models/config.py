@@ -106,7 +106,7 @@ class ModelConfig(FrameGrid):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % self.heads:
+        if self.heads < 1 or self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         for hop in (self.attack_hop, self.wave_stride * self.wave_pool, self.tone_hop * self.tone_decimation):
             if self.samples_per_token % hop:

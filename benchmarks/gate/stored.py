@@ -13,15 +13,16 @@ from .statistics import Metric, Verdict, judge_stable
 
 __all__ = ["against"]
 
-MACHINE = ("cpu", "cores", "gpu")  # what must be alike on the cards; `gpu` holds its clocks and its power limit
+# What must be alike on the cards; `gpu` holds its clocks and its power limit.
+MACHINE = ("cpu", "instructions", "cores", "gpu")
 
 
 def against(results: Sequence[Result], baselines: Path, say: Callable[[str], None]) -> list[Metric]:
     """Every figure with a better side that both have, and every limit of `results` that is newly exceeded.
 
     `say` is told which stored documents were not measured. Raises InputError where `baselines` holds no folder of this
-    machine's, where nothing in it can be compared, where documents are of several machines, and where one was measured
-    in another way than the stored one of the same suite and model.
+    machine's, or several, where nothing in it can be compared, where documents are of several machines, and where one
+    was measured in another way than the stored one of the same suite and model.
     """
     stored = {result.key: result for result in _of_machine(_machine_of_all(results, "measured"), baselines)}
     metrics = [metric for result in results for metric in _judged(result, stored.get(result.key))]
@@ -37,14 +38,19 @@ def _names(keys: Iterable[tuple[str, ...]]) -> str:
 
 
 def _of_machine(machine: str, baselines: Path) -> list[Result]:
-    for folder in sorted({path.parent for path in baselines.glob("*/*.json")}):  # an empty folder is no device
-        found = read_results(folder)
-        if machine in map(_machine, found):
-            _machine_of_all(found, f"in {folder}")
-            return found
-    raise InputError(
-        f"{baselines}: holds no folder of this machine ({machine}); keep the documents as {baselines}/NAME to have one"
-    )
+    folders = sorted({path.parent for path in baselines.glob("*/*.json")})  # an empty folder is no device
+    of_it = {folder: found for folder in folders if machine in map(_machine, found := read_results(folder))}
+    if not of_it:
+        raise InputError(
+            f"{baselines}: holds no folder of this machine ({machine}); keep the documents as {baselines}/NAME to have "
+            "one"
+        )
+    if len(of_it) > 1:
+        names = ", ".join(folder.name for folder in of_it)
+        raise InputError(f"{baselines}: several folders are of this machine ({machine}): {names}; keep one of them")
+    ((folder, stored),) = of_it.items()
+    _machine_of_all(stored, f"in {folder}")
+    return stored
 
 
 def _machine_of_all(results: Sequence[Result], where: str) -> str:

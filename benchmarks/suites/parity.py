@@ -52,10 +52,11 @@ def _opened(path: Path | None, threads: int) -> Engine:
 
 def _tried(engines: Sequence[Engine], long_s: float) -> list[Trial]:
     """What to stream, as far as all of them take it: a plan has a largest number of streams, and a shortest call."""
-    tried = trials(engines[0].manifest, long_s=long_s)
-    for engine in engines:
-        if isinstance(engine, PlanEngine):
-            tried = [fitted(trial, engine.profile) for trial in tried]
+    profiles = [engine.profile for engine in engines if isinstance(engine, PlanEngine)]
+    shortest_s = max((profile.tokens[0] for profile in profiles), default=1) * engines[0].manifest.token_s
+    tried = trials(engines[0].manifest, long_s=max(long_s, shortest_s))
+    for profile in profiles:
+        tried = [fitted(trial, profile) for trial in tried]
     return [trial for trial in tried if trial.plan]
 
 

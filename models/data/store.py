@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ...runtime.errors import UsageError
-from ...runtime.files import make_folder
+from ...runtime.files import make_folder, put_in_place, writing, written_aside
 from . import effects
 from .dataset import Batch, RenderedBatches, Sources
 from .drums.kits import kit_rows
@@ -51,8 +51,7 @@ class StoredBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         passes, number = divmod(index, self.distinct)
-        self.keep(number)
-        clips = _load(self._path(number), self.rendered.device)
+        clips = self._clips(number)
         if passes == 0:
             return self.rendered.batch(index, clips, self.rendered.draws(number))
         draws = self.rendered.draws(number, passes)
@@ -61,10 +60,21 @@ class StoredBatches(Dataset[Batch]):
         return self.rendered.batch(index, clips, draws)
 
     def keep(self, number: int) -> None:
-        """Render batch `number` unless the store has it."""
-        path = self._path(number)
-        if not path.exists():
-            _save(path, self.rendered.render(number))
+        """Render batch `number` unless the store has it. Raises OutputError."""
+        if not self._path(number).exists():
+            self._render(number)
+
+    def _clips(self, number: int) -> Clips:
+        """Batch `number` as it is kept; one that cannot be read (a disk that was full or failed) is rendered anew."""
+        self.keep(number)
+        try:
+            return _load(self._path(number), self.rendered.device)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            self._render(number)
+        return _load(self._path(number), self.rendered.device)
+
+    def _render(self, number: int) -> None:
+        _save(self._path(number), self.rendered.render(number))
 
     def _path(self, number: int) -> Path:
         r = self.rendered
@@ -101,9 +111,10 @@ def _save(path: Path, clips: Clips) -> None:
     peak = clips.audio.abs().amax(dim=1).clamp(min=1e-6)
     audio = (clips.audio / peak[:, None] * 32767).round().to(torch.int16)
     arrays = {**clips._asdict(), "audio": audio, "peak": peak}
-    partial = path.with_name(f".{path.stem}-{os.getpid()}.npz")
-    np.savez(partial, **{name: value.cpu().numpy() for name, value in arrays.items()})
-    partial.replace(path)
+    with written_aside(path) as aside:
+        with writing(path), aside.open("wb") as file:
+            np.savez(file, **{name: value.cpu().numpy() for name, value in arrays.items()})
+        put_in_place(aside, path)
 
 
 def _load(path: Path, device: str) -> Clips:

@@ -16,8 +16,8 @@ from ...runtime.files import make_folder, text_file
 from ...runtime.option_groups import flattened
 from .analysis import Findings, Rules, Track, analyse, compare, gap, groups_for, have_velocity, listen
 from .hearing import Listener, Source
-from .inputs import audio_files, complete, read_references
-from .notes import Note, read_note_folder
+from .inputs import audio_files, check_labels, complete, read_references
+from .notes import Note, labels_of, read_note_folder
 from .opening import about, delay_for, engine_for
 from .options import CorpusOptions, ListenerOptions, RenderOptions, ResultOptions, ScoringOptions, listed
 from .summary import show
@@ -120,6 +120,8 @@ class _Task:
             task = cls({}, {}, rules)
         else:
             raise UsageError("nothing to score; give recordings (or estimates) and their labels, or --renders N")
+        for name, notes in task.wanted.items():
+            check_labels(labels_dir or origin.corpus, name, labels_of(notes), task.rules.group)
         return replace(task, rules=replace(task.rules, groups=groups_for(task.rules.group, task.wanted)))
 
     @classmethod
@@ -171,6 +173,9 @@ def _score_recordings(
     """The recordings' part of the document: the system's hits, or the estimates' in a folder; written to `kept`."""
     wanted, rules = task.wanted, task.rules
     others = {folder: complete(folder, wanted) for folder in (scoring.velocities, scoring.against) if folder}
+    for folder, tracks in others.items():
+        for name, notes in tracks.items():
+            check_labels(folder, name, labels_of(notes), rules.group)
     if scoring.velocities and not have_velocity(others[scoring.velocities]):
         raise InputError(
             f"{scoring.velocities}: no velocities in its files; expected a third column, 0..1 or 1..127, or MIDI"

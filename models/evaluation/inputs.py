@@ -9,8 +9,9 @@ from ...runtime.errors import InputError
 from ..corpora.folders import audio_by_stem
 from .notes import Note, labels_of, read_note_folder
 from .options import listed
+from .scores import LabelError, classes_of
 
-__all__ = ["audio_files", "complete", "read_references", "references"]
+__all__ = ["audio_files", "check_labels", "complete", "read_references", "references"]
 
 
 def references(labels_dir: Path, tracks: str = "") -> dict[str, list[tuple[float, str]]]:
@@ -32,6 +33,14 @@ def complete(folder: Path, wanted: Iterable[str]) -> dict[str, list[Note]]:
     if missing := sorted(set(wanted) - set(found)):
         raise InputError(f"{folder}: no labels for {', '.join(missing)}")
     return found
+
+
+def check_labels(where: Path | str, track: str, labels: Iterable[tuple[float, str]], group: str) -> None:
+    """Raises LabelError, which names the track, where a label is no class of `group`, as a hi-hat of either kind."""
+    try:
+        classes_of(labels, group)
+    except LabelError as error:
+        raise LabelError(f"{where}, {track}: {error}") from None
 
 
 def audio_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:

@@ -56,11 +56,11 @@ def matched(
 
 
 def _of_class(notes: Sequence[Note], name: str, group: str) -> list[Note]:
-    """Notes of one class by time; of exact duplicates the first."""
+    """Notes of one class by time; of several at one time (two cymbals in a group) the loudest, as one hears it."""
     by_time: dict[float, Note] = {}
     for note in notes:
         if reduce_label(note.label, group) == name:
-            by_time.setdefault(note.time_s, note)
+            by_time[note.time_s] = max(by_time.get(note.time_s, note), note, key=lambda each: each.velocity or 0.0)
     return [by_time[time_s] for time_s in sorted(by_time)]
 
 

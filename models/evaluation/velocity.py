@@ -76,13 +76,13 @@ def velocity_f(
 def _arrays(notes: Sequence[Note], names: Sequence[str], group: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What mir_eval takes: intervals [n, 2] in seconds, pitches in Hz (one octave per class), velocities 0..127.
 
-    Notes whose velocity is not known are left out.
+    Notes whose velocity is not known are left out; of several of one class at one time the loudest stands for all.
     """
-    kept = {
-        (note.time_s, name): note.velocity
-        for note in notes
-        if (name := reduce_label(note.label, group)) in names and note.velocity is not None
-    }
+    kept: dict[tuple[float, str], float] = {}
+    for note in notes:
+        name = reduce_label(note.label, group)
+        if name is not None and name in names and note.velocity is not None:
+            kept[note.time_s, name] = max(note.velocity, kept.get((note.time_s, name), 0.0))
     start_s = np.array([time_s for time_s, _ in kept], float)
     pitch_hz = np.array([55.0 * 2 ** names.index(name) for _, name in kept], float)
     velocity = np.array([127 * value for value in kept.values()], float)

@@ -42,7 +42,11 @@ class Start:
 
     def changed(self, values: Mapping[str, Any]) -> Start:
         """The same with a trial's values. Raises Infeasible for values that make no model."""
-        recipe = replace(self.recipe, **_of(self.recipe, values))
+        try:
+            recipe = replace(self.recipe, **_of(self.recipe, values))
+            config = replace(self.config, **_of(self.config, values))
+        except ValueError as error:
+            raise Infeasible(str(error)) from error
         # The same clips in batches of any size that divides their number.
         recipe = replace(recipe, validation_batches=max(1, VALIDATION_CLIPS // recipe.clips))
         rendering = self.sources.recipe
@@ -51,10 +55,6 @@ class Start:
             rendering = rendering.changed(stage, **{setting: value}) if setting else rendering
         # Validated on the unchanged recipe: a renderer that makes easy clips would win otherwise.
         sources = replace(self.sources, recipe=rendering, validation_recipe=self.sources.recipe)
-        try:
-            config = replace(self.config, **_of(self.config, values))
-        except ValueError as error:
-            raise Infeasible(str(error)) from error
         return Start(config, recipe, sources)
 
     def run(self, values: dict[str, Any], folder: Path, report: Report) -> None:

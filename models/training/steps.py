@@ -48,6 +48,12 @@ class Recipe:
     validation_batches: int = 6
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers that make no run."""
+        for name in ("steps", "clips", "tokens", "warmup_steps", "validation_every", "validation_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
+
 
 class Step(nn.Module):
     """A model and its loss. A subclass says how the model hears a batch (`outputs`)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from accelerate.tracking import GeneralTracker, on_main_process
 
 from ...runtime.errors import UsageError
+from ...runtime.files import text_file
 
 __all__ = ["TRACKERS", "JsonLines", "check_trackers"]
 
@@ -27,6 +29,13 @@ class JsonLines(GeneralTracker):  # type: ignore[misc]  # Accelerate has no anno
         super().__init__()
         self.path = path
 
+    def forget_after(self, step: int) -> None:
+        """Leave out what was logged after a step: a run that goes on from there does those steps again."""
+        if not self.path.exists():
+            return
+        with text_file(self.path) as write:
+            write("".join(line for line in self.path.read_text().splitlines(keepends=True) if _step(line) <= step))
+
     @property
     def tracker(self) -> Path:
         return self.path
@@ -40,6 +49,14 @@ class JsonLines(GeneralTracker):  # type: ignore[misc]  # Accelerate has no anno
         with self.path.open("a") as handle:
             for kind, row in rows.items():
                 handle.write(json.dumps({"step": step, "time": round(time.time()), "kind": kind, **row}) + "\n")
+
+
+def _step(line: str) -> float:
+    """The step of a line; of one that was cut off, none that is kept."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

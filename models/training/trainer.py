@@ -81,7 +81,8 @@ class Trainer:
         """
         check_trackers(trackers)
         make_folder(folder)
-        self.accelerator = _accelerator(recipe.precision, [JsonLines(folder / "metrics.jsonl"), *trackers])
+        self.metrics = JsonLines(folder / "metrics.jsonl")
+        self.accelerator = _accelerator(recipe.precision, [self.metrics, *trackers])
         self.recipe, self.folder, self.sources, self.provenance = recipe, folder, sources, provenance
         self.config = config
         self.recordings = self._recordings()
@@ -105,6 +106,7 @@ class Trainer:
 
         Stopped by the minutes, a run is saved but not validated: whether it is stopped must not change which weights
         are the best. `on_validation` gets step and losses after each validation is saved; what it raises ends the run.
+        Raises TrainingError where a loss is no number; `on_validation` is told before, and nothing is saved.
         """
         deadline = time.monotonic() + 60 * (math.inf if max_minutes is None else max_minutes)
         held_out = self._dataset("validation", 1)  # now, so that what it lacks is told before anything was trained
@@ -120,9 +122,12 @@ class Trainer:
                 stopped = self._agreed(time.monotonic() > deadline)
                 if self.step >= self.recipe.steps or self.step % self.recipe.validation_every == 0:
                     losses = self._validate(held_out)
-                    self._save_last()
+                    if sound := all(map(math.isfinite, losses.values())):
+                        self._save_last()
                     if on_validation:
                         on_validation(self.step, losses)
+                    if not sound:
+                        raise self._no_number()
                 elif stopped:
                     self._save_last()
                     self._save_first_best()
@@ -132,10 +137,7 @@ class Trainer:
             bar.close()
             for tracker in self.accelerator.trackers:
                 tracker.finish()
-        best = self.folder / "best.pt"
-        if self.accelerator.is_main_process and not best.exists():
-            raise TrainingError(f"{self.folder}: no weights are worth keeping, as no loss on validation was a number")
-        return best
+        return self.folder / "best.pt"
 
     def _agreed(self, over: bool) -> bool:
         """The same answer in every process: one that stopped alone would leave the others waiting for it."""
@@ -204,15 +206,18 @@ class Trainer:
         return {name: float(value.detach()) for name, value in parts.items()} if self.step % 20 == 0 else {}
 
     def _move(self, norm: Tensor) -> None:
-        """One step of every optimiser along its gradients, whose norm together is given."""
+        """One step of every optimiser along its gradients, whose norm together is given.
+
+        None along gradients that are no numbers: clipping spreads one to all weights, and none would come back.
+        """
         scaler = self.accelerator.scaler
-        if scaler is None:
+        if norm.isfinite():
             for optimizer in self.optimizers:
-                optimizer.step()
-        else:  # fp16. Accelerate would update the scaler after each, and unscale the next one's gradients again
-            if norm.isfinite():  # clipping spreads an overflow in one optimiser's gradients to those of the others
-                for optimizer in self.optimizers:
+                if scaler is None:
+                    optimizer.step()
+                else:  # fp16. Accelerate would update the scaler after each, and unscale the next one's gradients again
                     scaler.step(optimizer.optimizer)
+        if scaler is not None:
             scaler.update()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -250,6 +255,15 @@ class Trainer:
             self.best = means["onset"]
             checkpoints.save(self.folder / "best.pt", self._checkpoint(training={}))
         return means
+
+    def _no_number(self) -> TrainingError:
+        """What ends a run whose loss on validation is no number: its weights have not replaced those of last.pt."""
+        last = self.folder / "last.pt"
+        kept = f"{last} is as it was; go on from it" if last.exists() else "nothing was saved; begin"
+        return TrainingError(
+            f"{self.folder}: a loss on validation is no number after step {self.step}, and neither are some weights; "
+            f"{kept} with another --learning-rate"
+        )
 
     def _save_first_best(self) -> None:
         """Where nothing was validated yet: weights to look at, which the first that are validated replace."""
@@ -316,7 +330,9 @@ class Trainer:
         return self.accelerator.unwrap_model(self.module).model
 
     def _start_tracking(self) -> None:
-        """Once per run: a resumed run goes on under its old id."""
+        """Once per run: a resumed run goes on under its old id, and its file where its weights do."""
+        if self.accelerator.is_main_process:
+            self.metrics.forget_after(self.step)
         shape = {f"model.{name}": value for name, value in self.config.to_dict().items()}
         wandb = {"dir": str(self.folder), "name": self.folder.name, "id": self.run_id, "resume": "allow"}
         self.accelerator.init_trackers(PROJECT, {**asdict(self.recipe), **shape}, {"wandb": wandb})

@@ -87,6 +87,34 @@ def test_a_peer_that_says_much_ends(folders: tuple[Path, Path]) -> None:
     assert row(folders, Peer("loud", command(script))).f["50"] == 1
 
 
+def test_a_peer_that_fails_in_another_encoding(folders: tuple[Path, Path]) -> None:
+    script = "import sys; sys.stderr.buffer.write(b'd\\xe9j\\xe0'); sys.exit(3)"
+    with pytest.raises(InputError, match=r"exit code 3: d.j"):
+        row(folders, Peer("bad", command(script)))
+
+
+def test_a_script_that_does_not_say_what_runs_it(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    script = tmp_path / "peer"
+    script.write_text("exit 0\n")
+    script.chmod(0o755)
+    with pytest.raises(InputError, match="bare cannot be started: Exec format error"):
+        row(folders, Peer("bare", f"{script} {{audio}} {{out}}"))
+
+
+def test_memory_is_measured_on_one_thread_like_the_cost(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    script = f"import os; open({str(seen)!r}, 'a').write(os.environ['OMP_NUM_THREADS'])\nimport sys\n"
+    row(folders, Peer("told", command(f"{script}if 'silence' in sys.argv[1]: sys.exit()\n{COPY}")))
+    assert seen.read_text() == "1111"  # silence, both recordings, memory
+
+
+def test_hits_too_coarse_for_the_classes_are_named(folders: tuple[Path, Path]) -> None:
+    peer = Peer("coarse", command("import sys; open(sys.argv[2], 'w').write('0.1\\tHH\\n')"))
+    recordings = {path.stem: path for path in folders[0].iterdir()}
+    with pytest.raises(InputError, match=r"hits of coarse, [ab]: label 'HH' is too coarse for 18 classes"):
+        measure(peer, recordings, references(folders[1]), "all")
+
+
 def test_ours_beside_theirs(folders: tuple[Path, Path], tiny_onnx: Path) -> None:
     silent = command("import sys; open(sys.argv[2], 'w')")
     words = [*map(str, folders), "--engine", str(tiny_onnx), "--peer", f"silent={silent}", "--latency-ms", "119"]
@@ -106,6 +134,7 @@ def test_ours_beside_theirs(folders: tuple[Path, Path], tiny_onnx: Path) -> None
         (["--peer", "x=cat '{audio} {out}"], "--peer x: not a command line"),
         (["--peer", "x=cat {audio}"], "--peer x: expected a command with {audio} and {out}, found cat {audio}"),
         (["--peer", "x=cat {audio} {out}", "--ending", "y=mid"], "--ending y: no such --peer; expected one of x"),
+        (["--peer", "x=cat {audio} {out}", "--peer", "x=cp {audio} {out}"], "--peer x is given twice"),
         (["--classes", "foo"], "cannot score classes 'foo'"),
         (["--latency-ms", "nan"], "--latency-ms nan: expected a finite number"),
     ],

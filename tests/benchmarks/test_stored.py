@@ -13,9 +13,11 @@ from ghostnote.benchmarks import machine
 from ghostnote.benchmarks.gate.command import compare_builds, compare_stored
 from ghostnote.benchmarks.gate.stored import against
 from ghostnote.benchmarks.measuring import Figure
+from ghostnote.benchmarks.page import read_results
 from ghostnote.benchmarks.result import Result
 from ghostnote.runtime.errors import InputError, OutputError
 
+BASELINES = Path(machine.__file__).parent / "baselines"
 CARD = {"cpu": "one", "cores": 2, "gpu": "a GPU, 1980 MHz", "model": "small"}
 
 
@@ -78,6 +80,22 @@ def test_another_machine_has_no_say(tmp_path: Path) -> None:
         verdicts(stored, document(*stored.figures, gpu="a GPU, 1410 MHz"), tmp_path)
     with pytest.raises(InputError, match="nothing to compare: the stored documents are latency small"):
         verdicts(stored, document(*stored.figures, model="base"), tmp_path)
+
+
+def test_processors_of_one_name_are_told_apart_by_their_instructions(tmp_path: Path) -> None:
+    old, new = (document(Figure("median", ms, "ms", better="less"), instructions=i) for ms, i in ((2, "A"), (1, "B")))
+    new.write(tmp_path / "baselines" / "z")
+    assert verdicts(old, old, tmp_path) == verdicts(new, new, tmp_path / "other") == {"latency small: median": "same"}
+    assert [str(metric.verdict) for metric in against([new], tmp_path / "baselines", print)] == ["same"]
+    new.write(tmp_path / "baselines" / "again")
+    with pytest.raises(InputError, match=r"several folders are of this machine \(one, B, 2, .*\): again, z; keep one"):
+        against([new], tmp_path / "baselines", print)
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in BASELINES.glob("*/history.jsonl")))
+def test_a_stored_machine_is_as_good_as_itself(folder: str) -> None:
+    metrics = against(read_results(BASELINES / folder), BASELINES, pytest.fail)
+    assert {str(metric.verdict) for metric in metrics} == {"same"}
 
 
 def test_every_card_is_looked_at(tmp_path: Path) -> None:

@@ -241,6 +241,15 @@ def test_a_plan_is_tried_with_what_it_takes(tiny_onnx: Path, monkeypatch: pytest
         assert {figure.verdict for figure in figures} == {"pass", ""}
 
 
+def test_a_plan_of_long_calls_is_tried_with_one(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_engine(tiny_onnx, batch=(1, 2), tokens=(150, 160))
+    monkeypatch.setattr(
+        parity, "open_engine", lambda path, threads: plan if path.suffix == ".plan" else open_engine(path)
+    )
+    figures = parity.parity(tiny_onnx, [Path("tiny.plan")], threads=1, long_s=1)
+    assert {figure.verdict for figure in figures} == {"pass", ""}
+
+
 def test_a_model_that_hears_the_whole_file_has_no_parity(tmp_path: Path) -> None:
     config = oaf.PRESETS["tiny"]
     save(tmp_path / "oaf.pt", Checkpoint(config, oaf.OnsetsAndFrames(config).state_dict()))
@@ -276,7 +285,9 @@ def test_accuracy_of_a_checkpoint_is_named_after_the_folder(tiny: Checkpoint, tm
     ]
     ran = CliRunner().invoke(command.bench, words)
     assert ran.exit_code == 0, ran.output
-    assert Result.from_json(Path("out/accuracy-tiny.json").read_text()).title == "F at 50 ms, five classes, corpus"
+    assert Result.from_json(Path("out/accuracy-tiny.json").read_text()).title == (
+        "F at 50 ms, five classes, corpus/audio, labels of corpus/labels"
+    )
     Path("audio/a.wav").unlink()
     ran = CliRunner().invoke(command.bench, words)
     assert isinstance(ran.exception, InputError)
@@ -429,6 +440,17 @@ def test_the_gpu_suite_counts_a_models_arithmetic_once(
     parts = gflop_per_second(PRESETS["tiny"])
     total = parts.pop("total")
     assert told == [pytest.approx(total)] == [pytest.approx(sum(parts.values()))]
+
+
+def test_documents_of_the_gpu_suite_that_would_replace_each_other_are_refused(tiny: Checkpoint, tmp_path: Path) -> None:
+    words = ["gpu", str(tmp_path), "--device", "cpu"]
+    for name in ("a", "b"):
+        save(tmp_path / f"{name}.pt", tiny)
+        words += ["--checkpoint", str(tmp_path / f"{name}.pt")]
+    ran = CliRunner().invoke(command.bench, words)
+    assert isinstance(ran.exception, UsageError)
+    assert "the documents of both would be of tiny-pytorch; measure one at a time" in str(ran.exception)
+    assert not [*tmp_path.glob("*.json")]
 
 
 def test_figures_of_the_gpu_suite_are_called_the_same_with_a_later_library(

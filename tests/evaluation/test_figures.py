@@ -15,7 +15,7 @@ from ghostnote.models.evaluation import class_names, pictures, score, track_coun
 from ghostnote.models.evaluation.bootstrap import paired_bootstrap
 from ghostnote.models.evaluation.confusion import FAMILIES, confusion
 from ghostnote.models.evaluation.curves import THRESHOLDS, curve_of, rates_of
-from ghostnote.models.evaluation.notes import Note, labels_of
+from ghostnote.models.evaluation.notes import Note, labels_of, matched
 from ghostnote.models.evaluation.timing import emission_times, histogram, timing_errors
 from ghostnote.models.evaluation.velocity import velocity_errors, velocity_f
 
@@ -136,6 +136,16 @@ def test_a_rare_class_keeps_its_points_where_there_are_too_many() -> None:
     names = [name for name, *_ in found["points"]]
     assert (len(names), names.count("CY")) == (1652, 1)
     assert "CY: r -, n 1" in pictures.velocity(found)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_strokes_of_a_group_at_one_time_the_loudest_counts(order: int) -> None:
+    toms = [Note(1.0, "HT", 0.2), Note(1.0, "LT", 0.9)][::order]
+    others = [Note(1.5, "SD", 0.5), Note(2.0, "BD", 0.1)]
+    heard = [Note(1.0, "HT", 0.9), *others]
+    pairs = matched([*toms, *others], heard, ("BD", "SD", "TT"), "five", 0.05)
+    assert velocity_errors(pairs, ("BD", "SD", "TT"))["classes"]["pooled"]["mean_abs"] == 0
+    assert velocity_f({"a": heard}, {"a": [*toms, *others]}, ("BD", "SD", "TT"), "five")["F"] == 1
 
 
 def test_velocities_that_are_not_known_do_not_count() -> None:

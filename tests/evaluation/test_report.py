@@ -31,14 +31,15 @@ PCM = drum_like(1, 2.0)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`audio` with two recordings, `labels` of fine classes with velocities, `other` estimates, and `tiny.pt`."""
+    """`audio` of two recordings, `labels` of fine classes with velocities, `other` and `coarse` estimates, a model."""
     folder = tmp_path_factory.mktemp("evaluation")
-    for name in ("audio", "labels", "other"):
+    for name in ("audio", "labels", "other", "coarse"):
         (folder / name).mkdir()
     for seed, name in enumerate(("one", "two")):
         soundfile.write(folder / "audio" / f"{name}.wav", drum_like(seed, 1.5), 44100)
         (folder / "labels" / f"{name}.txt").write_text("0.1\tBD\t.5\n0.5\tSD\t.4\n0.7\tCHH\t.9\n1.0\tCRC\t.8\n")
         (folder / "other" / f"{name}.txt").write_text("0.11\t36\n0.7\t42\n")
+        (folder / "coarse" / f"{name}.txt").write_text("0.7\tHH\n")
     write_tiny_checkpoint(folder / "tiny.pt")
     return folder
 
@@ -282,6 +283,11 @@ def test_renders_are_scored_like_recordings(
         ({"audio_dir": "other", "labels_dir": "labels", "labelled": "BD,drum"}, UsageError, "drum"),
         ({"audio_dir": "other", "labels_dir": "labels", "against": "audio"}, InputError, "one, two"),
         ({"audio_dir": "other", "labels_dir": "labels", "velocities": "other"}, InputError, "other: no velocities"),
+        (
+            {"audio_dir": "audio", "labels_dir": "labels", "against": "coarse", "classes": "all"},
+            InputError,
+            "coarse, one: label 'HH' is too coarse for 18 classes",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(folder: Path, options: dict, error: type[Exception], message: str) -> None:

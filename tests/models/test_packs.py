@@ -148,6 +148,22 @@ def test_other_words_of_hydrogens_own_kits(tmp_path: Path) -> None:
     assert [cut.row["class"] for cut in hydrogen_sounds(kit, "h", Recordings())] == [*codes.values()]
 
 
+@pytest.mark.parametrize(
+    "codes",
+    [
+        {"Tom 1": "HT", "Tom 2": "MT", "Tom 3": "LT"},
+        {"Tom 1": "HT", "Tom 2": "MT", "Floor Tom": "LT"},
+        {"Tom3": "LT", "Tom2": "MT", "Tom1": "HT"},
+        {"1st Tom": "HT", "2nd Tom": "MT", "3rd Tom": "MT", "4th Tom": "LT"},
+        {"Tom 2": "HT"},
+        {"Hi Tom 1": "HT", "Hi Tom 2": "HT", "Floor Tom 1": "LT", "Floor Tom 2": "LT"},
+    ],
+)
+def test_numbered_toms_count_from_the_highest(tmp_path: Path, codes: dict[str, str]) -> None:
+    kit = hydrogen_kit(tmp_path, {name: [f"{n}.wav"] for n, name in enumerate(codes)})
+    assert [cut.row["class"] for cut in hydrogen_sounds(kit, "h", Recordings())] == [*codes.values()]
+
+
 @pytest.mark.parametrize("text", [None, "<drumkit_info>"])
 def test_what_is_no_kit_of_hydrogen(tmp_path: Path, text: str | None) -> None:
     if text:

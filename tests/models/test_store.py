@@ -12,7 +12,7 @@ from ghostnote.models.config import PRESETS
 from ghostnote.models.data.dataset import RenderedBatches, Sources, main_delay
 from ghostnote.models.data.recipe import RenderRecipe
 from ghostnote.models.data.store import Filling, StoredBatches, code_digest
-from ghostnote.runtime.errors import UsageError
+from ghostnote.runtime.errors import OutputError, UsageError
 
 DISTINCT = 2
 TOKENS = 64
@@ -92,6 +92,29 @@ def test_an_interrupted_save_leaves_nothing_under_the_final_name(tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         kept.keep(0)
     assert not list(kept.folder.glob("*.npz"))
+
+
+@pytest.mark.parametrize("left", [0, 100, -100])
+def test_a_batch_that_cannot_be_read_is_rendered_anew(tmp_path, left):
+    kept = stored(tmp_path, "plain", distinct=1)
+    whole = kept[0]
+    (path,) = kept.folder.glob("*.npz")
+    path.write_bytes(path.read_bytes()[:left])
+    assert all(torch.equal(whole[name], value) for name, value in kept[0].items())
+    assert all(torch.equal(whole[name], value) for name, value in stored(tmp_path, "plain", distinct=1)[0].items())
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    kept = stored(tmp_path, "plain", distinct=1)
+
+    def full(file, **_):
+        file.write(b"some of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OutputError, match=r"000000\.npz: cannot be written \(No space left on device\)"):
+        kept.keep(0)
+    assert [path.name for path in kept.folder.iterdir()] == ["renders.json"]
 
 
 def test_other_renders_lie_in_a_folder_of_their_own(tmp_path):

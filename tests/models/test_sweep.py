@@ -135,6 +135,12 @@ def test_values_go_where_they_belong_and_validation_stays_the_same():
     assert changed.recipe.clips * changed.recipe.validation_batches == trials.VALIDATION_CLIPS
 
 
+@pytest.mark.parametrize("values", [{"warmup_steps": 0}, {"clips": 0}, {"heads": 0}, {"width": 33, "heads": 2}])
+def test_values_that_make_no_run_are_no_failure(values):
+    with pytest.raises(search.Infeasible):
+        start().changed(values)
+
+
 def test_an_interrupted_search_goes_on_with_the_same_values_in_the_same_folder(tmp_path):
     seen = []
 

@@ -1,6 +1,7 @@
 """The loop learns, resumes exactly, and tells what it learnt from."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -54,8 +55,47 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
 
 def test_a_run_without_a_number_has_no_weights_to_keep(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "_validate", lambda *_: {"onset": float("nan")})
-    with pytest.raises(TrainingError, match="no weights are worth keeping"):
+    with pytest.raises(TrainingError, match="no number after step 3, and neither are some weights; nothing was saved"):
         trainer(tmp_path).run()
+    assert not [*tmp_path.glob("*.pt")]
+
+
+def test_weights_that_are_no_numbers_replace_none(tmp_path):
+    told = []
+
+    def spoil(step, losses):
+        told.append(losses["onset"])
+        if step == 3:
+            next(diverging.module.parameters()).data.fill_(torch.nan)
+            for value in diverging.average.values():
+                value.fill_(torch.nan)
+
+    diverging = trainer(tmp_path)
+    with pytest.raises(TrainingError, match=r"no number after step 6.*last\.pt is as it was; go on from it"):
+        diverging.run(on_validation=spoil)
+    assert [math.isnan(loss) for loss in told] == [False, True]
+    last = checkpoints.load(tmp_path / "last.pt").training
+    assert last["step"] == 3
+    assert all(value.isfinite().all() for value in last["module"].values())
+
+
+def test_gradients_that_are_no_numbers_move_nothing(tmp_path, monkeypatch):
+    learner = trainer(tmp_path)
+    before = {name: value.clone() for name, value in learner.module.state_dict().items()}
+    backward = learner.accelerator.backward
+    monkeypatch.setattr(learner.accelerator, "backward", lambda loss: backward(loss * math.inf))
+    learner.run(max_minutes=0)
+    assert learner.step == 1
+    assert all(torch.equal(before[name], value) for name, value in learner.module.state_dict().items())
+
+
+def test_steps_that_are_done_again_are_logged_once(tmp_path):
+    trainer(tmp_path).run()
+    metrics = tmp_path / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text(whole + '{"step": 40, "kind": "train"}\n{"step": 41, "ki')  # killed after its last save
+    trainer(tmp_path).run()
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [3, 6]
 
 
 def test_no_minutes_are_one_step(tmp_path):

@@ -27,6 +27,17 @@ def test_plans_go_into_a_folder_that_is_there(root: Path, tmp_path: Path) -> Non
     assert [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("export")] == [f"{out}/plans"] * 4
 
 
+def test_sounds_are_not_imported_again_because_the_environment_was_renewed(root: Path, tmp_path: Path) -> None:
+    sounds, stamp = tmp_path / "sounds", tmp_path / "venv" / ".installed"
+    for path in (sounds / ".imported", stamp):  # in this order: the environment is the newer
+        path.parent.mkdir()
+        path.touch()
+    os.utime(sounds / ".imported", (1, 1))
+    command = ["make", "-n", f"{sounds}/.imported", f"SOUNDS={sounds}", f"TEST_VENV={stamp.parent}"]
+    done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    assert "import-sounds" not in done.stdout
+
+
 @pytest.fixture
 def set_up(root: Path, tmp_path: Path) -> Callable[..., str]:
     """What `make` with these variables does to set up the environment of tests; nothing where it is as it should be."""

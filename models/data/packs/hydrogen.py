@@ -6,7 +6,7 @@ Which drum an instrument is follows from its name, in English, as every publishe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -27,14 +27,16 @@ CLASS_OF_NAME = (
     (r"cow ?bell", "CB"), (r"splash", "SPC"), (r"china", "CHC"), (r"bell", "RB"), (r"crash", "CRC"), (r"ride", "RD"),
     (r"claves", "CL"),
 )  # fmt: skip
+NUMBERED_TOM = re.compile(r"^(?!.*\bhi(gh)?\b).*?(tom\D*(?P<behind>\d+)|(?P<before>\d+)\D*tom)")
 
 
 def hydrogen_sounds(folder: Path, name: str, recordings: Recordings) -> Iterator[Cut]:
     """Every recording of the instruments that are drums, as rows of `kits.csv`. Raises InputError."""
     layers = list(_layers(folder / KIT_FILE))
     named = slugs((file for _, file, _ in layers), of=lambda file: slug(Path(file).stem))
+    classes = _classes(instrument for instrument, _, _ in layers)
     for instrument, file, loudest in layers:
-        code = next((code for pattern, code in CLASS_OF_NAME if re.search(pattern, instrument.lower())), None)
+        code = classes[instrument]
         if code is None:
             continue
         samples = cut_out(read_mono(folder / file), longest_s(code))
@@ -43,6 +45,23 @@ def hydrogen_sounds(folder: Path, name: str, recordings: Recordings) -> Iterator
             yield Cut(
                 row | {"articulation": slug(instrument), "velocity_rank": round(loudest, 3), "split": "train"}, samples
             )
+
+
+def _classes(instruments: Iterable[str]) -> dict[str, str | None]:
+    """The class of every instrument of a kit. Toms that are numbered count from the highest down, as drummers do."""
+    classes = {
+        instrument: next((code for pattern, code in CLASS_OF_NAME if re.search(pattern, instrument.lower())), None)
+        for instrument in instruments
+    }
+    numbers = {
+        instrument: int(found["behind"] or found["before"])
+        for instrument, code in classes.items()
+        if code == "HT" and (found := NUMBERED_TOM.search(instrument.lower()))
+    }
+    lowest = "MT" if "LT" in classes.values() else "LT"  # a floor tom of that name lies below all of them
+    first, last = min(numbers.values(), default=0), max(numbers.values(), default=0)
+    of_number = {number: "HT" if number == first else lowest if number == last else "MT" for number in numbers.values()}
+    return classes | {instrument: of_number[number] for instrument, number in numbers.items()}
 
 
 def _layers(table: Path) -> Iterator[tuple[str, str, float]]:
