@@ -7,7 +7,9 @@ line that installs it.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, NoReturn
@@ -16,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
-from .runtime.errors import GhostnoteError
+from .runtime.errors import GhostnoteError, OutputError
 
 __all__ = ["SUBCOMMANDS", "Subcommand", "app", "install_hint", "main"]
 
@@ -98,12 +100,36 @@ _EXTRA_OF_SUBCOMMAND = {
 }
 
 
+_OUT_OF_PLACE = (errno.ENOSPC, errno.EIO)  # what a full disk and a lost terminal answer
+
+
 class _LazyGroup(TyperGroup):
     """A group whose listed commands are stand-ins; the real one is imported once it is called for."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, stand_in, rest = super().resolve_command(ctx, args)
         return name, _load(name) if name in SUBCOMMANDS else stand_in, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Raises OutputError where standard output takes no more; a reader who has seen enough is no error."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _abandon_stdout()
+        except SystemExit as error:  # rich's answer to a reader who is gone
+            if not isinstance(error.__context__, BrokenPipeError):
+                raise
+        except OSError as error:
+            if error.filename is not None or error.errno not in _OUT_OF_PLACE:
+                raise
+            _abandon_stdout()  # files that cannot be written to are OutputErrors already
+            raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
+        return None
+
+
+def _abandon_stdout() -> None:
+    """Python's own flush at exit would fail a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 app = typer.Typer(

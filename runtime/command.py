@@ -130,7 +130,9 @@ def _transcribe(
         progress = ProgressLine(reader.duration_s, shown=is_terminal(sys.stderr) and not shown)
         sinks = Sinks(_warn)
         try:
-            hear = open_outputs(sinks, request, options, engine, transcriber, reader, silent=drawn)
+            hear = interruption.wait_for(  # a named pipe waits for its reader
+                lambda: open_outputs(sinks, request, options, engine, transcriber, reader, silent=drawn)
+            )
             sink = open_live_outputs(
                 sinks, live, terminal, Stage(reader, manifest, transcriber, options.note_of(manifest))
             )

@@ -42,6 +42,10 @@ class AtomicFile:
             self._file = self._open()
         except OSError as error:
             raise self._failure(error) from None
+        except BaseException:  # a signal, while a pipe waits for who reads it
+            if self._temporary is not None:
+                self._temporary.unlink(missing_ok=True)
+            raise
 
     def write(self, pieces: Iterable[bytes]) -> None:
         """Append the pieces."""
@@ -81,9 +85,8 @@ class AtomicFile:
             raise PermissionError(0, "is write-protected")
         # Not tempfile's: its files are private (0600), and this one becomes the result.
         temporary = self._target.with_name(f".ghostnote-{os.getpid()}-{secrets.token_hex(4)}.part")
-        file = temporary.open("xb")
         self._temporary = temporary
-        return file
+        return temporary.open("xb")
 
     def _give_up(self, error: OSError) -> OutputError:
         """Discard the file, but for what can be kept of it: what was heard is not lost."""

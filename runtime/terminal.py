@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any
 
+from .errors import OutputError
 from .events import Hit
 from .vocabulary import NAME_OF
 
@@ -52,11 +53,14 @@ class TerminalSink:
         self._console.print(f"[bold]{'time':>10}  {'class':<5} {'drum':<14} velocity[/bold]")
 
     def write(self, hits: Iterable[Hit]) -> None:
-        """One line per hit."""
-        for hit in hits:
-            name = NAME_OF.get(hit.code, "")
-            line = plain(f"{hit.time_s:>8.3f} s  ").append_text(plain(f"{hit.code:<5}", "cyan"))
-            self._console.print(line.append(f" {name:<14} ").append(self._bar(hit.velocity), "green"))
+        """One line per hit. Raises OutputError where the terminal is gone."""
+        try:
+            for hit in hits:
+                name = NAME_OF.get(hit.code, "")
+                line = plain(f"{hit.time_s:>8.3f} s  ").append_text(plain(f"{hit.code:<5}", "cyan"))
+                self._console.print(line.append(f" {name:<14} ").append(self._bar(hit.velocity), "green"))
+        except OSError as error:
+            raise OutputError(f"the terminal cannot be written to ({error.strerror})") from None
 
     def close(self) -> None:
         """Nothing to finish."""
@@ -78,13 +82,19 @@ class ProgressLine:
         now = time.monotonic()
         if self._shown and now - self._drawn_at > 0.1:
             self._drawn_at = now
-            sys.stderr.write(f"\r{seconds_done:.0f}{self._of} s")
-            sys.stderr.flush()
+            self._draw(f"\r{seconds_done:.0f}{self._of} s")
 
     def clear(self) -> None:
         """Take the line away."""
         if self._shown and self._drawn_at:
-            sys.stderr.write("\r\x1b[K")
+            self._draw("\r\x1b[K")
+
+    def _draw(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:  # the terminal is gone; the work goes on
+            self._shown = False
 
 
 def describe(report: Report, total_latency_ms: float) -> str:

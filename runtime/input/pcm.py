@@ -40,7 +40,10 @@ _EXTENSIBLE = 0xFFFE
 _UNKNOWN_FROM_BYTES = 0x7FFF0000
 _READ_BYTES = 1 << 16
 # What files begin with that libsndfile reads, by name, but this module does not.
-_NO_STREAMS = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"FORM": "AIFF", b".snd": "AU"}
+_NO_STREAMS = {
+    b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"FORM": "AIFF", b".snd": "AU", b"caff": "CAF", b"riff": "W64",
+    b"RIFX": "big-endian WAV", **dict.fromkeys((b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2"), "MP3"),
+}  # fmt: skip
 
 
 class ByteStream(Protocol):

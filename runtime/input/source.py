@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 
 # Hz of what comes in. Resampling from far below makes gigabytes of a small block, from far above it never ends.
 LOWEST_RATE, HIGHEST_RATE = 8000, 192_000
+_MOST_COLUMNS = 16  # channels that are added up one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,8 @@ def downmix(block: Floats) -> Floats:
     """The mean of the channels, [n, channels] -> [n]; always a copy, because the reader's block is used again."""
     mono = block[:, 0].copy()
     with np.errstate(over="ignore", invalid="ignore"):  # absurd samples become infinite and are counted as such
+        if block.shape[1] > _MOST_COLUMNS:
+            return np.asarray(block.mean(axis=1), np.float32)
         for channel in range(1, block.shape[1]):  # several times as fast as a mean over short rows
             mono += block[:, channel]
         mono *= np.float32(1 / block.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -188,11 +189,12 @@ class GridSink:
 
     def close(self) -> None:
         """Leave the last picture standing."""
-        self._live.stop()
+        with contextlib.suppress(OSError):  # on a terminal that is gone nothing stands
+            self._live.stop()
 
     def discard(self) -> None:
         """The same as `close`."""
-        self._live.stop()
+        self.close()
 
     def _picture(self, width: int) -> Any:
         from rich.console import Group

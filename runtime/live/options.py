@@ -75,6 +75,8 @@ class LiveOptions:
             raise UsageError("--live listens to a device: leave out INPUT and --follow")
         if not self.live and source is None:
             raise UsageError("no input: name an audio file, - for standard input, or give --live")
+        if source == "":
+            raise UsageError("INPUT is an empty name; name an audio file, - for standard input, or give --live")
         if self.follow and source == "-":
             raise UsageError("--follow needs a file; standard input is live without it")
         if self.live and raw.given:

@@ -86,16 +86,22 @@ class _Track:
         self._events = events
         self._next_event = next(events, None)
         self._sounding: dict[int, int] = {}  # note -> tick at which it ends
+        self._struck: dict[int, tuple[int, int]] = {}  # note -> tick of its last stroke, place of that one's velocity
         self._ends: list[tuple[int, int]] = []  # heap of (tick, note); out of date where `_sounding` says otherwise
         self._append(0, bytes(MetaMessage("track_name", name=name).bytes()))
         self.advance(0)
 
     def note(self, tick: int, length: int, note: int, velocity: int) -> None:
-        """Note on at `tick`; its end is written when its time comes."""
+        """Note on at `tick`; its end is written when its time comes. Of two strokes at one tick the louder counts."""
+        struck, place = self._struck.get(note, (-1, 0))
+        if struck == tick:  # classes may share a note
+            self._data[place] = max(self._data[place], velocity)
+            return
         self._end_notes(tick)
         if note in self._sounding:
             self._note_off(tick, note)
         self._put(tick, bytes((0x90 | _DRUM_CHANNEL, note, velocity)))
+        self._struck[note] = tick, len(self._data) - 1
         self._sounding[note] = tick + length
         heapq.heappush(self._ends, (tick + length, note))
 

@@ -131,7 +131,8 @@ def _check_grid(tempo: TempoMap, grid: Grid) -> None:
     for bar in tempo.bars(tempo.meter_starts[-1][0]):
         if tempo.begins_within_a_beat and bar.tick < tempo.lead_in_ticks:
             continue  # it has one line of the grid only
-        if any((end - start) % grid.ticks for start, end in beats_of(bar)):
+        # A beat of a third of another, after a change of meter on a triplet, could not be written either.
+        if any((end - start) % grid.ticks or (end - start) % 3 for start, end in beats_of(bar)):
             raise UsageError(
                 f"a grid of {grid.name} does not fill the beats of {bar.meter.numerator}/{bar.meter.denominator} "
                 f"at {tempo.seconds(bar.tick):.2f} s; choose another --quantize, or change the meter on a beat"

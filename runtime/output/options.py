@@ -153,6 +153,8 @@ class OutputRequest:
         paths, form, report = options.output or [], options.form, options.report
         if Path("-") in paths:
             raise UsageError("-o - names no file: leave -o out, and hits go to standard output (--format chooses how)")
+        if Path() in (*paths, report):
+            raise UsageError("an output has an empty name, or that of this folder; name a file")
         if form is not None and len(paths) > 1:
             raise UsageError("--format names the format of one output; with several, their endings choose")
         if form is FormatName.MIDI and not paths and is_terminal(sys.stdout):

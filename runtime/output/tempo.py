@@ -14,6 +14,7 @@ from itertools import pairwise, zip_longest
 
 __all__ = [
     "FASTEST_BPM",
+    "ON_THE_BEAT",
     "SLOWEST_BPM",
     "TICKS_PER_QUARTER",
     "TICKS_PER_WHOLE",
@@ -31,7 +32,7 @@ SLOWEST_BPM, FASTEST_BPM = 10.0, 1000.0  # of tempi that are asked for; lead-ins
 _SHORTEST_NOTE = 64  # of a lead-in: notation has no shorter ones
 _LONGEST_QUARTER_US = (1 << 24) - 1  # MIDI has three bytes for it
 # Of a beat, and of the time since the last change: nearer than this, a change of tempo is meant to lie on the beat.
-_ON_THE_BEAT = 1 / 8
+ON_THE_BEAT = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ class _Builder:
         unit = self._meter.unit_ticks
         since_bar = self._tick - self._bar_tick
         beat = round((since_bar + ticks) / unit) * unit - since_bar
-        near = abs(beat - ticks) <= _ON_THE_BEAT * min(unit, ticks)
+        near = abs(beat - ticks) <= ON_THE_BEAT * min(unit, ticks)
         return max(1, beat if near else round(ticks))
 
     def _put(self, ticks: int, until_s: float) -> None:

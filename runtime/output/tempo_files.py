@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
-from .tempo import FASTEST_BPM, SLOWEST_BPM, TICKS_PER_QUARTER, TICKS_PER_WHOLE, Anchor, Meter, TempoChange, TempoMap
+from .tempo import (
+    FASTEST_BPM,
+    ON_THE_BEAT,
+    SLOWEST_BPM,
+    TICKS_PER_QUARTER,
+    TICKS_PER_WHOLE,
+    Anchor,
+    Meter,
+    TempoChange,
+    TempoMap,
+)
 
 __all__ = ["parse_meter", "read_tempo", "tempo_file"]
 
 _DENOMINATORS = (1, 2, 4, 8, 16, 32)
 _MOST_BEATS = 64
 _LATEST_S = 1e6  # 11 days
+_SHORTEST_UPBEAT = TICKS_PER_WHOLE // 16
 _TEMPI = f"expected {SLOWEST_BPM:g} to {FASTEST_BPM:g} quarter notes per minute"
 _EXPECTED = "expected seconds,bpm or seconds,bpm,meter, e.g. 12.5,120,4/4"
 
@@ -106,7 +117,13 @@ def _from_midi(path: Path, meter: Meter) -> TempoMap:
             _check_meter(path, message.numerator, message.denominator)
     changes = _changes(messages, meter)
     _check_tempi(path, changes)
-    return TempoMap(changes)
+    return TempoMap(changes, _lead_in_ticks(changes))
+
+
+def _lead_in_ticks(changes: list[TempoChange]) -> int:
+    """Where the music of a file that we wrote begins: after a bar too short for an upbeat (`TempoMap.through`)."""
+    start = next((change.tick for change in changes if change.meter != changes[0].meter), 0)
+    return start if start < _SHORTEST_UPBEAT else 0
 
 
 def _reason(error: Exception) -> str:
@@ -130,7 +147,7 @@ def _check_tempi(path: Path, changes: list[TempoChange]) -> None:
     ends = [*(change.tick for change in changes[1:]), None]
     for change, end in zip(changes, ends, strict=True):
         lasts = end is None or end - change.tick > TICKS_PER_WHOLE
-        if lasts and 60e6 / change.quarter_us > FASTEST_BPM:
+        if lasts and 60e6 / change.quarter_us > FASTEST_BPM * (1 + ON_THE_BEAT):  # we stretch by as much
             raise InputError(f"{path}: holds a tempo of {60e6 / change.quarter_us:g}; {_TEMPI}")
 
 

@@ -30,6 +30,7 @@ from .settings import Settings, is_loopback
 __all__ = ["Sessions", "create_app"]
 
 # The page is one file that loads nothing; `blob:` is its audio worklet.
+_READING = ["GET", "HEAD"]
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; style-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -196,12 +197,13 @@ def _add_pages(app: FastAPI, pool: StreamPool, settings: Settings, metrics: Metr
     manifest = pool.engine.manifest
     totals = [manifest.total_latency_ms(index) for index in range(len(manifest.delays_ms))]
 
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    @app.api_route("/", methods=_READING, response_class=HTMLResponse, include_in_schema=False)
     async def show_page() -> HTMLResponse:
         headers = {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-cache"}
         return HTMLResponse(page, headers=headers)
 
     @app.get("/healthz")
+    @app.head("/healthz", include_in_schema=False)
     async def health() -> dict[str, Any]:
         """Answers while the server lives; what it runs and how busy it is."""
         return {
@@ -217,7 +219,7 @@ def _add_pages(app: FastAPI, pool: StreamPool, settings: Settings, metrics: Metr
             "max_sessions": settings.max_sessions,
         }
 
-    @app.get("/metrics", include_in_schema=False)
+    @app.api_route("/metrics", methods=_READING, include_in_schema=False)
     async def show_metrics() -> Response:
         return Response(metrics.text(), media_type=metrics.content_type)
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -115,6 +116,26 @@ def test_missing_extra_is_one_line_that_installs_it(
     message = capsys.readouterr().err
     assert stop.value.code == exit_code
     assert message == f"ghostnote: `{name}` needs {library}, which is not installed; pip install 'ghostnote[{extra}]'\n"
+
+
+GHOSTNOTE = (sys.executable, "-m", "ghostnote.cli")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_standard_output_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*GHOSTNOTE, "doctor"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (
+        6,
+        b"ghostnote: standard output: cannot be written (No space left on device)\n",
+    )
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    with subprocess.Popen([*GHOSTNOTE, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, b"")
 
 
 def test_a_missing_module_of_our_own_is_no_missing_extra() -> None:

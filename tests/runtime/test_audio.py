@@ -19,6 +19,7 @@ import soundfile
 
 from ghostnote.runtime import AudioReader, Engine, Hit, InputError, StreamingTranscriber, transcribe_file
 from ghostnote.runtime.input.pcm import RAW_FORMATS, PcmFormat
+from ghostnote.runtime.input.source import downmix
 
 RATE = click_model.RATE
 
@@ -103,6 +104,12 @@ def test_downmix_is_the_mean_and_nothing_is_clipped(tmp_path: Path) -> None:
     samples = noise(50_000, 2) * 5
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     np.testing.assert_allclose(read(tmp_path / "a.wav"), samples.mean(1), atol=1e-6)
+
+
+def test_channels_without_number_are_added_up_the_same_in_any_pieces() -> None:
+    block = noise(100, 300).astype(np.float32)
+    np.testing.assert_allclose(downmix(block), block.mean(1, dtype=np.float64), atol=1e-6)
+    assert np.array_equal(downmix(block), np.concatenate([downmix(block[i : i + 7]) for i in range(0, 100, 7)]))
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "AIFF"])
@@ -345,6 +352,16 @@ def test_unsupported_wav_on_a_pipe(stdin) -> None:
 @pytest.mark.parametrize(("form", "kind"), [("FLAC", "FLAC"), ("OGG", "Ogg"), ("AIFF", "AIFF"), ("AU", "AU")])
 def test_a_file_on_a_pipe_that_only_files_can_be(form: str, kind: str, stdin) -> None:
     stdin(wav_bytes(noise(1000), None, form))
+    with pytest.raises(InputError, match=f"standard input: {kind}, but only WAV and raw PCM can be read as they come"):
+        read("-")
+
+
+@pytest.mark.parametrize(
+    ("beginning", "kind"),
+    [(b"\xff\xfb\x90\xc4", "MP3"), (b"caff\0\1", "CAF"), (b"riff\x2e\x91", "W64"), (b"RIFX\0\0", "big-endian WAV")],
+)
+def test_what_a_pipe_begins_with_is_known_by_its_name(beginning: bytes, kind: str, stdin) -> None:
+    stdin(beginning + bytes(1000))
     with pytest.raises(InputError, match=f"standard input: {kind}, but only WAV and raw PCM can be read as they come"):
         read("-")
 

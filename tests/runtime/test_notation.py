@@ -16,6 +16,7 @@ from ghostnote.runtime.output.notation import MusicXmlFormat
 from ghostnote.runtime.output.quantise import Placement, parse_grid
 from ghostnote.runtime.output.rhythm import write_rhythm
 from ghostnote.runtime.output.tempo import Anchor, Bar, Meter, TempoMap
+from ghostnote.runtime.output.tempo_files import read_tempo
 from ghostnote.runtime.output.writers import FormatOptions
 from ghostnote.runtime.vocabulary import CODES, NOTE_OF
 
@@ -210,6 +211,24 @@ def test_music_that_begins_within_a_beat_is_on_any_grid(time_s: float, grid: str
     early = [Hit(0.4 * time_s, "BD", 1, 1), Hit(time_s, "SD", 1, 1)]
     assert [tick for tick, *_ in notes_of(score(early, tempo, grid))] == [0, tempo.lead_in_ticks]
     assert [tick for tick, *_ in notes_of(score(early[1:], tempo, grid))] == [0]  # of the first bar that is drawn
+
+
+@pytest.mark.parametrize("time_s", [0.001, 0.004, 0.012])
+def test_music_that_begins_within_a_beat_is_the_same_by_way_of_a_midi_file(time_s: float, tmp_path: Path) -> None:
+    tempo, hits = TempoMap.through([Anchor(time_s, 120)]), [Hit(time_s, "SD", 1, 1), Hit(time_s + 0.5, "BD", 1, 1)]
+    write_hits(hits, tmp_path / "a.mid", click_model.make_manifest(), options=FormatOptions(tempo=tempo))
+    again = read_tempo(str(tmp_path / "a.mid"))
+    placed, placed_again = (notes_of(score(hits, each, "1/16")) for each in (tempo, again))
+    assert [note[:2] for note in placed_again] == [note[:2] for note in placed]
+
+
+@pytest.mark.parametrize(("bpm", "grid"), [(120, "1/12"), (97.3, "1/96")])
+def test_a_meter_that_changes_on_a_triplet_is_refused(bpm: float, grid: str) -> None:
+    """What is left of the beat before, two thirds or one, is no beat that can be written."""
+    at_s = (4 + 1 / 3) * 60 / bpm
+    tempo = TempoMap.through([Anchor(0, bpm, Meter(4, 4)), Anchor(at_s, bpm, Meter(3, 4))])
+    with pytest.raises(UsageError, match=f"a grid of {grid} does not fill the beats of 4/4"):
+        MusicXmlFormat(NOTE_OF, tempo, parse_grid(grid))
 
 
 @pytest.mark.parametrize(("meter", "grid"), [(Meter(6, 8), "1/12"), (Meter(7, 8), "1/4"), (Meter(4, 4), "1/6")])

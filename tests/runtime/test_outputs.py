@@ -88,6 +88,8 @@ def test_a_report_beside_standard_output(go: Go, click_wav: Path, clicks: Clicks
         (["-o", "a.labels", "--note-map", "notes"], "--note-map is for MIDI, MusicXML, JSON lines, CSV, --midi-port"),
         (["--format", "txt", "--note-map", "notes"], "--note-map is for MIDI"),
         (["-o", "a.mid", "-o", "b.csv", "--format", "csv"], "--format names the format of one output"),
+        (["-o", ""], "an output has an empty name"),
+        (["--report", ""], "an output has an empty name"),
         (["-o", "-", "--format", "csv"], "-o - names no file: leave -o out"),
         (["-o", "a.mid", "-o", "./a.mid"], "the same file is named for two outputs"),
         (["-o", "a.html", "--format", "csv", "--report", "a.html"], "the same file"),

@@ -88,6 +88,40 @@ def test_signal_before_any_input(start: Start, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
 
 
+def test_signal_while_an_output_waits_for_its_reader(start: Start, click_wav: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = start(click_wav, "-o", pipe, "--format", "csv")
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (143, b"interrupted before any audio was read\n")
+    assert not [*tmp_path.glob(".*")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a terminal that is gone answers differs")
+@pytest.mark.parametrize("words", [("-o", "a.csv"), ("-o", "a.csv", "--report", "a.html"), ("--report", "a.html")])
+def test_a_terminal_that_goes_without_a_word_leaves_the_take(
+    words: tuple[str, ...], start: Start, tmp_path: Path
+) -> None:
+    """As where SIGHUP is ignored: with -o it shows progress, without it lists hits."""
+    leader, follower = os.openpty()
+    prelude = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    process = start(
+        "-", "--raw-format", "f32le", "--rate", RATE, *words,
+        prelude=prelude, stdout=follower, stderr=follower, cwd=tmp_path,
+    )  # fmt: skip
+    os.close(follower)
+    _wait_for(lambda: any(p.name.startswith(".ghostnote") for p in tmp_path.iterdir()))
+    os.close(leader)
+    audio = np.zeros(4 * RATE, np.float32)
+    audio[::5000] = 0.95
+    process.communicate(audio.tobytes(), timeout=20)
+    assert process.returncode == (0 if "-o" in words else 6)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(word for word in words if not word.startswith("-"))
+    assert all(p.stat().st_size > 100 for p in tmp_path.iterdir())
+
+
 def _unread(stream: IO[bytes]) -> int:
     """Bytes that wait in a pipe."""
     return int.from_bytes(fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -209,6 +209,14 @@ def test_a_map_that_we_wrote_is_read_again(first_s: float, tmp_path: Path) -> No
     assert read_tempo(str(path)).changes == written.changes
 
 
+def test_the_fastest_tempo_is_read_again_where_it_was_stretched(tmp_path: Path) -> None:
+    written = TempoMap.through([Anchor(0.0, 1000.0), Anchor(1.0198, 120.0)], Meter())
+    assert 60e6 / written.changes[0].quarter_us > 1000
+    path = tmp_path / "map.mid"
+    write_hits([], path, make_manifest(), options=FormatOptions(tempo=written))
+    assert read_tempo(str(path)).changes[0] == written.changes[0]
+
+
 @pytest.mark.parametrize("tempo", [0, 1, 20_000])
 def test_a_tempo_of_a_midi_file_is_one_that_a_map_may_have(tempo: int, tmp_path: Path) -> None:
     path = tmp_path / "map.mid"

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import socket
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,13 @@ def test_health_says_what_is_served(serve: Callable[..., Serving], click_engine:
     assert told["engine"] == click_engine.describe()
     assert told["total_latencies_ms"] == [40, 60, 80, 100, 150, 250]
     assert (told["sessions"], told["max_sessions"]) == (0, 3)
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/metrics"])
+def test_probes_may_ask_for_the_head_alone(serve: Callable[..., Serving], path: str) -> None:
+    request = urllib.request.Request(serve().url(path), method="HEAD")
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert (answer.status, answer.read()) == (200, b"")
 
 
 def test_metrics_count_what_happened(serve: Callable[..., Serving]) -> None:
