@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import OutputError, UsageError
+from .interrupt import READ_BY_OTHERS
 from .salvage import Keep
 
 __all__ = [
@@ -38,6 +39,7 @@ class AtomicFile:
         self._keep = keep
         self._last = b""  # what the last `write` was given: a buffer may find the disk full as late as on `close`
         self._temporary: Path | None = None
+        self._piped: int | None = None  # the descriptor of what is written directly
         try:
             self._file = self._open()
         except OSError as error:
@@ -58,7 +60,7 @@ class AtomicFile:
     def close(self) -> None:
         """Complete the file and give it its name."""
         try:
-            self._file.close()
+            self._close()
             if self._temporary is not None:
                 self._temporary.replace(self._target)
         except OSError as error:
@@ -68,16 +70,27 @@ class AtomicFile:
     def discard(self) -> None:
         """Leave nothing behind; nothing after `close`."""
         with contextlib.suppress(OSError):
-            self._file.close()
+            self._close()
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
             self._temporary = None
+
+    def _close(self) -> None:
+        try:
+            self._file.close()
+        finally:
+            if self._piped is not None:
+                READ_BY_OTHERS.discard(self._piped)
+                self._piped = None
 
     def _open(self) -> BinaryIO:
         if self._path.is_dir():
             raise IsADirectoryError(0, "is a folder")
         if self._path.exists() and not self._path.is_file():
-            return self._path.open("wb")
+            file = self._path.open("wb")
+            self._piped = file.fileno()
+            READ_BY_OTHERS.add(self._piped)
+            return file
         if self._path.exists() and _is_standard(self._path):
             return self._path.open("ab")
         self._target = Path(os.path.realpath(self._path))  # through a link; `resolve` raises on one to itself
@@ -92,7 +105,7 @@ class AtomicFile:
         """Discard the file, but for what can be kept of it: what was heard is not lost."""
         failure = self._failure(error)
         with contextlib.suppress(OSError):
-            self._file.close()
+            self._close()
         with contextlib.suppress(OSError):
             if self._keep and self._temporary is not None:
                 kept = self._keep(self._temporary, self._last, self._target)

@@ -99,6 +99,29 @@ def test_signal_while_an_output_waits_for_its_reader(start: Start, click_wav: Pa
     assert not [*tmp_path.glob(".*")]
 
 
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="pipes of this system have one size")
+@pytest.mark.parametrize("words", [("-o", "p.csv"), ("--report", "a.html")])
+def test_signal_while_nobody_reads_an_output(words: tuple[str, ...], start: Start, tmp_path: Path) -> None:
+    """A named pipe, or standard output: what goes there is given up after a while, and the other file is complete."""
+    audio = np.zeros(60 * RATE, np.int16)
+    audio[:: RATE // 12] = 31_000  # more hits than a small pipe holds
+    soundfile.write(tmp_path / "long.wav", audio, RATE)
+    os.mkfifo(tmp_path / "p.csv")
+    if "-o" in words:
+        words = ("-o", "a.csv", *words)
+    with os.fdopen(os.open(tmp_path / "p.csv", os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        process = start("long.wav", *words, cwd=tmp_path)
+        full = reader if "-o" in words else process.stdout
+        fcntl.fcntl(full, fcntl.F_SETPIPE_SZ, 4096)
+        _wait_for(lambda: _stands(full))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+    assert b"warning: nobody reads an output; what is left for it is lost" in process.stderr.read()
+    kept = tmp_path / words[1]
+    assert kept.read_text().count("\n") > 100 if kept.suffix == ".csv" else b"</html>" in kept.read_bytes()
+    assert not [*tmp_path.glob(".*")]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="what a terminal that is gone answers differs")
 @pytest.mark.parametrize("words", [("-o", "a.csv"), ("-o", "a.csv", "--report", "a.html"), ("--report", "a.html")])
 def test_a_terminal_that_goes_without_a_word_leaves_the_take(
@@ -125,6 +148,13 @@ def test_a_terminal_that_goes_without_a_word_leaves_the_take(
 def _unread(stream: IO[bytes]) -> int:
     """Bytes that wait in a pipe."""
     return int.from_bytes(fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _stands(pipe: IO[bytes]) -> bool:
+    """Whether a pipe holds something, and nothing more comes."""
+    before = _unread(pipe)
+    time.sleep(1)
+    return 0 < before == _unread(pipe)
 
 
 def _wait_for(condition: Callable[[], object], timeout_s: float = 20) -> None:
