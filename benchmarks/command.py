@@ -118,7 +118,9 @@ def endurance_command(
 @bench.command("parity")
 def parity_command(
     others: Annotated[list[Path], typer.Argument(help="Other forms of the model: .pt, .onnx, .plan.")],
-    reference: Annotated[Path | None, typer.Option(help="What they are compared with. Default: bundled base.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="What they are compared with. Default: the bundled one of its name.")
+    ] = None,
     threads: ThreadsOption = 1,
     minutes: Annotated[
         float, typer.Option(min=0.1, callback=finite, help="Length of the long stream.")
@@ -129,8 +131,9 @@ def parity_command(
 
     Ends with exit code 1 where one is further off than its precision may be.
     """
-    from .suites.parity import parity
+    from .suites.parity import counterpart, parity
 
+    reference = reference or counterpart(others[0])
     if reference is None or reference.suffix != ".pt":
         card = _card(open_engine(reference), reference)
     else:

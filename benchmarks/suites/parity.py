@@ -8,14 +8,14 @@ from pathlib import Path
 from ...export.parity import TOLERANCES, Trial, check_parity, fitted, trials
 from ...models.checkpoint import load
 from ...models.torch_engine import TorchEngine
-from ...runtime.engines.opening import open_engine
+from ...runtime.engines.opening import bundled_models, open_engine
 from ...runtime.engines.plan_engine import PlanEngine
 from ...runtime.engines.protocol import Engine
 from ...runtime.errors import UsageError
 from ...runtime.manifest import Manifest
 from ..measuring import Figure
 
-__all__ = ["parity"]
+__all__ = ["counterpart", "parity"]
 
 
 def parity(reference: Path | None, others: Sequence[Path], threads: int, long_s: float) -> list[Figure]:
@@ -41,6 +41,12 @@ def parity(reference: Path | None, others: Sequence[Path], threads: int, long_s:
             Figure(f"{label}: velocity, mean difference", report.hits.mean_velocity_difference, "", limits.velocity),
         ]
     return figures
+
+
+def counterpart(other: Path) -> Path | None:
+    """The bundled model that a file is a form of, by its name; None: the default one."""
+    name = (load(other).config if other.suffix == ".pt" else open_engine(other).manifest).name
+    return Path(name) if name in bundled_models() else None
 
 
 def _opened(path: Path | None, threads: int) -> Engine:

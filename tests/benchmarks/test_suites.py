@@ -226,6 +226,13 @@ def test_parity_of_a_model_with_itself_and_with_another(tiny_onnx: Path) -> None
         parity.parity(None, [tiny_onnx], threads=1, long_s=2)
 
 
+def test_a_form_of_a_bundled_model_is_held_against_that_one(root: Path, tiny_onnx: Path) -> None:
+    for name in ("base", "small"):
+        assert parity.counterpart(root / "checkpoints" / f"{name}.pt") == Path(name)
+        assert parity.counterpart(root / "runtime" / "assets" / f"{name}.onnx") == Path(name)
+    assert parity.counterpart(tiny_onnx) is None
+
+
 def test_a_bundled_model_is_held_against_its_checkpoint_in_double_precision(root: Path) -> None:
     figures = parity.parity(Path("base"), [root / "checkpoints" / "base.pt"], threads=1, long_s=60)
     assert not [figure for figure in figures if figure.verdict == "FAIL"]
