@@ -183,6 +183,8 @@ def install_hint(error: ModuleNotFoundError, name: str) -> str | None:
     if library not in _EXTRA_OF:
         return None
     extra = _EXTRA_OF_SUBCOMMAND.get(name, _EXTRA_OF[library])
+    if library == "torch" and name == "evaluate":  # of a checkpoint, and for renders
+        extra = "eval,train"
     return f"`{name}` needs {library}, which is not installed; pip install 'ghostnote[{extra}]'"
 
 

@@ -14,7 +14,7 @@ class Hit:
     time_s: attack time in seconds from the first sample of the audio.
     code: class code of the manifest, e.g. "BD".
     velocity: loudness 0..1 (x 127 in MIDI).
-    confidence: probability 0..1 at the picked frame.
+    confidence: probability 0..1 that a drum of the hit's group was struck at the picked frame.
     """
 
     time_s: float

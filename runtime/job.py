@@ -86,7 +86,8 @@ def transcribe_file(
 ) -> list[Hit]:
     """All hits of an audio file, sorted by time.
 
-    Raises InputError and EngineError, also half-way; to keep what was found before, feed a `StreamingTranscriber`.
+    Raises UsageError for a latency that no setting meets; InputError and EngineError, also half-way: to keep what was
+    found before, feed a `StreamingTranscriber`.
     """
     transcriber = StreamingTranscriber(engine, delay_index, latency_ms=latency_ms, tokens_per_call=FILE_TOKENS_PER_CALL)
     with AudioReader(source, engine.manifest.sample_rate) as reader:

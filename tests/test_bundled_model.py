@@ -109,6 +109,17 @@ def test_the_example_is_transcribed(engine: Engine) -> None:
     assert score({"groove": hits}, {"groove": reference}, window_s=0.025)["micro"]["F"] >= 0.85
 
 
+def test_the_examples_script_makes_one_that_is_transcribed(engine: Engine, tmp_path: Path) -> None:
+    from runpy import run_path
+
+    groove = run_path(str(EXAMPLE.with_name("make_groove.py")))
+    groove["main"](tmp_path / "mine.flac")
+    written = groove["groove"]()
+    reference = [(t - groove["PREROLL_S"], CODES[c]) for t, c in zip(written.times_s, written.classes, strict=True)]
+    hits = [(hit.time_s, hit.code) for hit in transcribe_file(tmp_path / "mine.flac", engine)]
+    assert score({"groove": hits}, {"groove": reference}, window_s=0.025)["micro"]["F"] >= 0.7
+
+
 @pytest.mark.data
 def test_real_recordings_at_a_hundred_milliseconds(engine: Engine, shared: Path) -> None:
     """Six annotated recordings that no weight was trained on: five classes, pooled."""

@@ -65,7 +65,7 @@ def of_split(name: str | None, wanted: str | None) -> bool:
     return wanted is None or name == wanted
 
 
-def seconds(text: str) -> float:
+def seconds(text: str | float) -> float:
     """The time of a label; a little before the recording is its start. Raises ValueError for what is no such time."""
     time_s = float(text)
     if not -_EARLY_S <= time_s < math.inf:  # NaN neither

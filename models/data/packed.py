@@ -62,8 +62,8 @@ def read_table(table: Path, kind: str, columns: Columns) -> list[dict[str, str]]
 
 
 def licences(rows: Iterable[Mapping[str, str]]) -> list[str]:
-    """What the rows of a table say in their column `license`, each once; "not said" where one says nothing."""
-    return sorted({row.get("license") or "not said" for row in rows})
+    """What the rows of a table say in their column `license` (or `licence`), each once; "not said" for nothing."""
+    return sorted({row.get("license") or row.get("licence") or "not said" for row in rows})
 
 
 def _check(row: Mapping[str | None, str | None], columns: Columns, where: str) -> None:

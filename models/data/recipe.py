@@ -21,6 +21,8 @@ __all__ = ["RECIPES", "Draws", "RenderRecipe", "Settings", "within"]
 
 FOLDER = Path(__file__).parent / "recipes"
 RECIPES = ("plain", "solo", "production")
+_SHARES = {"swapped", "accented", "in_rhythm", "instead"}  # and what is called a share or a chance
+_ABOVE_0 = {"decay_s", "release_s", "bright_gain"}  # divided by, or taken the logarithm of
 
 Settings = Mapping[str, Any]
 
@@ -106,6 +108,16 @@ class RenderRecipe:
                 expected = _form(known[stage][name])
                 if _form(value) != expected:
                     raise UsageError(f"recipe {self.name}: {name} = {value!r} in stage {stage}; expected {expected}")
+                if problem := _limits(name, value):
+                    raise UsageError(f"recipe {self.name}: {name} = {value!r} in stage {stage}; expected {problem}")
+
+
+def _limits(name: str, value: Any) -> str:
+    """What a setting has to be and is not; empty where it is."""
+    lowest, highest = (min(value), max(value)) if isinstance(value, Sequence) else (value, value)
+    if (name.endswith(("share", "chance")) or name in _SHARES) and not 0 <= lowest <= highest <= 1:
+        return "a share, 0 to 1"
+    return "more than 0" if name in _ABOVE_0 and lowest <= 0 else ""
 
 
 def _form(value: Any) -> str:

@@ -33,6 +33,7 @@ from .reuse import heard_again
 
 __all__ = ["MixedBatches", "RecordedClips"]
 
+QUIETEST_PEAK = 1e-3  # of a clip that is brought to full scale
 _STREAM, _MIXED_STREAM = 2, 3  # apart from the seeds of rendered clips: training 0, validation 1
 
 Hit = tuple[float, int, float, bool]  # seconds from the clip's start, class, velocity, ignored
@@ -100,12 +101,16 @@ class RecordedClips(Dataset[Batch]):
         room = round(self._durations_s[chosen] * rate) - samples
         start = int(rng.integers(room + 1)) if room > 0 else 0
         audio = load_audio(sources, rate, start, samples)
-        return audio, _hits(recording, start / rate, samples / rate, self.config), recording
+        length_s = min(samples / rate, self._durations_s[chosen] - start / rate)  # labels may outlast the audio
+        return audio, _hits(recording, start / rate, length_s, self.config), recording
 
     def _sent(self, audio: torch.Tensor, draws: list[Draws]) -> torch.Tensor:
         """[B, N] through codecs and band limits, with noise and at another level, as renders are."""
-        stages = {**effects.CHANNEL, **effects.LEVEL}
-        return effects.through(stages, audio, draws, self.recipe) if self.recipe else audio
+        if self.recipe is None:
+            return audio
+        # The channel's noise is one under full scale; what is next to silence is not blown up to it.
+        peak = audio.abs().amax(dim=1, keepdim=True).clamp(min=QUIETEST_PEAK)
+        return effects.through({**effects.CHANNEL, **effects.LEVEL}, audio / peak, draws, self.recipe)
 
     def _played_differently(self, crop: Crop, draws: Draws) -> Crop:
         """A crop at another speed and through another equaliser, as kept renders are heard again."""
@@ -122,9 +127,10 @@ class RecordedClips(Dataset[Batch]):
         if self.recipe is None or "beginning" not in self.recipe:
             return crop
         audio, hits, recording = crop
-        # What is ignored here lies around the hits themselves: it is nothing that came before them.
-        times = np.array([time_s for time_s, _, _, ignored in hits if not ignored])
-        start = beginning(times, np.zeros(len(times), bool), draws["beginning"], self.recipe["beginning"])
+        # An attack may lie as much before its label as labels are off: the cut has to come before that.
+        times, doubtful = _attacks(hits, recording.tolerance_s + self.config.frame_ms / 1000)
+        earliest = np.maximum(times - recording.tolerance_s, 0.0)
+        start = beginning(earliest, doubtful, draws["beginning"], self.recipe["beginning"])
         begun = np.pad(audio[start:], (0, start))
         start_s = start / self.config.sample_rate
         return begun, [(hit[0] - start_s, *hit[1:]) for hit in hits if hit[0] >= start_s], recording
@@ -145,6 +151,18 @@ class MixedBatches(Dataset[Batch]):
         return Draws(self.recorded.seed, _MIXED_STREAM, index)["corpus"].random() < self.share
 
 
+def _attacks(hits: Sequence[Hit], near_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Times [H] of what was or may have been struck, and [H] whether it may only.
+
+    What is ignored within `near_s` of a hit is that hit's own surroundings.
+    """
+    certain = np.array([time_s for time_s, _, _, ignored in hits if not ignored])
+    others = np.array([time_s for time_s, _, _, ignored in hits if ignored])
+    apart = np.abs(others[:, None] - certain[None, :]).min(axis=1, initial=np.inf) > near_s
+    doubtful = others[apart]
+    return np.concatenate([certain, doubtful]), np.arange(len(certain) + len(doubtful)) >= len(certain)
+
+
 def _labelled(recording: Recording, config: FrameGrid) -> np.ndarray:
     """Mask [C] of the classes of which the recording says at least when none of their kind was struck."""
     return np.array([code in recording.labelled or five_class(code) in recording.labelled for code in config.classes])
@@ -162,7 +180,7 @@ def _hits(recording: Recording, start_s: float, length_s: float, config: FrameGr
         if not -tolerance_s <= time_s < length_s + tolerance_s:
             continue
         inside = 0 <= time_s < length_s
-        positive, doubtful = _readings(label, recording.labelled)
+        positive, doubtful = _readings(label, recording)
         velocity = math.nan if label.velocity is None else label.velocity
         if positive is not None and inside:
             hits.append((time_s, config.classes.index(positive), velocity, False))
@@ -172,12 +190,14 @@ def _hits(recording: Recording, start_s: float, length_s: float, config: FrameGr
     return hits
 
 
-def _readings(label: Label, labelled: frozenset[str]) -> tuple[str | None, frozenset[str]]:
+def _readings(label: Label, recording: Recording) -> tuple[str | None, frozenset[str]]:
     """The code that was certainly struck, and the codes that may have been."""
+    if recording.adtof and label.name == "SD":  # mostly a snare, at times what ADTOF files with it
+        return "SD", frozenset({"SS", "CLP"})
     members = MEMBERS.get(label.name) or MEMBERS.get(five_class(label.name) or "", frozenset())
     if label.name in MEMBERS or not label.certain:
         return None, members or frozenset({label.name})
-    return label.name, members - labelled - {label.name}
+    return label.name, members - recording.labelled - {label.name}
 
 
 def _padded(clips: list[list[Hit]]) -> Batch:

@@ -297,7 +297,8 @@ def _with_other_percussion(performance: Performance, kit: Kit, draws: Draws, rec
         if rng.random() < settings["instead"]:
             hits = [hit for hit in hits if hit[1] != followed]
     else:
-        times = rng.uniform(0, performance.duration_s, rng.integers(*settings["hits"]))
+        fewest, most = settings["hits"]
+        times = rng.uniform(0, performance.duration_s, int(rng.integers(fewest, most, endpoint=True)))
         played = [(float(t), OTHER, float(rng.uniform(0.3, 1))) for t in times]
     return sorted(hits + played)
 

@@ -245,8 +245,8 @@ def _against(against: Mapping[str, Any]) -> str:
         parts.append(pictures.differences(result) + _table(columns, rows, caption, summed=True))
     tracks, draws = against["results"][0]["tracks"], against["results"][0]["draws"]
     text = (
-        f"<p>Compared with {escape(against['estimates'])}: paired bootstrap, {draws} draws of {tracks} tracks with "
-        "replacement, the same for both. With few tracks the interval is too narrow rather than too wide.</p>"
+        f"<p>Compared with {escape(against['estimates'])}: interval by a paired bootstrap, {draws} draws of "
+        f"{tracks} tracks with replacement, the same for both, widened for so few; p by exchanging whole tracks.</p>"
     )
     return f"<h2>Against a second system</h2>{text}{''.join(parts)}"
 

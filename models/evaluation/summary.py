@@ -77,7 +77,7 @@ def _show_analysis(console: Console, key: str, analysis: Mapping[str, Any]) -> N
 
 
 def _against(result: Mapping[str, Any], folder: str) -> Table:
-    title = f"minus {folder}, ±{1000 * result['window_s']:g} ms, paired bootstrap over {result['tracks']} tracks"
+    title = f"minus {folder}, ±{1000 * result['window_s']:g} ms, interval and p over {result['tracks']} tracks"
     table = _table(title, "class", "F", "its F", "difference", "95 % interval", "p")
     for name, row in result["classes"].items():
         table.add_row(

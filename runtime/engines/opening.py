@@ -52,10 +52,12 @@ def open_engine(path: Path | str | None = None, *, threads: int = 1, device: str
 
 
 def open_engines(path: Path | str | None = None, count: int | None = None) -> list[Engine]:
-    """As many engines of one thread for a `StreamPool`. Raises what `open_engine` raises.
+    """As many engines of one thread for a `StreamPool`, 1 or more. Raises what `open_engine` raises.
 
     None: one per core for an ONNX file, MOST_BY_DEFAULT at most; one for a plan.
     """
+    if count is not None and count < 1:
+        raise UsageError(f"{count} engines: expected 1 or more")
     if count is None:
         count = 1 if model_file(path).name.lower().endswith(".plan") else min(_usable_cores(), MOST_BY_DEFAULT)
     return [open_engine(path) for _ in range(count)]

@@ -1,7 +1,7 @@
 """Reading audio: mono float32 blocks at the model's rate from files of any kind, pipes and raw PCM, in bounded memory.
 
 Channels are mixed down by their mean, then resampled (soxr, streaming). At another rate than the model's the resampler
-holds back some input (about 10 ms at 48 kHz, 0.1 s at 8 kHz): live use at the model's own rate avoids that.
+holds back some input (up to 19 ms at 48 kHz, 0.13 s at 8 kHz): live use at the model's own rate avoids that.
 """
 
 from __future__ import annotations

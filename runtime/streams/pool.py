@@ -60,7 +60,9 @@ class StreamPool:
         max_buffer_s: float = 2.0,
         warm_streams: int = 0,
     ) -> None:
-        _check_limits(max_wait_ms=max_wait_ms, max_buffer_s=max_buffer_s, warm_streams=warm_streams)
+        _check_limits(
+            max_wait_ms=max_wait_ms, max_streams=max_streams, max_buffer_s=max_buffer_s, warm_streams=warm_streams
+        )
         engines = (engine, *others)
         self._engine = engine
         self._manifest = engine.manifest

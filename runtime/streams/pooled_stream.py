@@ -61,7 +61,7 @@ class PooledStream:
             return self._member.stream.ended
 
     def feed(self, pcm: Floats, timeout: float | None = None) -> None:
-        """Take samples [n], waiting for room. Raises EngineError, ValueError.
+        """Take samples [n], waiting for room. Raises EngineError, ValueError, RuntimeError after `flush`.
 
         Raises BacklogError after `timeout` seconds, and at once where only reading would make room.
         """
@@ -80,7 +80,10 @@ class PooledStream:
                 taken += self._push(pcm[taken:])
 
     def offer(self, pcm: Floats) -> int:
-        """Take as many of the samples [n] as there is room for, without waiting; how many. Raises EngineError."""
+        """Take as many of the samples [n] as there is room for, without waiting; how many.
+
+        Raises EngineError, ValueError, RuntimeError after `flush`.
+        """
         pcm = self._checked(pcm)
         with _Held(self):
             return self._push(pcm)

@@ -140,6 +140,8 @@ class StreamingTranscriber:
         latency_ms: float | None = None,
         tokens_per_call: int | None = None,
     ) -> None:
+        if tokens_per_call is not None and tokens_per_call < 1:
+            raise UsageError(f"{tokens_per_call} tokens per call: expected 1 or more, or None for live streams")
         self._engine = engine
         self._live = tokens_per_call is None
         self._stream = Stream(
@@ -188,7 +190,10 @@ class StreamingTranscriber:
         return self._stream.total_latency_ms
 
     def feed(self, pcm: Floats) -> list[Hit]:
-        """Take the next samples [n], any n; return the hits that became certain."""
+        """Take the next samples [n], any n; return the hits that became certain.
+
+        Raises ValueError for what is no such array, RuntimeError after `flush`, EngineError.
+        """
         if self._stream.finished:
             raise RuntimeError("this stream was flushed; call reset() before feeding another")
         pcm = check_pcm(pcm)

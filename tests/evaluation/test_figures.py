@@ -99,6 +99,23 @@ def test_better_on_every_track_is_better() -> None:
     assert paired_bootstrap(ours, theirs, ["BD"])["classes"]["pooled"] == row  # seeded
 
 
+@pytest.mark.parametrize("tracks", [2, 3, 4, 6, 14])
+def test_few_tracks_prove_little(tracks: int) -> None:
+    """Of systems that are alike one in twenty is told to differ, and no sooner than a test of signs could tell."""
+    rng = np.random.default_rng(tracks)
+
+    def some() -> np.ndarray:
+        found = rng.integers(20, 81, (tracks, 1))
+        return np.stack([found, np.full_like(found, 90), np.full_like(found, 90)], axis=-1)
+
+    rows = [paired_bootstrap(some(), some(), ["BD"], draws=1024)["classes"]["pooled"] for _ in range(200)]
+    assert np.mean([row["p"] < 0.05 for row in rows]) <= 0.1
+    assert np.mean([row["low"] <= 0 <= row["high"] for row in rows]) >= 0.9
+    assert min(row["p"] for row in rows) >= min(2.0 ** (1 - tracks), 1)
+    ahead, behind = (np.full((tracks, 1, 3), 90) - [[[missed, 0, 0]]] for missed in (5, 30))
+    assert paired_bootstrap(ahead, behind, ["BD"])["classes"]["pooled"]["p"] <= max(2.0 ** (1 - tracks), 0.001)
+
+
 def test_one_track_tells_nothing_of_others() -> None:
     row = paired_bootstrap(np.array([[[9, 10, 10]]]), np.array([[[5, 10, 10]]]), ["BD"])["classes"]["pooled"]
     assert row["difference"] == pytest.approx(0.4)

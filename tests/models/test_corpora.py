@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from corpus_folders import (
     MAKERS,
     make_a2md,
@@ -152,7 +154,7 @@ def test_a_broken_annotation_is_named(tmp_path: Path) -> None:
 def test_a_label_has_a_time_in_its_recording(tmp_path: Path, text: str) -> None:
     folder = make_beside(tmp_path)
     write_text(folder / "two.txt", text)
-    with pytest.raises(InputError, match=r"two\.txt: .* is no time in a recording"):
+    with pytest.raises(InputError, match=r"two\.txt: .* is no time"):
         open_corpus("folder", folder)
 
 
@@ -180,3 +182,10 @@ def test_hidden_files_are_no_recordings_and_two_of_one_name_are_told(tmp_path: P
     (tmp_path / "b.wav").write_bytes(b"")
     with pytest.raises(InputError, match=r"b\.flac and b\.wav are one track"):
         audio_by_stem(tmp_path)
+
+
+def test_your_own_labels_are_those_that_evaluate_reads(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(44100, np.float32), 44100)
+    (tmp_path / "a.txt").write_text("\ufeff0.1\tSD\t0.8\n0.5\tBD\n", encoding="utf-8")
+    (track,) = open_corpus("folder", tmp_path)
+    assert [tuple(label)[:3] for label in track.labels] == [(0.1, "SD", 0.8), (0.5, "BD", None)]

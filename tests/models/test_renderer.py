@@ -252,6 +252,10 @@ def test_the_shipped_recipes_load_and_wrong_ones_are_explained(tmp_path):
         with pytest.raises(UsageError, match=rf"peak_db = .* in stage level; expected {expected} \[low, high\]"):
             RenderRecipe.load(wrong)
     wrong.write_text("noise = 3")
+    with pytest.raises(UsageError, match=r"chance = 25 in stage rests; expected a share, 0 to 1"):
+        PRODUCTION.changed("rests", chance=25)
+    with pytest.raises(UsageError, match=r"decay_s = \[0, 1.2\] in stage room; expected more than 0"):
+        PRODUCTION.changed("room", decay_s=[0, 1.2])
     with pytest.raises(UsageError, match=r"noise = 3 is no stage; expected a table \[noise\]"):
         RenderRecipe.load(wrong)
     with pytest.raises(UsageError, match=r"soft_chance = True in stage level; expected a number"):

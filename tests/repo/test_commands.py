@@ -92,6 +92,7 @@ def test_unknown_subcommand_is_a_bad_command_line() -> None:
     [
         ("train", "torch", "train", 7),
         ("evaluate", "mir_eval", "eval", 7),
+        ("evaluate", "torch", "eval,train", 7),
         ("export", "torch", "export", 4),
         ("preview-data", "matplotlib", "eval,train", 7),
         ("sweep", "optuna", "sweep", 7),

@@ -223,7 +223,7 @@ def test_limits_and_ends(engine: Watched, clicks: Clicks) -> None:
     engine.describe()  # the engine is its owner's
 
 
-@pytest.mark.parametrize("limit", ["max_wait_ms", "max_buffer_s", "warm_streams"])
+@pytest.mark.parametrize("limit", ["max_wait_ms", "max_streams", "max_buffer_s", "warm_streams"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1])
 def test_limits_have_an_end(limit: str, value: float, click_engine: Engine) -> None:
     with pytest.raises(UsageError, match=f"{limit} {value}: expected"):
