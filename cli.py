@@ -7,7 +7,6 @@ line that installs it.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -100,9 +99,6 @@ _EXTRA_OF_SUBCOMMAND = {
 }
 
 
-_OUT_OF_PLACE = (errno.ENOSPC, errno.EIO)  # what a full disk and a lost terminal answer
-
-
 class _LazyGroup(TyperGroup):
     """A group whose listed commands are stand-ins; the real one is imported once it is called for."""
 
@@ -114,22 +110,24 @@ class _LazyGroup(TyperGroup):
         """Raises OutputError where standard output takes no more; a reader who has seen enough is no error."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            _abandon_stdout()
         except SystemExit as error:  # rich's answer to a reader who is gone
             if not isinstance(error.__context__, BrokenPipeError):
                 raise
         except OSError as error:
-            if error.filename is not None or error.errno not in _OUT_OF_PLACE:
+            if not _stdout_fails():  # a worker's pipe, say: a bug, to be reported
                 raise
-            _abandon_stdout()  # files that cannot be written to are OutputErrors already
-            raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python's own flush at exit would fail a second time
+            if not isinstance(error, BrokenPipeError):
+                raise OutputError(f"standard output: cannot be written ({error.strerror})") from None
         return None
 
 
-def _abandon_stdout() -> None:
-    """Python's own flush at exit would fail a second time."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _stdout_fails() -> bool:
+    try:
+        os.write(1, b"\n")
+    except OSError:
+        return True
+    return False
 
 
 app = typer.Typer(

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from ghostnote import cli
@@ -137,6 +138,19 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
         process.stdout.close()
         errors = process.stderr.read()
     assert (process.returncode, errors) == (0, b"")
+
+
+def test_a_pipe_that_breaks_inside_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a worker process that died, say: nothing is wrong with standard output."""
+
+    def load(_: str) -> typer.core.TyperCommand:
+        return typer.core.TyperCommand("train", callback=broken)
+
+    def broken() -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "_load", load)
+    assert CliRunner().invoke(cli.app, ["train"]).exit_code == 1
 
 
 def test_a_missing_module_of_our_own_is_no_missing_extra() -> None:
