@@ -66,6 +66,9 @@ def test_an_older_artifact_survives_a_failed_export(
     assert out.read_bytes() == b"older"
 
 
+FEW_CHUNKS = 16  # the reference evaluator is slow; the slow tests stream them all
+
+
 @pytest.fixture(scope="module")
 def small() -> Path:
     """A trained model: the hits of one with random weights change with every rounding."""
@@ -73,8 +76,11 @@ def small() -> Path:
 
 
 @pytest.mark.parametrize("precision", list(Precision)[1:])
-def test_every_precision_is_what_it_says(small: Path, tmp_path: Path, precision: Precision) -> None:
+def test_every_precision_is_what_it_says(
+    small: Path, tmp_path: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the float32 graph alone: PyTorch is not needed."""
+    monkeypatch.setattr(parity, "CHUNKS", FEW_CHUNKS)
     artifact = pipeline.export_variant(small, tmp_path / "out.onnx", precision, for_cpu=False)
     name = precision.manifest_name
     assert artifact.manifest.precision == name
@@ -107,6 +113,7 @@ def test_the_bundled_models_pass_every_gate(
 def test_half_states_are_halves_outside_too(small: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     """By the reference evaluator, which computes in float16; onnxruntime takes and gives the same types."""
     monkeypatch.setattr(pipeline, "REFERENCE_REAL_S", 1.0)
+    monkeypatch.setattr(parity, "CHUNKS", FEW_CHUNKS)
     arguments = (small, "--precision", "fp16", "--states", "fp16", "--target", "onnx", "--out", tmp_path)
     assert run_main(monkeypatch, *arguments) == 0
     assert "state_keys_00 to state_keys_03 [B, 4, 64, 32] float16" in " ".join(capsys.readouterr().out.split())

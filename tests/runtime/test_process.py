@@ -110,7 +110,8 @@ def test_signal_while_nobody_reads_an_output(words: tuple[str, ...], start: Star
     if "-o" in words:
         words = ("-o", "a.csv", *words)
     with os.fdopen(os.open(tmp_path / "p.csv", os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
-        process = start("long.wav", *words, cwd=tmp_path)
+        hasty = "import ghostnote.runtime.interrupt as interrupt; interrupt._PATIENCE_S = 0.5\n"
+        process = start("long.wav", *words, cwd=tmp_path, prelude=hasty)
         full = reader if "-o" in words else process.stdout
         fcntl.fcntl(full, fcntl.F_SETPIPE_SZ, 4096)
         _wait_for(lambda: _stands(full))
