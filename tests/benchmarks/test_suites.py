@@ -384,15 +384,15 @@ def test_options_that_make_no_sense_are_refused_before_the_work(
 def test_training_keeps_to_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "STEPS", 1)
     before = torch.get_num_threads()
-    words = ["training", "--preset", "small", "--seconds", "1", "--threads", str(before + 1), "--out", str(tmp_path)]
+    words = ["training", "--preset", "tiny", "--seconds", "1", "--threads", str(before + 1), "--out", str(tmp_path)]
     try:
         ran = CliRunner().invoke(command.bench, words)
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
     assert ran.exit_code == 0, ran.output
-    document = Result.from_json((tmp_path / "training-small.json").read_text())
-    assert document.title == f"Training `small`, {before + 1} thread(s), 1 s of rendering"
+    document = Result.from_json((tmp_path / "training-tiny.json").read_text())
+    assert document.title == f"Training `tiny`, {before + 1} thread(s), 1 s of rendering"
     assert all((figure.value or 0) > 0 for figure in document.figures)
 
 

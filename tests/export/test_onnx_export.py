@@ -97,6 +97,7 @@ def test_any_batch_and_any_number_of_tokens(
         np.testing.assert_allclose(other.state[name], value, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow  # an export more
 def test_same_checkpoint_same_bytes(tiny: Checkpoint, tiny_onnx: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(pipeline, "LONG_S", 2.0)  # the file tells nothing of it
     monkeypatch.setattr(parity, "CHUNKS", 4)  # nor of them

@@ -110,6 +110,7 @@ def test_the_bundled_models_pass_every_gate(
     assert artifact.report.passed
 
 
+@pytest.mark.slow  # float16 twice by the reference evaluator, which is another test's
 def test_half_states_are_halves_outside_too(small: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     """By the reference evaluator, which computes in float16; onnxruntime takes and gives the same types."""
     monkeypatch.setattr(pipeline, "REFERENCE_REAL_S", 1.0)
