@@ -97,6 +97,7 @@ _EXTRA_OF_SUBCOMMAND = {
     "sweep": "sweep",
     "train": "train",
 }
+_EXTRA_OF_BOTH = {("evaluate", "torch"): "eval,train"}  # for checkpoints and renders alone
 
 
 class _LazyGroup(TyperGroup):
@@ -180,9 +181,7 @@ def install_hint(error: ModuleNotFoundError, name: str) -> str | None:
     library = (error.name or "").partition(".")[0]
     if library not in _EXTRA_OF:
         return None
-    extra = _EXTRA_OF_SUBCOMMAND.get(name, _EXTRA_OF[library])
-    if library == "torch" and name == "evaluate":  # of a checkpoint, and for renders
-        extra = "eval,train"
+    extra = _EXTRA_OF_BOTH.get((name, library)) or _EXTRA_OF_SUBCOMMAND.get(name, _EXTRA_OF[library])
     return f"`{name}` needs {library}, which is not installed; pip install 'ghostnote[{extra}]'"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import OutputError, UsageError
-from .interrupt import READ_BY_OTHERS
+from .interrupt import READ_BY_OTHERS, Interrupted
 from .salvage import Keep
 
 __all__ = [
@@ -44,7 +44,7 @@ class AtomicFile:
             self._file = self._open()
         except OSError as error:
             raise self._failure(error) from None
-        except BaseException:  # a signal, while a pipe waits for who reads it
+        except Interrupted:
             if self._temporary is not None:
                 self._temporary.unlink(missing_ok=True)
             raise

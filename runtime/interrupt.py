@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
-__all__ = ["Interrupted", "Interruption"]
+__all__ = ["READ_BY_OTHERS", "Interrupted", "Interruption"]
 
 T = TypeVar("T")
 
-# SIGHUP: the terminal was closed, or the connection to it was lost. Windows has none.
 # Descriptors of ours that somebody else reads: a write may wait for them for ever.
 READ_BY_OTHERS = {1, 2}
 _PATIENCE_S = 3.0  # of a signal; those who send one (systemd, Docker, a shell's user) wait for 10 s or more
+# SIGHUP: the terminal was closed, or the connection to it was lost. Windows has none.
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
